@@ -1,0 +1,150 @@
+//! Capturing: a source in, a stream of changes out.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use crate::{
+    change::Change,
+    error::{Error, Result},
+    guarantees::Guarantees,
+    postgres::HARNESS_SCHEMA,
+    stack::{Service, Stack},
+};
+
+/// What happens to rows that exist before a capture begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SnapshotMode {
+    /// They are not delivered; changes are, from the start of the capture on.
+    #[default]
+    NoData,
+    /// They are delivered as reads, and then the changes since.
+    Initial,
+}
+
+/// A set of settings of a method.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// The settings of the reference setup: what people usually run.
+    #[default]
+    Reference,
+    /// The settings that bring a change to its subscriber soonest.
+    LowLatency,
+}
+
+/// How to capture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// What happens to rows that exist before.
+    pub snapshot: SnapshotMode,
+    /// The set of settings.
+    pub profile: Profile,
+}
+
+/// What a capture works on: a database of PostgreSQL and a name to give to whatever it makes.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The running services.
+    pub stack: &'a Stack,
+    /// The database, which is also the lease's name: slots, topics and connectors are called so.
+    pub database: &'a str,
+}
+
+/// A method of capturing changes.
+#[async_trait]
+pub trait Capture: Send + Sync {
+    /// Its name in test names, snapshots and commands.
+    fn name(&self) -> &'static str;
+
+    /// One sentence on how it works.
+    fn summary(&self) -> &'static str;
+
+    /// The services that must run for it, the source included.
+    fn services(&self) -> &'static [Service];
+
+    /// What it promises under the options.
+    fn guarantees(&self, options: Options) -> Guarantees;
+
+    /// Begins to capture. When this returns, whatever is committed from now on will be delivered.
+    ///
+    /// # Errors
+    /// The method can't be started: says why in its own words.
+    async fn start(&self, subject: Subject<'_>, options: Options) -> Result<Box<dyn Subscription>>;
+
+    /// Removes what a capture of this name may have left in the services.
+    ///
+    /// # Errors
+    /// A service refuses or can't be reached.
+    async fn clean_up(&self, subject: Subject<'_>) -> Result<()>;
+}
+
+/// A capture that is under way.
+#[async_trait]
+pub trait Subscription: Send {
+    /// The next change, as soon as there is one. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// The capture has failed: says why in the method's own words.
+    async fn next(&mut self) -> Result<Change>;
+
+    /// What the capture is waiting for, for the message of a deadline.
+    fn waiting_for(&self) -> String;
+
+    /// Stops the method where it stands, as an operator would, and returns once it has stopped.
+    ///
+    /// # Errors
+    /// The method can't be stopped.
+    async fn stop(&mut self) -> Result<()>;
+
+    /// Starts the method again, to go on where it stopped.
+    ///
+    /// # Errors
+    /// The method can't be started.
+    async fn resume(&mut self) -> Result<()>;
+}
+
+/// A capture that says nothing for so long is given up.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Collects changes until the fence of the number has come by; then everything committed before it has.
+///
+/// # Errors
+/// The capture fails, or nothing comes for a minute.
+pub async fn collect_until_fence(
+    subscription: &mut dyn Subscription,
+    fence: i64,
+) -> Result<Vec<Change>> {
+    let mut changes = Vec::new();
+    loop {
+        let Ok(next) = tokio::time::timeout(SILENCE, subscription.next()).await else {
+            let doing = format!("wait for fence {fence}");
+            let seen = format!(
+                "nothing came for {} s after {} changes; {}",
+                SILENCE.as_secs(),
+                changes.len(),
+                subscription.waiting_for()
+            );
+            return Err(Error::new("the capture", doing, seen));
+        };
+        let change = next?;
+        match fence_number(&change) {
+            Some(number) if number >= i128::from(fence) => return Ok(changes),
+            Some(_) => {}
+            None => changes.push(change),
+        }
+    }
+}
+
+/// The number of the fence that a change is, if it is one.
+pub fn fence_number(change: &Change) -> Option<i128> {
+    if change.table.schema != HARNESS_SCHEMA {
+        return None;
+    }
+    match change.after.as_ref()?.get("id")? {
+        crate::Value::Int(number) => Some(*number),
+        _ => None,
+    }
+}

@@ -1,0 +1,121 @@
+//! One captured event, and the positions that order events.
+
+use std::{fmt, num::ParseIntError, str::FromStr};
+
+use serde::{Serialize, Serializer};
+
+use crate::{schema::TableName, value::Row};
+
+/// What happened to a row or a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Op {
+    /// The row was there when the capture began (initial snapshot).
+    Read,
+    /// A row came.
+    Insert,
+    /// A row changed.
+    Update,
+    /// A row went.
+    Delete,
+    /// All rows of the table went at once.
+    Truncate,
+}
+
+impl Op {
+    /// The symbol in front of a change in a snapshot and on the terminal.
+    pub fn symbol(self) -> char {
+        match self {
+            Self::Read => '=',
+            Self::Insert => '+',
+            Self::Update => '~',
+            Self::Delete => '-',
+            Self::Truncate => '!',
+        }
+    }
+}
+
+/// A log sequence number: a byte position in PostgreSQL's write-ahead log (manual, 8.20 "pg_lsn Type").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lsn(pub u64);
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
+    }
+}
+
+impl FromStr for Lsn {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (high, low) = text.split_once('/').unwrap_or(("0", text));
+        Ok(Self(u64::from_str_radix(high, 16)? << 32 | u64::from_str_radix(low, 16)?))
+    }
+}
+
+impl Serialize for Lsn {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Where in its source's history a change stands. Positions of one source are ordered as the source wrote them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Position {
+    /// In the write-ahead log of PostgreSQL.
+    Lsn(Lsn),
+}
+
+impl Position {
+    /// The short name of the kind, which numbers are put behind in a snapshot: `lsn#1`.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Lsn(_) => "lsn",
+        }
+    }
+}
+
+/// The source's own name of a transaction. Only equality has a meaning.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct TxId(pub String);
+
+/// One change as a method captured it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// What happened.
+    pub op: Op,
+    /// The table it happened to.
+    pub table: TableName,
+    /// The key the method gave the change; empty if it gave none.
+    pub key: Row,
+    /// The row before the change, as far as the method delivered it.
+    pub before: Option<Row>,
+    /// The row after the change, as far as the method delivered it.
+    pub after: Option<Row>,
+    /// Where the change stands in the source's history, if the method says so.
+    pub position: Option<Position>,
+    /// The transaction it belongs to, if the method says so.
+    pub tx: Option<TxId>,
+    /// When the transaction was committed, in microseconds since 1970-01-01 00:00 UTC, by the source's clock.
+    pub commit_time_us: Option<i64>,
+    /// Whether a tombstone (a record with this key and no value, which lets a compacted topic forget the key) followed.
+    pub tombstone: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lsns_print_as_postgres_prints_them_and_compare_as_numbers() -> Result<(), ParseIntError> {
+        let lsn: Lsn = "16/B374D848".parse()?;
+        assert_eq!(lsn, Lsn(0x16_B374_D848));
+        assert_eq!(lsn.to_string(), "16/B374D848");
+        assert!("9/FFFFFFFF".parse::<Lsn>()? < "10/0".parse::<Lsn>()?);
+        assert!("x/1".parse::<Lsn>().is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,327 @@
+//! Puts changes that arrive through many partitions back into the order of their transactions.
+//!
+//! A topic of three partitions keeps order per key only. Debezium's transaction topic (`provide.transaction.metadata`)
+//! has one partition: its END records stand in commit order and say how many changes each transaction has. So a
+//! transaction is whole when that many have arrived, and not when some time has passed. In the same way the initial
+//! snapshot is whole when as many reads have arrived as its notifications count.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use super::record::{Boundary, Event, Notification, transaction_id};
+use crate::{
+    change::{Change, Op},
+    value::Row,
+};
+
+/// A transaction of which some records have arrived.
+#[derive(Debug, Default)]
+struct Pending {
+    changes: Vec<(u64, Change)>,
+    count: Option<u64>,
+    tombstones_missing: usize,
+}
+
+impl Pending {
+    fn is_whole(&self) -> bool {
+        self.tombstones_missing == 0 && self.count.is_some_and(|count| self.changes.len() as u64 >= count)
+    }
+}
+
+/// How far the initial snapshot has come.
+#[derive(Debug, PartialEq, Eq)]
+enum Snapshot {
+    /// Reads so far, and those announced by the tables' scans that have ended.
+    Running { reads: u64, announced: u64 },
+    /// All scans have ended; reads may still be on their way.
+    Scanned { reads: u64, announced: u64 },
+    /// All reads have been delivered, or there are none to come.
+    Done,
+}
+
+/// Where a record came from: topic and partition.
+pub(crate) type Origin<'a> = (&'a str, i32);
+
+/// Changes waiting for the rest of their transaction.
+#[derive(Debug)]
+pub(crate) struct Assembler {
+    pending: HashMap<String, Pending>,
+    /// Ended transactions in commit order, delivered from the front.
+    ended: VecDeque<String>,
+    /// Per partition the transaction whose last record there was a delete with its tombstone still to come, and its number in it.
+    deleted: HashMap<(String, i32), (String, u64, Row)>,
+    known_collections: HashSet<String>,
+    snapshot: Snapshot,
+    ready: VecDeque<Change>,
+    sends_tombstones: bool,
+}
+
+impl Assembler {
+    pub(crate) fn new(has_snapshot: bool, sends_tombstones: bool) -> Self {
+        Self {
+            pending: HashMap::new(),
+            ended: VecDeque::new(),
+            deleted: HashMap::new(),
+            known_collections: HashSet::new(),
+            snapshot: match has_snapshot {
+                true => Snapshot::Running { reads: 0, announced: 0 },
+                false => Snapshot::Done,
+            },
+            ready: VecDeque::new(),
+            sends_tombstones,
+        }
+    }
+
+    /// The next change whose turn has come.
+    pub(crate) fn pop(&mut self) -> Option<Change> {
+        self.ready.pop_front()
+    }
+
+    /// Takes a record of a table's topic.
+    pub(crate) fn event(&mut self, (topic, partition): Origin<'_>, event: Event) {
+        let origin = (topic.to_owned(), partition);
+        match event {
+            Event::Change(change, Some(number)) => self.change(origin, *change, number),
+            Event::Change(change, None) => {
+                if change.op == Op::Read
+                    && let Snapshot::Running { reads, .. } | Snapshot::Scanned { reads, .. } =
+                        &mut self.snapshot
+                {
+                    *reads += 1;
+                }
+                self.ready.push_back(*change);
+            }
+            Event::Tombstone(key) => self.tombstone(&origin, &key),
+            Event::Other => {}
+        }
+        self.deliver();
+    }
+
+    fn change(&mut self, origin: (String, i32), mut change: Change, number: u64) {
+        let Some(tx) = change.tx.as_ref().map(|tx| tx.0.clone()) else { return };
+        let pending = self.pending.entry(tx.clone()).or_default();
+        change.tombstone = false;
+        if self.sends_tombstones && change.op == Op::Delete && !change.key.is_empty() {
+            pending.tombstones_missing += 1;
+            self.deleted.insert(origin, (tx, number, change.key.clone()));
+        }
+        pending.changes.push((number, change));
+    }
+
+    /// A tombstone follows its delete at once in the same partition.
+    fn tombstone(&mut self, origin: &(String, i32), key: &Row) {
+        let Some((tx, number, deleted)) = self.deleted.remove(origin) else { return };
+        if deleted != *key {
+            return;
+        }
+        if let Some(pending) = self.pending.get_mut(&tx) {
+            pending.tombstones_missing = pending.tombstones_missing.saturating_sub(1);
+            let delete = pending.changes.iter_mut().rev().find(|(n, _)| *n == number);
+            if let Some((_, change)) = delete {
+                change.tombstone = true;
+            }
+        }
+    }
+
+    /// Takes a record of the transaction topic. Returns whether it names a table that was not known before.
+    pub(crate) fn boundary(&mut self, boundary: Boundary) -> bool {
+        if boundary.status != "END" {
+            return false;
+        }
+        let tx = transaction_id(&boundary.id).to_owned();
+        self.pending.entry(tx.clone()).or_default().count = boundary.event_count;
+        self.ended.push_back(tx);
+        let mut is_new = false;
+        for collection in boundary.data_collections.unwrap_or_default() {
+            is_new |= self.known_collections.insert(collection.data_collection);
+        }
+        self.deliver();
+        is_new
+    }
+
+    /// Takes a record of the notification topic. Returns whether a scan has ended, whose table may not have been known.
+    pub(crate) fn notification(&mut self, notification: &Notification) -> bool {
+        if notification.aggregate_type != "Initial Snapshot" {
+            return false;
+        }
+        let (reads, announced) = match self.snapshot {
+            Snapshot::Running { reads, announced } => (reads, announced),
+            Snapshot::Scanned { .. } | Snapshot::Done => return false,
+        };
+        self.snapshot = match notification.kind.as_str() {
+            "TABLE_SCAN_COMPLETED" => {
+                let rows = notification.additional_data.get("total_rows_scanned");
+                let rows = rows.and_then(|rows| rows.as_ref()?.parse::<u64>().ok()).unwrap_or(0);
+                Snapshot::Running { reads, announced: announced + rows }
+            }
+            "COMPLETED" | "SKIPPED" => Snapshot::Scanned { reads, announced },
+            _ => return false,
+        };
+        self.deliver();
+        true
+    }
+
+    fn deliver(&mut self) {
+        if let Snapshot::Scanned { reads, announced } = self.snapshot
+            && reads >= announced
+        {
+            self.snapshot = Snapshot::Done;
+        }
+        if self.snapshot != Snapshot::Done {
+            return;
+        }
+        while let Some(tx) = self.ended.front() {
+            if !self.pending.get(tx).is_some_and(Pending::is_whole) {
+                return;
+            }
+            let whole = self.pending.remove(tx).map(|pending| pending.changes);
+            self.ended.pop_front();
+            let mut changes = whole.unwrap_or_default();
+            changes.sort_by_key(|(number, _)| *number);
+            self.ready.extend(changes.into_iter().map(|(_, change)| change));
+        }
+    }
+
+    /// What is missing before the next change can be delivered.
+    pub(crate) fn waiting_for(&self) -> String {
+        match self.snapshot {
+            Snapshot::Running { reads, .. } => {
+                return format!("the initial snapshot to end, of which {reads} reads have come");
+            }
+            Snapshot::Scanned { reads, announced } => {
+                return format!("{announced} reads of the initial snapshot, of which {reads} have come");
+            }
+            Snapshot::Done => {}
+        }
+        let Some(tx) = self.ended.front() else {
+            return match self.pending.len() {
+                0 => "the next transaction".to_owned(),
+                open => format!("the END record of {open} transactions whose changes have come"),
+            };
+        };
+        let Some(pending) = self.pending.get(tx) else { return format!("transaction {tx}") };
+        format!(
+            "transaction {tx}, of whose {} changes {} have come, with {} tombstones missing",
+            pending.count.unwrap_or_default(),
+            pending.changes.len(),
+            pending.tombstones_missing
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::{change::TxId, row};
+
+    fn change(tx: &str, number: u64, op: Op, id: i32) -> Event {
+        let change = Change {
+            op,
+            table: "t".into(),
+            key: row! { id: id },
+            before: None,
+            after: (op != Op::Delete).then(|| row! { id: id }),
+            position: None,
+            tx: Some(TxId(tx.into())),
+            commit_time_us: None,
+            tombstone: false,
+        };
+        Event::Change(Box::new(change), Some(number))
+    }
+
+    fn read(id: i32) -> Event {
+        match change("", 0, Op::Read, id) {
+            Event::Change(change, _) => {
+                Event::Change(Box::new(Change { tx: None, ..*change }), None)
+            }
+            other => other,
+        }
+    }
+
+    fn end(tx: &str, count: u64) -> Boundary {
+        Boundary {
+            status: "END".into(),
+            id: tx.into(),
+            event_count: Some(count),
+            data_collections: None,
+        }
+    }
+
+    fn notification(kind: &str, rows: u64) -> Notification {
+        Notification {
+            aggregate_type: "Initial Snapshot".into(),
+            kind: kind.into(),
+            additional_data: HashMap::from([(
+                "total_rows_scanned".into(),
+                Some(rows.to_string()),
+            )]),
+        }
+    }
+
+    fn popped(assembler: &mut Assembler) -> Vec<String> {
+        std::iter::from_fn(|| assembler.pop())
+            .map(|change| {
+                let tombstone = if change.tombstone { "†" } else { "" };
+                format!("{}{}{tombstone}", change.op.symbol(), change.key.get("id").unwrap_or(&crate::Value::Null))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_transaction_waits_for_all_its_changes_and_puts_them_in_order() {
+        let mut assembler = Assembler::new(false, true);
+        assembler.event(("t", 1), change("x", 2, Op::Insert, 2));
+        assembler.boundary(end("x", 3));
+        assembler.event(("t", 0), change("x", 3, Op::Insert, 3));
+        assert_eq!(popped(&mut assembler), Vec::<String>::new());
+        assert!(assembler.waiting_for().contains("of whose 3 changes 2 have come"));
+        assembler.event(("t", 2), change("x", 1, Op::Insert, 1));
+        assert_eq!(popped(&mut assembler), ["+1", "+2", "+3"]);
+    }
+
+    #[test]
+    fn transactions_come_in_the_order_of_their_ends() {
+        let mut assembler = Assembler::new(false, true);
+        assembler.boundary(end("y", 1));
+        assembler.boundary(end("x", 1));
+        assembler.event(("t", 0), change("x", 1, Op::Insert, 1));
+        assert_eq!(popped(&mut assembler), Vec::<String>::new(), "x ended after y");
+        assembler.event(("t", 0), change("y", 1, Op::Insert, 2));
+        assert_eq!(popped(&mut assembler), ["+2", "+1"]);
+    }
+
+    #[test]
+    fn a_delete_waits_for_its_tombstone_and_knows_it_from_anothers() {
+        let mut assembler = Assembler::new(false, true);
+        assembler.event(("t", 0), change("x", 1, Op::Delete, 1));
+        assembler.event(("t", 1), change("x", 2, Op::Delete, 2));
+        assembler.boundary(end("x", 2));
+        assembler.event(("t", 1), Event::Tombstone(row! { id: 2 }));
+        assert_eq!(popped(&mut assembler), Vec::<String>::new());
+        assembler.event(("t", 0), Event::Tombstone(row! { id: 1 }));
+        assert_eq!(popped(&mut assembler), ["-1†", "-2†"]);
+    }
+
+    #[test]
+    fn transactions_wait_for_the_reads_that_the_snapshot_announced() {
+        let mut assembler = Assembler::new(true, true);
+        assembler.event(("t", 0), read(1));
+        assembler.boundary(end("x", 1));
+        assembler.event(("t", 0), change("x", 1, Op::Insert, 3));
+        assert!(assembler.notification(&notification("TABLE_SCAN_COMPLETED", 2)));
+        assembler.notification(&notification("COMPLETED", 0));
+        assert_eq!(popped(&mut assembler), ["=1"]);
+        assert!(assembler.waiting_for().contains("2 reads"));
+        assembler.event(("t", 1), read(2));
+        assert_eq!(popped(&mut assembler), ["=2", "+3"]);
+    }
+
+    #[test]
+    fn what_it_waits_for_is_told_even_when_nothing_has_ended() {
+        let mut assembler = Assembler::new(false, true);
+        assert_eq!(assembler.waiting_for(), "the next transaction");
+        assembler.event(("t", 0), change("x", 1, Op::Insert, 1));
+        assert!(assembler.waiting_for().contains("END record"));
+    }
+}

@@ -1,0 +1,190 @@
+//! Kafka Connect's REST interface (Kafka documentation, 8.3 "REST API").
+
+use std::time::Duration;
+
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Map, Value as Json};
+use tokio::time::Instant;
+
+use crate::{
+    error::{Context, Error, Result},
+    stack::{Service, Stack, USER},
+};
+
+const SERVICE: &str = "Kafka Connect";
+
+/// How long a connector may take to become what it was told to be.
+const CHANGE_WITHIN: Duration = Duration::from_secs(60);
+
+/// A connector of the running Connect.
+pub(crate) struct Connector {
+    client: Client,
+    url: String,
+    password: String,
+    name: String,
+}
+
+/// What Connect says of a connector and its task.
+#[derive(Debug)]
+pub(crate) struct Status {
+    pub(crate) connector: String,
+    pub(crate) task: Option<String>,
+    trace: Option<String>,
+}
+
+impl Connector {
+    pub(crate) fn new(stack: &Stack, name: &str) -> Result<Self> {
+        let endpoint = stack.endpoint(Service::Connect)?;
+        Ok(Self {
+            client: Client::builder()
+                .timeout(Duration::from_secs(30))
+                .build()
+                .while_doing(SERVICE, "make a client")?,
+            url: format!("http://{}/connectors/{name}", endpoint.address()),
+            password: endpoint.password.clone(),
+            name: name.to_owned(),
+        })
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Map<String, Json>>,
+        doing: &str,
+    ) -> Result<Option<Json>> {
+        let doing = || format!("{doing} {}", self.name);
+        let deadline = Instant::now() + CHANGE_WITHIN;
+        loop {
+            let url = format!("{}{path}", self.url);
+            let mut request =
+                self.client.request(method.clone(), url).basic_auth(USER, Some(&self.password));
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            let response = request.send().await.while_doing(SERVICE, doing())?;
+            let status = response.status();
+            let text = response.text().await.while_doing(SERVICE, doing())?;
+            match status {
+                StatusCode::NOT_FOUND => return Ok(None),
+                // A worker that is rebalancing refuses for a moment.
+                StatusCode::CONFLICT if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                status if status.is_success() => {
+                    return Ok(Some(serde_json::from_str(&text).unwrap_or(Json::Null)));
+                }
+                status => return Err(Error::new(SERVICE, doing(), told(status, &text))),
+            }
+        }
+    }
+
+    /// Creates the connector.
+    ///
+    /// # Errors
+    /// Connect refuses its configuration: in Connect's own words.
+    pub(crate) async fn create(&self, configuration: &Map<String, Json>) -> Result<()> {
+        let doing = "register the connector";
+        let created = self.call(Method::PUT, "/config", Some(configuration), doing).await?;
+        created.map(drop).ok_or_else(|| Error::new(SERVICE, doing, "404 Not Found"))
+    }
+
+    /// What state the connector is in; `None` if there is no such connector yet.
+    pub(crate) async fn status(&self) -> Result<Option<Status>> {
+        let status = self.call(Method::GET, "/status", None, "ask for the status of").await?;
+        Ok(status.map(|status| {
+            let text = |json: &Json| json.as_str().map(str::to_owned);
+            let task = &status["tasks"][0];
+            Status {
+                connector: text(&status["connector"]["state"]).unwrap_or_default(),
+                task: text(&task["state"]),
+                trace: text(&task["trace"]).or_else(|| text(&status["connector"]["trace"])),
+            }
+        }))
+    }
+
+    /// Fails if the connector or its task has failed, with the connector's own trace.
+    pub(crate) async fn check(&self) -> Result<Option<Status>> {
+        let status = self.status().await?;
+        match &status {
+            Some(Status { connector, task, trace })
+                if connector == "FAILED" || task.as_deref() == Some("FAILED") =>
+            {
+                let trace = trace.as_deref().unwrap_or("it left no trace");
+                Err(Error::new("Debezium", format!("run the connector {}", self.name), reasons(trace))
+                    .log(trace.lines().take(30).collect::<Vec<_>>().join("\n")))
+            }
+            _ => Ok(status),
+        }
+    }
+
+    /// Stops the connector, which keeps its configuration and offsets.
+    pub(crate) async fn stop(&self) -> Result<()> {
+        self.call(Method::PUT, "/stop", None, "stop the connector").await?;
+        self.wait_until("STOPPED").await
+    }
+
+    /// Starts the connector again.
+    pub(crate) async fn resume(&self) -> Result<()> {
+        self.call(Method::PUT, "/resume", None, "resume the connector").await?;
+        self.wait_until("RUNNING").await
+    }
+
+    /// Removes the connector; none is fine.
+    pub(crate) async fn remove(&self) -> Result<()> {
+        self.call(Method::DELETE, "", None, "remove the connector").await.map(drop)
+    }
+
+    async fn wait_until(&self, state: &str) -> Result<()> {
+        let deadline = Instant::now() + CHANGE_WITHIN;
+        loop {
+            let status = self.check().await?;
+            let is_there = status.as_ref().is_some_and(|it| {
+                it.connector == state && it.task.as_deref().is_none_or(|task| task == state)
+            });
+            if is_there {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let doing = format!("wait until {} is {state}", self.name);
+                return Err(Error::new(SERVICE, doing, format!("it is {status:?}")));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn told(status: StatusCode, body: &str) -> String {
+    let message = serde_json::from_str::<Json>(body).ok();
+    let message = message.as_ref().and_then(|body| body["message"].as_str()).unwrap_or(body);
+    format!("{status}: {}", message.trim())
+}
+
+/// The exceptions of a Java stack trace, outermost first, without their frames.
+fn reasons(trace: &str) -> String {
+    let reasons: Vec<_> = trace
+        .lines()
+        .filter(|line| !line.starts_with(char::is_whitespace))
+        .map(|line| line.trim_start_matches("Caused by: ").trim())
+        .filter(|line| !line.is_empty())
+        .collect();
+    reasons.join(" ← ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reasons_of_a_trace_are_its_exceptions() {
+        let trace = "org.apache.ConnectException: failed\n\tat a.b(C.java:1)\nCaused by: x.PSQLException: FATAL: no\n\t... 3 more";
+        assert_eq!(reasons(trace), "org.apache.ConnectException: failed ← x.PSQLException: FATAL: no");
+    }
+
+    #[test]
+    fn connects_message_is_taken_out_of_its_json() {
+        let body = r#"{"error_code":400,"message":"Connector configuration is invalid"}"#;
+        assert_eq!(told(StatusCode::BAD_REQUEST, body), "400 Bad Request: Connector configuration is invalid");
+        assert_eq!(told(StatusCode::UNAUTHORIZED, "User cannot access"), "401 Unauthorized: User cannot access");
+    }
+}

@@ -1,0 +1,270 @@
+//! The capture itself: connector, slot, topics and the stream that comes out.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rdkafka::{Message, message::BorrowedMessage};
+use serde_json::{Map, Value as Json, json};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio_postgres::Client;
+
+use super::{
+    assemble::Assembler,
+    connect::Connector,
+    record::{Decoder, control},
+    topics::{self, Reader},
+};
+use crate::{
+    capture::{Capture, Options, Profile, SnapshotMode, Subject, Subscription},
+    change::Change,
+    error::{Context, Error, Result},
+    guarantees::{BeforeImages, Guarantees, KeyChange, SchemaChanges, UnchangedToast},
+    postgres::{self, PUBLICATION},
+    stack::{Endpoint, Service, USER},
+};
+
+/// The reference setup's settings.
+const REFERENCE: &str = include_str!("../../../../fixtures/debezium/reference.json");
+
+/// What the low-latency profile sets differently.
+const LOW_LATENCY: &str = include_str!("../../../../fixtures/debezium/low_latency.json");
+
+/// How long a connector may take until it streams.
+const STREAMS_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often a connector that says nothing is asked whether it has failed.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
+
+/// Debezium's connector for PostgreSQL with the plug-in pgoutput.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DebeziumPostgres {
+    /// Settings over those of the profile, for demonstrations of what goes wrong.
+    pub overrides: &'static [(&'static str, &'static str)],
+}
+
+#[async_trait]
+impl Capture for DebeziumPostgres {
+    fn name(&self) -> &'static str {
+        "debezium"
+    }
+
+    fn summary(&self) -> &'static str {
+        "log-based: pgoutput → Debezium on Kafka Connect → Kafka"
+    }
+
+    fn services(&self) -> &'static [Service] {
+        &[Service::Postgres, Service::Kafka, Service::Connect]
+    }
+
+    fn guarantees(&self, options: Options) -> Guarantees {
+        Guarantees {
+            initial_snapshot: options.snapshot == SnapshotMode::Initial,
+            before_images: BeforeImages::ReplicaIdentity,
+            key_change: KeyChange::DeleteAndInsert,
+            transactions: true,
+            truncate: true,
+            schema_changes: SchemaChanges::NextRow,
+            unchanged_toast: UnchangedToast::Omitted,
+            tombstones: true,
+        }
+    }
+
+    async fn start(&self, subject: Subject<'_>, options: Options) -> Result<Box<dyn Subscription>> {
+        let name = subject.database;
+        let source = subject.stack.endpoint(Service::Postgres)?;
+        let kafka = subject.stack.endpoint(Service::Kafka)?;
+        let connector = Connector::new(subject.stack, name)?;
+        let control = ControlTopics::new(name);
+        topics::create_ordered(kafka, &[&control.transactions, &control.notifications]).await?;
+        let configuration = self.configuration(name, source, &control, options)?;
+        let (created, server) =
+            tokio::join!(connector.create(&configuration), postgres::connect(source, USER));
+        created?;
+        let mut check = interval(CHECK_EVERY);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut subscription = DebeziumSubscription {
+            connector,
+            server: server?,
+            slot: name.to_owned(),
+            reader: Reader::open(kafka, name).await?,
+            control,
+            decoder: Decoder::default(),
+            assembler: Assembler::new(options.snapshot == SnapshotMode::Initial, true),
+            has_new_topics: false,
+            check,
+        };
+        subscription.wait_until_streaming(options.snapshot).await?;
+        Ok(Box::new(subscription))
+    }
+
+    async fn clean_up(&self, subject: Subject<'_>) -> Result<()> {
+        let name = subject.database;
+        Connector::new(subject.stack, name)?.remove().await?;
+        topics::remove(subject.stack.endpoint(Service::Kafka)?, name).await
+    }
+}
+
+impl DebeziumPostgres {
+    fn configuration(
+        &self,
+        name: &str,
+        source: &Endpoint,
+        control: &ControlTopics,
+        options: Options,
+    ) -> Result<Map<String, Json>> {
+        let profile = |text: &str| {
+            serde_json::from_str::<Map<String, Json>>(text)
+                .while_doing("Debezium", "read the profile in fixtures/debezium")
+        };
+        let mut configuration = profile(REFERENCE)?;
+        if options.profile == Profile::LowLatency {
+            configuration.extend(profile(LOW_LATENCY)?);
+        }
+        let snapshot = match options.snapshot {
+            SnapshotMode::NoData => "no_data",
+            SnapshotMode::Initial => "initial",
+        };
+        let lease = json!({
+            "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+            "tasks.max": "1",
+            "database.hostname": source.container,
+            "database.port": "5432",
+            "database.user": USER,
+            "database.password": source.password,
+            "database.dbname": name,
+            "topic.prefix": name,
+            "slot.name": name,
+            "publication.name": PUBLICATION,
+            "publication.autocreate.mode": "disabled",
+            "snapshot.mode": snapshot,
+            "notification.enabled.channels": "sink",
+            "notification.sink.topic.name": control.notifications,
+        });
+        configuration.extend(lease.as_object().cloned().unwrap_or_default());
+        let overrides = self.overrides.iter().map(|(k, v)| ((*k).to_owned(), json!(v)));
+        configuration.extend(overrides);
+        Ok(configuration)
+    }
+}
+
+/// The topics beside those of the tables.
+struct ControlTopics {
+    transactions: String,
+    notifications: String,
+}
+
+impl ControlTopics {
+    fn new(prefix: &str) -> Self {
+        Self {
+            transactions: format!("{prefix}.transaction"),
+            notifications: format!("{prefix}.notification"),
+        }
+    }
+}
+
+struct DebeziumSubscription {
+    connector: Connector,
+    server: Client,
+    slot: String,
+    reader: Reader,
+    control: ControlTopics,
+    decoder: Decoder,
+    assembler: Assembler,
+    has_new_topics: bool,
+    check: Interval,
+}
+
+const SLOT_STATE: &str = "\
+    SELECT COALESCE(r.state, 'inactive')::text FROM pg_replication_slots s \
+    LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid WHERE s.slot_name = $1";
+
+impl DebeziumSubscription {
+    /// With an initial snapshot it is enough that the slot is there: what is committed later is in its stream.
+    async fn wait_until_streaming(&mut self, snapshot: SnapshotMode) -> Result<()> {
+        self.wait_for_slot("the connector streams", |state| match snapshot {
+            SnapshotMode::NoData => state == Some("streaming"),
+            SnapshotMode::Initial => matches!(state, Some("streaming" | "inactive")),
+        })
+        .await
+    }
+
+    async fn wait_for_slot(&self, what: &str, is_it: impl Fn(Option<&str>) -> bool) -> Result<()> {
+        let deadline = Instant::now() + STREAMS_WITHIN;
+        let mut last_check = Instant::now();
+        loop {
+            let slot = self.server.query_opt(SLOT_STATE, &[&self.slot]).await;
+            let slot = slot.while_doing("PostgreSQL", "look at the replication slot")?;
+            let state: Option<String> = slot.map(|slot| slot.get(0));
+            if is_it(state.as_deref()) {
+                return Ok(());
+            }
+            if last_check.elapsed() > CHECK_EVERY {
+                self.connector.check().await?;
+                last_check = Instant::now();
+            }
+            if Instant::now() > deadline {
+                let status = self.connector.check().await?;
+                let seen = format!("the slot is {state:?}, the connector {status:?}");
+                return Err(Error::new("Debezium", format!("wait until {what}"), seen));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Hands a record to the assembler. Returns whether it tells of topics that may not be read yet.
+fn take(
+    record: &BorrowedMessage<'_>,
+    topics: &ControlTopics,
+    decoder: &mut Decoder,
+    assembler: &mut Assembler,
+) -> Result<bool> {
+    let (topic, value) = (record.topic(), record.payload());
+    match value {
+        Some(value) if topic == topics.transactions => Ok(assembler.boundary(control(value)?)),
+        Some(value) if topic == topics.notifications => {
+            Ok(assembler.notification(&control(value)?))
+        }
+        value => {
+            let event = decoder.event(record.key(), value)?;
+            assembler.event((topic, record.partition()), event);
+            Ok(false)
+        }
+    }
+}
+
+#[async_trait]
+impl Subscription for DebeziumSubscription {
+    async fn next(&mut self) -> Result<Change> {
+        loop {
+            if let Some(change) = self.assembler.pop() {
+                return Ok(change);
+            }
+            if self.has_new_topics {
+                self.reader.refresh().await?;
+                self.has_new_topics = false;
+            }
+            tokio::select! {
+                record = self.reader.next() => {
+                    self.has_new_topics |=
+                        take(&record?, &self.control, &mut self.decoder, &mut self.assembler)?;
+                }
+                _ = self.check.tick() => drop(self.connector.check().await?),
+            }
+        }
+    }
+
+    fn waiting_for(&self) -> String {
+        format!("it waits for {}", self.assembler.waiting_for())
+    }
+
+    async fn stop(&mut self) -> Result<()> {
+        self.connector.stop().await?;
+        self.wait_for_slot("the slot is free", |state| state == Some("inactive")).await
+    }
+
+    async fn resume(&mut self) -> Result<()> {
+        self.connector.resume().await?;
+        self.wait_for_slot("the connector streams", |state| state == Some("streaming")).await
+    }
+}

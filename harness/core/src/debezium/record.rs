@@ -1,0 +1,180 @@
+//! Records of Debezium's topics, as the JSON converter writes them with their schemas.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::values::Schema;
+use crate::{
+    change::{Change, Lsn, Op, Position, TxId},
+    error::{Context, Error, Result},
+    schema::TableName,
+    value::Row,
+};
+
+const DECODER: &str = "the decoder of Debezium's records";
+
+/// A record of a table's topic.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A change, with its number within its transaction; reads have none.
+    Change(Box<Change>, Option<u64>),
+    /// A key without a value, after a delete.
+    Tombstone(Row),
+    /// What is none of the script's business.
+    Other,
+}
+
+/// A record of the transaction topic.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Boundary {
+    pub(crate) status: String,
+    pub(crate) id: String,
+    pub(crate) event_count: Option<u64>,
+    pub(crate) data_collections: Option<Vec<Collection>>,
+}
+
+/// What a transaction did to one table.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Collection {
+    pub(crate) data_collection: String,
+}
+
+/// A record of the notification topic.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Notification {
+    pub(crate) aggregate_type: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    #[serde(default)]
+    pub(crate) additional_data: HashMap<String, Option<String>>,
+}
+
+#[derive(Deserialize)]
+struct WithSchema<'a> {
+    #[serde(borrow)]
+    schema: Option<&'a RawValue>,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    op: String,
+    before: Option<serde_json::Value>,
+    after: Option<serde_json::Value>,
+    source: Source,
+    transaction: Option<Transaction>,
+}
+
+#[derive(Deserialize)]
+struct Source {
+    #[serde(default)]
+    schema: String,
+    #[serde(default)]
+    table: String,
+    lsn: Option<u64>,
+    ts_us: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct Transaction {
+    id: String,
+    total_order: u64,
+}
+
+/// Decodes records. Schemas repeat with every record, so each is parsed once.
+#[derive(Default)]
+pub(crate) struct Decoder {
+    schemas: HashMap<Box<str>, Arc<Schema>>,
+}
+
+impl Decoder {
+    /// Decodes a record of a table's topic.
+    pub(crate) fn event(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Event> {
+        let key = key.map(|key| self.key(key)).transpose()?.unwrap_or_default();
+        let Some(value) = value else { return Ok(Event::Tombstone(key)) };
+        let parts = parts(value)?;
+        let payload = parts.payload.map_or("null", RawValue::get);
+        let Some(envelope) = serde_json::from_str::<Option<Envelope>>(payload)
+            .while_doing(DECODER, format!("read {}", shorten(payload)))?
+        else {
+            return Ok(Event::Tombstone(key));
+        };
+        let Some(op) = op(&envelope.op) else { return Ok(Event::Other) };
+        let schema = self.schema(parts.schema)?;
+        let row = |image: &Option<serde_json::Value>, field: &str| {
+            image.as_ref().and_then(|image| schema.field(field)?.row(image))
+        };
+        let Envelope { source, transaction, .. } = &envelope;
+        let total_order = transaction.as_ref().map(|tx| tx.total_order);
+        let change = Change {
+            op,
+            table: TableName::new(&source.schema, &source.table),
+            key,
+            before: row(&envelope.before, "before"),
+            after: row(&envelope.after, "after"),
+            position: source.lsn.filter(|_| op != Op::Read).map(|lsn| Position::Lsn(Lsn(lsn))),
+            tx: transaction.as_ref().map(|tx| TxId(transaction_id(&tx.id).to_owned())),
+            commit_time_us: source.ts_us,
+            tombstone: false,
+        };
+        Ok(Event::Change(Box::new(change), total_order))
+    }
+
+    fn key(&mut self, key: &[u8]) -> Result<Row> {
+        let parts = parts(key)?;
+        let payload = parts.payload.map_or("null", RawValue::get);
+        let payload = serde_json::from_str(payload).while_doing(DECODER, "read a key")?;
+        Ok(self.schema(parts.schema)?.row(&payload).unwrap_or_default())
+    }
+
+    fn schema(&mut self, schema: Option<&RawValue>) -> Result<Arc<Schema>> {
+        let Some(schema) = schema.map(RawValue::get) else {
+            return Err(Error::new(DECODER, "read a record", "it carries no schema")
+                .help("set value.converter.schemas.enable and key.converter.schemas.enable to true"));
+        };
+        if let Some(known) = self.schemas.get(schema) {
+            return Ok(Arc::clone(known));
+        }
+        let parsed: Option<Schema> = serde_json::from_str(schema)
+            .while_doing(DECODER, format!("read the schema {}", shorten(schema)))?;
+        let parsed = Arc::new(parsed.unwrap_or_default());
+        self.schemas.insert(schema.into(), Arc::clone(&parsed));
+        Ok(parsed)
+    }
+}
+
+/// Decodes a record of a topic of Debezium's own, whose payload is enough.
+pub(crate) fn control<T: for<'a> Deserialize<'a>>(value: &[u8]) -> Result<T> {
+    let payload = parts(value)?.payload.map_or("null", RawValue::get);
+    serde_json::from_str(payload).while_doing(DECODER, format!("read {}", shorten(payload)))
+}
+
+/// The transaction's own part of Debezium's `xid:lsn`, whose second half differs between BEGIN, changes and END.
+pub(crate) fn transaction_id(id: &str) -> &str {
+    id.split_once(':').map_or(id, |(xid, _)| xid)
+}
+
+fn parts(record: &[u8]) -> Result<WithSchema<'_>> {
+    serde_json::from_slice(record).while_doing(DECODER, "read a record")
+}
+
+fn op(code: &str) -> Option<Op> {
+    Some(match code {
+        "r" => Op::Read,
+        "c" => Op::Insert,
+        "u" => Op::Update,
+        "d" => Op::Delete,
+        "t" => Op::Truncate,
+        _ => return None,
+    })
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(300).collect()
+}

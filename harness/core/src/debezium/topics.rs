@@ -1,0 +1,183 @@
+//! The topics of one connector: made, found, read and removed.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    config::RDKafkaLogLevel,
+    consumer::{Consumer, StreamConsumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::BorrowedMessage,
+};
+
+use crate::{
+    error::{Context, Error, Result},
+    stack::{Endpoint, USER},
+};
+
+const SERVICE: &str = "Kafka";
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+fn client(kafka: &Endpoint) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", kafka.address())
+        .set("security.protocol", "SASL_PLAINTEXT")
+        .set("sasl.mechanism", "PLAIN")
+        .set("sasl.username", USER)
+        .set("sasl.password", &kafka.password)
+        .set("log_level", "2")
+        .set_log_level(RDKafkaLogLevel::Critical);
+    config
+}
+
+fn admin(kafka: &Endpoint) -> Result<AdminClient<DefaultClientContext>> {
+    client(kafka).create().while_doing(SERVICE, "make an admin client")
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT))
+}
+
+/// Creates topics of one partition, whose records therefore stay in order.
+pub(crate) async fn create_ordered(kafka: &Endpoint, names: &[&str]) -> Result<()> {
+    let topics = names.iter().map(|name| NewTopic::new(name, 1, TopicReplication::Fixed(1)));
+    let topics: Vec<_> = topics.collect();
+    let doing = || format!("create the topics {}", names.join(", "));
+    let created = admin(kafka)?.create_topics(&topics, &options()).await;
+    for created in created.while_doing(SERVICE, doing())? {
+        match created {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => return Err(Error::new(SERVICE, doing(), format!("{topic}: {code}"))),
+        }
+    }
+    Ok(())
+}
+
+/// Removes every topic of a prefix.
+pub(crate) async fn remove(kafka: &Endpoint, prefix: &str) -> Result<()> {
+    let doing = || format!("remove the topics of {prefix}");
+    let admin = admin(kafka)?;
+    let listed = {
+        let metadata = admin.inner().fetch_metadata(None, TIMEOUT).while_doing(SERVICE, doing())?;
+        metadata.topics().iter().map(|topic| topic.name().to_owned()).collect::<Vec<_>>()
+    };
+    let of_prefix: Vec<_> =
+        listed.iter().map(String::as_str).filter(|name| is_of(prefix, name)).collect();
+    if of_prefix.is_empty() {
+        return Ok(());
+    }
+    for removed in admin.delete_topics(&of_prefix, &options()).await.while_doing(SERVICE, doing())? {
+        match removed {
+            Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+            Err((topic, code)) => return Err(Error::new(SERVICE, doing(), format!("{topic}: {code}"))),
+        }
+    }
+    Ok(())
+}
+
+fn is_of(prefix: &str, topic: &str) -> bool {
+    topic.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// Reads all topics of a prefix from their beginning, without a consumer group and its rebalances.
+pub(crate) struct Reader {
+    consumer: Arc<StreamConsumer>,
+    prefix: String,
+    assigned: HashSet<(String, i32)>,
+}
+
+impl Reader {
+    /// A reader of the topics that are there; later ones come with [`Reader::refresh`].
+    pub(crate) async fn open(kafka: &Endpoint, prefix: &str) -> Result<Self> {
+        let consumer: StreamConsumer = client(kafka)
+            .set("group.id", prefix)
+            .set("enable.auto.commit", "false")
+            .set("fetch.wait.max.ms", "20")
+            .set("fetch.min.bytes", "1")
+            .set("fetch.error.backoff.ms", "5")
+            .set("topic.metadata.refresh.fast.interval.ms", "10")
+            .set("queued.min.messages", "100000")
+            .set("socket.nagle.disable", "true")
+            .create()
+            .while_doing(SERVICE, "make a consumer")?;
+        let mut reader = Self {
+            consumer: Arc::new(consumer),
+            prefix: prefix.to_owned(),
+            assigned: HashSet::new(),
+        };
+        reader.refresh().await?;
+        Ok(reader)
+    }
+
+    /// Looks for topics that came since.
+    pub(crate) async fn refresh(&mut self) -> Result<()> {
+        let doing = || format!("look for the topics of {}", self.prefix);
+        let (consumer, prefix) = (Arc::clone(&self.consumer), self.prefix.clone());
+        let looking = tokio::task::spawn_blocking(move || partitions(&consumer, &prefix));
+        let found = looking.await.while_doing(SERVICE, doing())?.while_doing(SERVICE, doing())?;
+        let mut new = TopicPartitionList::new();
+        for (topic, count) in found {
+            for partition in 0..count {
+                if self.assigned.insert((topic.clone(), partition)) {
+                    new.add_partition_offset(&topic, partition, Offset::Beginning)
+                        .while_doing(SERVICE, doing())?;
+                }
+            }
+        }
+        if new.count() == 0 {
+            return Ok(());
+        }
+        self.consumer.incremental_assign(&new).while_doing(SERVICE, doing())
+    }
+
+    /// The next record of any of the topics. Dropping the future loses nothing.
+    pub(crate) async fn next(&self) -> Result<BorrowedMessage<'_>> {
+        loop {
+            match self.consumer.recv().await {
+                // The client library reconnects by itself, and waits for a topic that was just made to have a leader.
+                Err(KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::BrokerTransportFailure
+                    | RDKafkaErrorCode::AllBrokersDown
+                    | RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::LeaderNotAvailable,
+                )) => {}
+                received => return received.while_doing(SERVICE, "read the next record"),
+            }
+        }
+    }
+}
+
+fn partitions(
+    consumer: &StreamConsumer,
+    prefix: &str,
+) -> Result<HashMap<String, i32>, KafkaError> {
+    let metadata = consumer.fetch_metadata(None, TIMEOUT)?;
+    Ok(metadata
+        .topics()
+        .iter()
+        .filter(|topic| is_of(prefix, topic.name()))
+        .map(|topic| {
+            let partitions = i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX);
+            (topic.name().to_owned(), partitions)
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_at_a_dot() {
+        assert!(is_of("cp_1", "cp_1.public.t"));
+        assert!(!is_of("cp_1", "cp_10.public.t"));
+        assert!(!is_of("cp_1", "cp_1"));
+    }
+}

@@ -1,0 +1,234 @@
+//! The comparison of a promised stream with a captured one.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use super::{Fault, FaultKind, describe};
+use crate::{
+    change::{Change, Op},
+    guarantees::{BeforeImages, Expected, Guarantees, Promise},
+    text,
+    value::Row,
+};
+
+/// At most this many faults are told; a stream that is wholly wrong needs no more.
+const FAULTS_TOLD: usize = 20;
+
+/// Compares a stream with its promise. Returns the faults, and for each captured change the promised one that it is.
+///
+/// Changes are first paired by equality in the order of the stream, whatever their place. What is left on both sides is
+/// paired by table, key and operation, and is then wrong in what it says; what is left after that is lost, duplicated or
+/// never happened. The equal pairs then tell whether the order and the transactions are right.
+pub fn diff(
+    promise: &Promise,
+    guarantees: &Guarantees,
+    stream: &[Change],
+) -> (Vec<Fault>, Vec<Option<Expected>>) {
+    let expected: Vec<(Option<usize>, &Expected)> = promise
+        .reads
+        .iter()
+        .map(|read| (None, read))
+        .chain(promise.transactions.iter().enumerate().flat_map(|(tx, changes)| {
+            changes.iter().map(move |change| (Some(tx), change))
+        }))
+        .collect();
+
+    let mut faults = Vec::new();
+    let mut pairing = pair_equal(&expected, guarantees, stream);
+    explain_unpaired(&expected, stream, &mut pairing, &mut faults);
+    check_order(&expected, stream, &pairing, &mut faults);
+    if guarantees.transactions {
+        check_transactions(&expected, stream, &pairing, &mut faults);
+    }
+    faults.truncate(FAULTS_TOLD);
+    let matched = pairing
+        .iter()
+        .map(|pair| pair.map(|(expected_at, _)| expected[expected_at].1.clone()))
+        .collect();
+    (faults, matched)
+}
+
+/// For each captured change the index of the promised one, and whether they are equal.
+type Pairing = Vec<Option<(usize, bool)>>;
+
+fn pair_equal(
+    expected: &[(Option<usize>, &Expected)],
+    guarantees: &Guarantees,
+    stream: &[Change],
+) -> Pairing {
+    let mut waiting: HashMap<_, VecDeque<usize>> = HashMap::new();
+    for (at, (_, expected)) in expected.iter().enumerate() {
+        let identity = (expected.op, &expected.table, canonical(expected.after.as_ref()));
+        waiting.entry(identity).or_default().push_back(at);
+    }
+    stream
+        .iter()
+        .map(|change| {
+            let identity = (change.op, &change.table, canonical(change.after.as_ref()));
+            let candidates = waiting.get_mut(&identity)?;
+            let found = candidates.iter().position(|at| {
+                difference(expected[*at].1, change, guarantees).is_none()
+            })?;
+            Some((candidates.remove(found)?, true))
+        })
+        .collect()
+}
+
+fn canonical(row: Option<&Row>) -> Option<Vec<(&str, &crate::Value)>> {
+    row.map(Row::canonical)
+}
+
+/// In what a captured change differs from the promised one; `None` if in nothing.
+fn difference(expected: &Expected, change: &Change, guarantees: &Guarantees) -> Option<FaultKind> {
+    if expected.op != change.op || expected.table != change.table {
+        Some(FaultKind::Phantom)
+    } else if expected.after != change.after {
+        Some(FaultKind::WrongValue)
+    } else if !is_promised_image(expected.before.as_ref(), change.before.as_ref(), guarantees) {
+        Some(FaultKind::WrongBeforeImage)
+    } else if expected.key != change.key {
+        Some(FaultKind::WrongKey)
+    } else if expected.tombstone != change.tombstone {
+        Some(FaultKind::WrongTombstone)
+    } else {
+        None
+    }
+}
+
+/// A method bound to the replica identity may fill the columns outside of it with NULL, which then means nothing.
+fn is_promised_image(expected: Option<&Row>, image: Option<&Row>, guarantees: &Guarantees) -> bool {
+    match (expected, image) {
+        (Some(expected), Some(image)) if guarantees.before_images == BeforeImages::ReplicaIdentity => {
+            image.contains(expected)
+                && image.iter().all(|(column, value)| {
+                    expected.get(column).is_some() || value.is_null()
+                })
+        }
+        (expected, image) => expected == image,
+    }
+}
+
+/// Says of each change that has no equal partner what is wrong with it, and pairs it with what it should have been.
+fn explain_unpaired(
+    expected: &[(Option<usize>, &Expected)],
+    stream: &[Change],
+    pairing: &mut Pairing,
+    faults: &mut Vec<Fault>,
+) {
+    let paired: BTreeSet<usize> = pairing.iter().flatten().map(|(at, _)| *at).collect();
+    let mut missing: Vec<usize> = (0..expected.len()).filter(|at| !paired.contains(at)).collect();
+    for (at, change) in stream.iter().enumerate() {
+        if pairing[at].is_some() {
+            continue;
+        }
+        let shown = text::line(change, None);
+        if let Some(found) = closest(expected, &missing, change) {
+            let was = missing.remove(found);
+            pairing[at] = Some((was, false));
+            let should = expected[was].1;
+            let kind = if should.after != change.after {
+                FaultKind::WrongValue
+            } else if should.before != change.before && should.tombstone == change.tombstone {
+                FaultKind::WrongBeforeImage
+            } else if should.key != change.key {
+                FaultKind::WrongKey
+            } else {
+                FaultKind::WrongTombstone
+            };
+            faults.push(Fault::new(kind, format!("{shown} (promised: {})", describe(should))));
+        } else if stream.iter().enumerate().any(|(other, same)| {
+            pairing[other].is_some() && same_event(same, change)
+        }) {
+            faults.push(Fault::new(FaultKind::Duplicated, shown));
+        } else {
+            faults.push(Fault::new(FaultKind::Phantom, shown));
+        }
+    }
+    for at in missing {
+        faults.push(Fault::new(FaultKind::Lost, describe(expected[at].1)));
+    }
+}
+
+fn same_event(a: &Change, b: &Change) -> bool {
+    a.op == b.op && a.table == b.table && a.key == b.key && a.before == b.before && a.after == b.after
+}
+
+/// The missing change that a captured one most likely is: same table and operation, and the same row by key or by content.
+fn closest(
+    expected: &[(Option<usize>, &Expected)],
+    missing: &[usize],
+    change: &Change,
+) -> Option<usize> {
+    let alike = |at: &usize| {
+        let expected = expected[*at].1;
+        expected.op == change.op && expected.table == change.table
+    };
+    missing
+        .iter()
+        .position(|at| alike(at) && !change.key.is_empty() && expected[*at].1.key == change.key)
+        .or_else(|| {
+            missing.iter().position(|at| {
+                let same_row = change.after.is_some() && expected[*at].1.after == change.after;
+                alike(at) && (change.key.is_empty() || same_row)
+            })
+        })
+}
+
+/// Reads come first, in any order; after them every change stands where it happened.
+fn check_order(
+    expected: &[(Option<usize>, &Expected)],
+    stream: &[Change],
+    pairing: &Pairing,
+    faults: &mut Vec<Fault>,
+) {
+    let mut last: Option<usize> = None;
+    for (change, pair) in stream.iter().zip(pairing) {
+        let Some((at, _)) = pair else { continue };
+        let is_read = expected[*at].1.op == Op::Read;
+        match last {
+            Some(last) if is_read && expected[last].1.op == Op::Read => {}
+            Some(last) if *at < last => {
+                faults.push(Fault::new(
+                    FaultKind::Reordered,
+                    format!("{} came after {}", text::line(change, None), describe(expected[last].1)),
+                ));
+                continue;
+            }
+            _ => {}
+        }
+        last = Some(*at);
+    }
+}
+
+/// Each promised transaction must be one transaction of the stream, and the other way round.
+fn check_transactions(
+    expected: &[(Option<usize>, &Expected)],
+    stream: &[Change],
+    pairing: &Pairing,
+    faults: &mut Vec<Fault>,
+) {
+    let mut run = 0;
+    let mut told: BTreeMap<usize, (BTreeSet<usize>, &Change)> = BTreeMap::new();
+    let mut happened: BTreeMap<usize, (BTreeSet<usize>, &Change)> = BTreeMap::new();
+    let mut previous: Option<&Change> = None;
+    for (change, pair) in stream.iter().zip(pairing) {
+        if change.op == Op::Read {
+            continue;
+        }
+        if change.tx.is_none() || previous.is_none_or(|previous| previous.tx != change.tx) {
+            run += 1;
+        }
+        previous = Some(change);
+        if let Some((Some(tx), _)) = pair.map(|(at, _)| expected[at]) {
+            told.entry(tx).or_insert_with(|| (BTreeSet::new(), change)).0.insert(run);
+            happened.entry(run).or_insert_with(|| (BTreeSet::new(), change)).0.insert(tx);
+        }
+    }
+    for (runs, change) in told.values().filter(|(runs, _)| runs.len() > 1) {
+        let detail = format!("the one that begins with {} came as {}", text::line(change, None), runs.len());
+        faults.push(Fault::new(FaultKind::SplitTransaction, detail));
+    }
+    for (txs, change) in happened.values().filter(|(txs, _)| txs.len() > 1) {
+        let detail = format!("{} came as the one that begins with {}", txs.len(), text::line(change, None));
+        faults.push(Fault::new(FaultKind::MergedTransactions, detail));
+    }
+}

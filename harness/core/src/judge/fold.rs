@@ -1,0 +1,302 @@
+//! The second oracle: the stream, folded into tables, must give what the database then holds.
+//!
+//! It needs no Model, so it judges any SQL.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{Fault, FaultKind};
+use crate::{
+    change::{Change, Op, Position},
+    guarantees::{Guarantees, Loss, SchemaChanges},
+    schema::TableName,
+    text,
+    value::{Row, Value},
+};
+
+/// What a database holds, table by table.
+pub type Contents = BTreeMap<TableName, TableContents>;
+
+/// What one table holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableContents {
+    /// The primary key's columns; empty if there is none.
+    pub key: Vec<String>,
+    /// The rows in no order.
+    pub rows: Vec<Row>,
+}
+
+/// Definitions that changed while the stream was captured. A method that doesn't tell schema changes can't keep the
+/// folded rows up with them.
+#[derive(Clone, Debug, Default)]
+pub struct Alterations {
+    /// By the table's last name: columns added, dropped, renamed (both names) or retyped, and where in the source's
+    /// history that was, if known. Rows delivered after it must be right.
+    pub columns: BTreeMap<TableName, BTreeMap<String, Option<Position>>>,
+    /// Tables' earlier names and what they are called at the end.
+    pub renames: BTreeMap<TableName, TableName>,
+}
+
+impl Alterations {
+    /// Records that a column changed.
+    pub fn column(&mut self, table: &TableName, column: &str, at: Option<Position>) {
+        let columns = self.columns.entry(table.clone()).or_default();
+        columns.insert(column.to_owned(), at);
+    }
+
+    /// Records that a table got another name.
+    pub fn rename(&mut self, from: &TableName, to: &TableName) {
+        self.renames.values_mut().filter(|name| *name == from).for_each(|name| *name = to.clone());
+        self.renames.insert(from.clone(), to.clone());
+        if let Some(columns) = self.columns.remove(from) {
+            self.columns.insert(to.clone(), columns);
+        }
+    }
+
+    fn last_name<'a>(&'a self, table: &'a TableName) -> &'a TableName {
+        self.renames.get(table).unwrap_or(table)
+    }
+}
+
+type Key = Vec<(String, Value)>;
+
+fn key_of(row: &Row) -> Key {
+    let key = row.canonical();
+    key.into_iter().map(|(column, value)| (column.to_owned(), value.clone())).collect()
+}
+
+#[derive(Debug)]
+struct FoldedRow {
+    row: Row,
+    position: Option<Position>,
+}
+
+#[derive(Debug, Default)]
+struct FoldedTable {
+    keyed: HashMap<Key, FoldedRow>,
+    keyless: Vec<FoldedRow>,
+}
+
+/// Folds a stream over what the database held when the capture began, and compares with what it holds at the end.
+///
+/// Tables that the database doesn't have at the end are not compared. Returns faults, and the losses that the
+/// guarantees allow.
+pub fn judge_fold(
+    before: &Contents,
+    stream: &[Change],
+    after: &Contents,
+    alterations: &Alterations,
+    guarantees: &Guarantees,
+) -> (Vec<Fault>, BTreeSet<Loss>) {
+    let mut faults = Vec::new();
+    let mut losses = BTreeSet::new();
+    let mut folded = start(before, alterations);
+    for change in stream {
+        let table = folded.entry(alterations.last_name(&change.table).clone()).or_default();
+        if let Err(fault) = table.apply(change) {
+            faults.push(fault);
+        }
+    }
+    if !alterations.renames.is_empty() {
+        losses.insert(Loss::SchemaChangeSilent);
+    }
+    for (name, contents) in after {
+        let table = folded.remove(name).unwrap_or_default();
+        let comparison =
+            Comparison { name, contents, altered: alterations.columns.get(name), guarantees };
+        comparison.run(table, &mut faults, &mut losses);
+    }
+    (faults, losses)
+}
+
+fn start(before: &Contents, alterations: &Alterations) -> BTreeMap<TableName, FoldedTable> {
+    let mut folded: BTreeMap<TableName, FoldedTable> = BTreeMap::new();
+    for (name, contents) in before {
+        let table = folded.entry(alterations.last_name(name).clone()).or_default();
+        for row in &contents.rows {
+            let key = row.project(contents.key.iter().map(String::as_str));
+            let row = FoldedRow { row: row.clone(), position: None };
+            if key.is_empty() {
+                table.keyless.push(row);
+            } else {
+                table.keyed.insert(key_of(&key), row);
+            }
+        }
+    }
+    folded
+}
+
+impl FoldedTable {
+    fn apply(&mut self, change: &Change) -> Result<(), Fault> {
+        let wrong = |what: &str| {
+            Err(Fault::new(FaultKind::WrongState, format!("{what}: {}", text::line(change, None))))
+        };
+        match (change.op, &change.after) {
+            (Op::Truncate, _) => {
+                self.keyed.clear();
+                self.keyless.clear();
+                Ok(())
+            }
+            (Op::Read | Op::Insert, Some(after)) => {
+                let row = FoldedRow { row: after.clone(), position: change.position };
+                if change.key.is_empty() {
+                    self.keyless.push(row);
+                } else if self.keyed.insert(key_of(&change.key), row).is_some() {
+                    let detail = format!("the row was there already: {}", text::line(change, None));
+                    return Err(Fault::new(FaultKind::Duplicated, detail));
+                }
+                Ok(())
+            }
+            (Op::Update, Some(after)) => {
+                let Some(old) = self.take(change) else {
+                    return wrong("an update of a row that was never delivered");
+                };
+                let mut row = after.clone();
+                for (column, value) in after.iter() {
+                    if *value == Value::Unavailable
+                        && let Some(kept) = old.row.get(column)
+                    {
+                        row.set(column, kept.clone());
+                    }
+                }
+                let row = FoldedRow { row, position: change.position };
+                if change.key.is_empty() {
+                    self.keyless.push(row);
+                } else {
+                    self.keyed.insert(key_of(&change.key), row);
+                }
+                Ok(())
+            }
+            (Op::Delete, _) => match self.take(change) {
+                Some(_) => Ok(()),
+                None => wrong("a delete of a row that was never delivered"),
+            },
+            (_, None) => wrong("no new row"),
+        }
+    }
+
+    /// Removes the row that a change replaces or deletes: by its old key, or without a key by its whole old row.
+    fn take(&mut self, change: &Change) -> Option<FoldedRow> {
+        if change.key.is_empty() {
+            let before = change.before.as_ref()?;
+            let at = self.keyless.iter().position(|folded| folded.row == *before)?;
+            return Some(self.keyless.swap_remove(at));
+        }
+        let old_key = change.before.as_ref().map(|before| before.project(change.key.columns()));
+        let old_key = old_key.filter(|key| key.len() == change.key.len());
+        self.keyed.remove(&key_of(old_key.as_ref().unwrap_or(&change.key)))
+    }
+
+    fn into_rows(self) -> Vec<FoldedRow> {
+        self.keyed.into_values().chain(self.keyless).collect()
+    }
+}
+
+struct Comparison<'a> {
+    name: &'a TableName,
+    contents: &'a TableContents,
+    altered: Option<&'a BTreeMap<String, Option<Position>>>,
+    guarantees: &'a Guarantees,
+}
+
+impl Comparison<'_> {
+    fn run(&self, table: FoldedTable, faults: &mut Vec<Fault>, losses: &mut BTreeSet<Loss>) {
+        let folded = table.into_rows();
+        let key_is_stable =
+            !self.contents.key.is_empty() && !self.contents.key.iter().any(|c| self.is_altered(c));
+        if key_is_stable {
+            self.by_key(folded, faults, losses);
+        } else {
+            self.by_content(&folded, faults, losses);
+        }
+    }
+
+    fn is_altered(&self, column: &str) -> bool {
+        self.guarantees.schema_changes == SchemaChanges::NextRow
+            && self.altered.is_some_and(|altered| altered.contains_key(column))
+    }
+
+    /// Whether a folded row may be wrong in a column: it was delivered before the column changed.
+    fn may_be_stale(&self, column: &str, row: &FoldedRow) -> bool {
+        self.is_altered(column)
+            && match (self.altered.and_then(|altered| altered.get(column)), row.position) {
+                (Some(Some(altered_at)), Some(delivered_at)) => delivered_at < *altered_at,
+                _ => true,
+            }
+    }
+
+    fn by_key(
+        &self,
+        folded: Vec<FoldedRow>,
+        faults: &mut Vec<Fault>,
+        losses: &mut BTreeSet<Loss>,
+    ) {
+        let key = |row: &Row| key_of(&row.project(self.contents.key.iter().map(String::as_str)));
+        let mut folded: HashMap<Key, FoldedRow> =
+            folded.into_iter().map(|folded| (key(&folded.row), folded)).collect();
+        for row in &self.contents.rows {
+            let Some(delivered) = folded.remove(&key(row)) else {
+                faults.push(self.fault(&format!("the database holds {row}, the stream lost it")));
+                continue;
+            };
+            let columns: BTreeSet<&str> = row.columns().chain(delivered.row.columns()).collect();
+            let wrong: Vec<&str> = columns
+                .into_iter()
+                .filter(|column| {
+                    let delivered = delivered.row.get(column);
+                    row.get(column) != delivered && delivered != Some(&Value::Unavailable)
+                })
+                .collect();
+            if wrong.iter().all(|column| self.may_be_stale(column, &delivered)) {
+                if !wrong.is_empty() {
+                    losses.insert(Loss::RewrittenRowsStale);
+                }
+            } else {
+                let delivered = &delivered.row;
+                faults.push(self.fault(&format!(
+                    "the database holds {row}, the stream gives {delivered}"
+                )));
+            }
+        }
+        for extra in folded.into_values() {
+            faults.push(self.fault(&format!("the stream gives {}, the database lacks it", extra.row)));
+        }
+    }
+
+    fn by_content(
+        &self,
+        folded: &[FoldedRow],
+        faults: &mut Vec<Fault>,
+        losses: &mut BTreeSet<Loss>,
+    ) {
+        let whole = |_: &str| true;
+        if self.surplus(folded, whole).is_none() {
+            return;
+        }
+        match self.surplus(folded, |column| !self.is_altered(column)) {
+            None => {
+                losses.insert(Loss::RewrittenRowsStale);
+            }
+            Some(detail) => faults.push(self.fault(&detail)),
+        }
+    }
+
+    /// The first row that one side has more often than the other, looking at some columns only.
+    fn surplus(&self, folded: &[FoldedRow], columns: impl Fn(&str) -> bool) -> Option<String> {
+        let part = |row: &Row| key_of(&row.project(row.columns().filter(|column| columns(column))));
+        let mut counts: HashMap<Key, i64> = HashMap::new();
+        for row in &self.contents.rows {
+            *counts.entry(part(row)).or_default() += 1;
+        }
+        for delivered in folded {
+            *counts.entry(part(&delivered.row)).or_default() -= 1;
+        }
+        let (row, count) = counts.into_iter().filter(|(_, count)| *count != 0).min()?;
+        let row: Row = row.into_iter().collect();
+        let (more, less) = if count > 0 { ("database", "stream") } else { ("stream", "database") };
+        Some(format!("the {more} has {row} {} times more than the {less}", count.abs()))
+    }
+
+    fn fault(&self, detail: &str) -> Fault {
+        Fault::new(FaultKind::WrongState, format!("{}: {detail}", self.name))
+    }
+}

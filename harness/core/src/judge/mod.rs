@@ -1,0 +1,207 @@
+//! The judge: is a captured stream what the method promised, no less and no more?
+
+mod diff;
+mod fold;
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::Serialize;
+
+pub use self::{
+    diff::diff,
+    fold::{Alterations, Contents, TableContents, judge_fold},
+};
+use crate::{
+    change::{Change, Op},
+    guarantees::{Expected, Guarantees, Loss},
+    model::{Model, Tables},
+    text,
+};
+
+/// The judge's answer for one stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "verdict")]
+pub enum Verdict {
+    /// The stream tells all that happened.
+    Exact,
+    /// The stream keeps the method's promises, which leave these out.
+    AsGuaranteed {
+        /// What the stream doesn't tell, or tells differently.
+        losses: BTreeSet<Loss>,
+    },
+    /// The stream breaks a promise.
+    Broken {
+        /// In which ways.
+        faults: Vec<Fault>,
+    },
+}
+
+impl Verdict {
+    /// The verdict for the faults found and the losses allowed.
+    pub fn new(faults: Vec<Fault>, losses: BTreeSet<Loss>) -> Self {
+        if !faults.is_empty() {
+            Self::Broken { faults }
+        } else if losses.is_empty() {
+            Self::Exact
+        } else {
+            Self::AsGuaranteed { losses }
+        }
+    }
+
+    /// The verdict with what another oracle has found.
+    #[must_use]
+    pub fn and(self, more_faults: Vec<Fault>, more_losses: BTreeSet<Loss>) -> Self {
+        let (mut faults, mut losses) = match self {
+            Self::Exact => (vec![], BTreeSet::new()),
+            Self::AsGuaranteed { losses } => (vec![], losses),
+            Self::Broken { faults } => (faults, BTreeSet::new()),
+        };
+        faults.extend(more_faults);
+        losses.extend(more_losses);
+        Self::new(faults, losses)
+    }
+
+    /// Whether a promise was broken. Broken never passes.
+    pub fn is_broken(&self) -> bool {
+        matches!(self, Self::Broken { .. })
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |f: &mut fmt::Formatter<'_>, items: Vec<String>| f.write_str(&items.join("; "));
+        match self {
+            Self::Exact => f.write_str("exact"),
+            Self::AsGuaranteed { losses } => {
+                f.write_str("as guaranteed: ")?;
+                list(f, losses.iter().map(ToString::to_string).collect())
+            }
+            Self::Broken { faults } => {
+                f.write_str("broken: ")?;
+                list(f, faults.iter().map(ToString::to_string).collect())
+            }
+        }
+    }
+}
+
+/// A way in which a stream breaks its method's promise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// The kind of fault.
+    pub kind: FaultKind,
+    /// The change it was found at, in words.
+    pub detail: String,
+}
+
+impl Fault {
+    pub(crate) fn new(kind: FaultKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind, self.detail)
+    }
+}
+
+/// The ways in which a stream can be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// A change that was promised isn't there.
+    Lost,
+    /// A change is there more often than it happened.
+    Duplicated,
+    /// Changes are there in another order than they happened.
+    Reordered,
+    /// A change is there that never happened.
+    Phantom,
+    /// The new row isn't what the source holds.
+    WrongValue,
+    /// The old row isn't what was promised: wrong, missing, or more than promised.
+    WrongBeforeImage,
+    /// The change carries another key than the row has.
+    WrongKey,
+    /// A tombstone is missing, or there where none belongs.
+    WrongTombstone,
+    /// A transaction's changes are told as several transactions.
+    SplitTransaction,
+    /// Several transactions' changes are told as one.
+    MergedTransactions,
+    /// The stream, folded into tables, doesn't give what the database holds.
+    WrongState,
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lost => "lost",
+            Self::Duplicated => "duplicated",
+            Self::Reordered => "reordered",
+            Self::Phantom => "never happened",
+            Self::WrongValue => "wrong value",
+            Self::WrongBeforeImage => "wrong before-image",
+            Self::WrongKey => "wrong key",
+            Self::WrongTombstone => "wrong tombstone",
+            Self::SplitTransaction => "split transaction",
+            Self::MergedTransactions => "merged transactions",
+            Self::WrongState => "wrong final state",
+        })
+    }
+}
+
+/// The stream as it was judged.
+#[derive(Debug)]
+pub struct Judgement {
+    /// The answer.
+    pub verdict: Verdict,
+    /// For each change of the stream the promised change that it is, if any.
+    pub matched: Vec<Option<Expected>>,
+    /// How many of the model's transactions the source had committed when the capture took its first look.
+    pub cut: usize,
+}
+
+/// Judges a stream against the Model.
+///
+/// `began` is the range of commit counts in which the capture took its first look: equal numbers if nothing was written
+/// meanwhile, else a range, within which the stream itself must show one consistent cut between its reads and its changes.
+pub fn judge(
+    model: &Model,
+    guarantees: &Guarantees,
+    began: (usize, usize),
+    stream: &[Change],
+) -> Judgement {
+    let streamed = count_transactions(stream);
+    let committed = model.committed();
+    let cut = (began.0..=began.1)
+        .find(|cut| guarantees.promise(&Tables::default(), &committed[*cut..]).transactions.len() == streamed)
+        .unwrap_or(began.1);
+    let promise = guarantees.promise(&model.tables_after(cut), &committed[cut..]);
+    let (faults, matched) = diff(&promise, guarantees, stream);
+    Judgement { verdict: Verdict::new(faults, promise.losses), matched, cut }
+}
+
+fn count_transactions(stream: &[Change]) -> usize {
+    let mut ids: Vec<_> = stream.iter().filter(|c| c.op != Op::Read).map(|c| &c.tx).collect();
+    ids.dedup();
+    ids.len()
+}
+
+/// A promised change in the words of a captured one, for messages.
+fn describe(expected: &Expected) -> String {
+    text::line(&Change {
+        op: expected.op,
+        table: expected.table.clone(),
+        key: expected.key.clone(),
+        before: expected.before.clone(),
+        after: expected.after.clone(),
+        position: None,
+        tx: None,
+        commit_time_us: None,
+        tombstone: expected.tombstone,
+    }, None)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,28 @@
+//! Changeproof captures, judges and documents the change streams of real databases.
+//!
+//! ```text
+//! Script ──► Source (real) ──► Capture ──► Stream<Change> ──► snapshot
+//!    │                                         │
+//!    └─────► Model (ideal) ─────────────────► judge ──► Verdict
+//! ```
+
+pub mod capture;
+pub mod change;
+pub mod debezium;
+pub mod error;
+pub mod guarantees;
+pub mod judge;
+pub mod model;
+pub mod postgres;
+pub mod runner;
+pub mod scenario;
+pub mod schema;
+pub mod script;
+pub mod stack;
+pub mod text;
+pub mod value;
+
+pub use change::{Change, Op};
+pub use changeproof_macros::scenario;
+pub use inventory;
+pub use value::{Row, Value};

@@ -1,0 +1,518 @@
+//! The oracle: a script run on in-memory tables, which yields the ideal change stream and the final state.
+//!
+//! The Model knows typed actions only and nothing of any method. It does not re-implement a database: sessions are
+//! expected not to touch the same rows at the same time, and constraints are not checked.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use thiserror::Error;
+
+use crate::{
+    change::Op,
+    schema::{Table, TableName},
+    script::{Action, Alter, Step},
+    value::{Row, Value},
+};
+
+/// What truly happened, one event at a time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum IdealChange {
+    /// A row or table changed.
+    Row {
+        /// Insert, update, delete or truncate; never read.
+        op: Op,
+        /// The table as it was defined at that moment.
+        table: Arc<Table>,
+        /// The whole row before.
+        before: Option<Row>,
+        /// The whole row after.
+        after: Option<Row>,
+    },
+    /// A table was created.
+    Created(Arc<Table>),
+    /// A table's definition changed.
+    Altered {
+        /// The table as it was defined until then.
+        table: Arc<Table>,
+        /// What changed.
+        change: Alter,
+    },
+}
+
+/// The changes of one committed transaction, in the order in which they were made.
+pub type IdealTransaction = Vec<IdealChange>;
+
+/// The script does what the Model can't follow.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ModelError {
+    /// No such table.
+    #[error("the script names the table {0}, which it has not created")]
+    UnknownTable(TableName),
+    /// No such column.
+    #[error("the script names the column {1} of {0}, which has no such column")]
+    UnknownColumn(TableName, String),
+    /// No such transaction or savepoint.
+    #[error("the script ends {0}, which session {1} has not begun")]
+    NotBegun(String, String),
+}
+
+/// A table's definition and rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableState {
+    /// The definition.
+    pub table: Arc<Table>,
+    /// The rows, in the order of their insertion.
+    pub rows: Vec<Row>,
+}
+
+/// Tables by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tables(pub BTreeMap<TableName, TableState>);
+
+impl Tables {
+    fn get(&self, name: &TableName) -> Result<&TableState, ModelError> {
+        self.0.get(name).ok_or_else(|| ModelError::UnknownTable(name.clone()))
+    }
+
+    /// Carries a change out.
+    fn apply(&mut self, change: &IdealChange) {
+        match change {
+            IdealChange::Created(table) => {
+                let state = TableState { table: Arc::clone(table), rows: Vec::new() };
+                self.0.insert(table.name.clone(), state);
+            }
+            IdealChange::Altered { table, change } => {
+                if let Some(state) = self.0.remove(&table.name) {
+                    let state = altered(state, change);
+                    self.0.insert(state.table.name.clone(), state);
+                }
+            }
+            IdealChange::Row { op, table, before, after } => {
+                let Some(state) = self.0.get_mut(&table.name) else { return };
+                let at = before
+                    .as_ref()
+                    .and_then(|before| state.rows.iter().rposition(|row| row == before));
+                match (op, at, after) {
+                    (Op::Truncate, ..) => state.rows.clear(),
+                    (_, Some(at), Some(after)) => state.rows[at] = after.clone(),
+                    (_, Some(at), None) => {
+                        state.rows.remove(at);
+                    }
+                    (_, None, Some(after)) => state.rows.push(after.clone()),
+                    (_, None, None) => {}
+                }
+            }
+        }
+    }
+}
+
+fn altered(state: TableState, change: &Alter) -> TableState {
+    let mut table = Table::clone(&state.table);
+    let mut rows = state.rows;
+    match change {
+        Alter::AddColumn(column) => {
+            let default = column.default.clone().unwrap_or(Value::Null);
+            rows.iter_mut().for_each(|row| row.set(&column.name, default.clone()));
+            table.columns.push(column.clone());
+        }
+        Alter::DropColumn(name) => {
+            rows.iter_mut().for_each(|row| {
+                row.remove(name);
+            });
+            table.columns.retain(|column| column.name != *name);
+            if table.key.contains(name) {
+                table.key.clear();
+            }
+        }
+        Alter::RenameColumn { from, to } => {
+            for name in table.columns.iter_mut().map(|c| &mut c.name).chain(&mut table.key) {
+                if name == from {
+                    to.clone_into(name);
+                }
+            }
+            let renamed = |row: &Row| {
+                row.iter()
+                    .map(|(name, value)| (if name == from { to } else { name }, value.clone()))
+                    .collect()
+            };
+            rows = rows.iter().map(renamed).collect();
+        }
+        Alter::ChangeType { column, ty, .. } => {
+            for column in table.columns.iter_mut().filter(|c| c.name == *column) {
+                column.ty = ty.clone();
+                column.default = column.default.as_ref().map(|value| value.cast(ty));
+            }
+            for row in &mut rows {
+                if let Some(value) = row.get(column).map(|value| value.cast(ty)) {
+                    row.set(column, value);
+                }
+            }
+        }
+        Alter::RenameTable(name) => table.name.name.clone_from(name),
+        Alter::Identity(identity) => table.identity = identity.clone(),
+    }
+    TableState { table: Arc::new(table), rows }
+}
+
+/// An open transaction: its changes so far, each with the tables as they were before it touched them.
+#[derive(Debug, Default)]
+struct Open {
+    changes: Vec<(IdealChange, Undo)>,
+    savepoints: Vec<(String, usize)>,
+}
+
+/// How to take a change back. Rows are taken back one by one, so that sessions can interleave on a table.
+#[derive(Debug)]
+enum Undo {
+    Row { table: TableName, before: Option<Row>, after: Option<Row> },
+    Table { remove: Option<TableName>, restore: Option<TableState> },
+}
+
+/// The script run on in-memory tables.
+#[derive(Debug, Default)]
+pub struct Model {
+    tables: Tables,
+    open: BTreeMap<String, Open>,
+    committed: Vec<IdealTransaction>,
+}
+
+impl Model {
+    /// Runs a step. A step outside a transaction is a transaction of its own.
+    ///
+    /// # Errors
+    /// The step names what the script has not made.
+    pub fn apply(&mut self, step: &Step) -> Result<(), ModelError> {
+        let session = &step.session;
+        match &step.action {
+            Action::Begin => {
+                self.open.insert(session.clone(), Open::default());
+            }
+            Action::Commit => {
+                let open = self.end(session)?;
+                self.commit(open.changes);
+            }
+            Action::Rollback => {
+                let open = self.end(session)?;
+                self.undo(open.changes);
+            }
+            Action::Savepoint(name) => {
+                let open = self.open.get_mut(session).ok_or_else(|| not_begun(session))?;
+                open.savepoints.push((name.clone(), open.changes.len()));
+            }
+            Action::RollbackTo(name) => {
+                let open = self.open.get_mut(session).ok_or_else(|| not_begun(session))?;
+                let at = open.savepoints.iter().rposition(|(savepoint, _)| savepoint == name);
+                let at = at.ok_or_else(|| {
+                    ModelError::NotBegun(format!("the savepoint {name}"), session.clone())
+                })?;
+                open.savepoints.truncate(at + 1);
+                let undone = open.changes.split_off(open.savepoints[at].1);
+                self.undo(undone);
+            }
+            action => {
+                let mut done = Vec::new();
+                self.run(action, &mut done)?;
+                match self.open.get_mut(session) {
+                    Some(open) => open.changes.extend(done),
+                    None => self.commit(done),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The committed transactions so far, in the order of their commits, those without any change included.
+    pub fn committed(&self) -> &[IdealTransaction] {
+        &self.committed
+    }
+
+    /// The tables as they are now, uncommitted changes included.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// The tables as they were when a number of transactions had been committed.
+    pub fn tables_after(&self, transactions: usize) -> Tables {
+        let mut tables = Tables::default();
+        self.committed.iter().take(transactions).flatten().for_each(|change| tables.apply(change));
+        tables
+    }
+
+    fn end(&mut self, session: &str) -> Result<Open, ModelError> {
+        self.open.remove(session).ok_or_else(|| not_begun(session))
+    }
+
+    fn commit(&mut self, changes: Vec<(IdealChange, Undo)>) {
+        self.committed.push(changes.into_iter().map(|(change, _)| change).collect());
+    }
+
+    fn undo(&mut self, changes: Vec<(IdealChange, Undo)>) {
+        for (_, undo) in changes.into_iter().rev() {
+            match undo {
+                Undo::Row { table, before, after } => {
+                    let Some(state) = self.tables.0.get_mut(&table) else { continue };
+                    let at = after.and_then(|after| state.rows.iter().rposition(|r| *r == after));
+                    match (at, before) {
+                        (Some(at), Some(before)) => state.rows[at] = before,
+                        (Some(at), None) => {
+                            state.rows.remove(at);
+                        }
+                        (None, Some(before)) => state.rows.push(before),
+                        (None, None) => {}
+                    }
+                }
+                Undo::Table { remove, restore } => {
+                    if let Some(name) = remove {
+                        self.tables.0.remove(&name);
+                    }
+                    if let Some(state) = restore {
+                        self.tables.0.insert(state.table.name.clone(), state);
+                    }
+                }
+            }
+        }
+    }
+
+    fn run(
+        &mut self,
+        action: &Action,
+        done: &mut Vec<(IdealChange, Undo)>,
+    ) -> Result<(), ModelError> {
+        match action {
+            Action::CreateTable(table) => {
+                let undo = Undo::Table { remove: Some(table.name.clone()), restore: None };
+                self.change(IdealChange::Created(Arc::new(table.clone())), undo, done);
+            }
+            Action::Insert { table, rows } => {
+                for row in rows {
+                    let after = inserted(&self.tables.get(table)?.table, row)?;
+                    self.change_row(Op::Insert, table, None, Some(after), done)?;
+                }
+            }
+            Action::Update { table, at, set } => {
+                let state = self.tables.get(table)?;
+                let set = assigned(&state.table, set)?;
+                let at = assigned(&state.table, at)?;
+                let matching: Vec<_> =
+                    state.rows.iter().filter(|row| row.contains(&at)).cloned().collect();
+                for before in matching {
+                    let mut after = before.clone();
+                    set.iter().for_each(|(column, value)| after.set(column, value.clone()));
+                    self.change_row(Op::Update, table, Some(before), Some(after), done)?;
+                }
+            }
+            Action::Delete { table, at } => {
+                let state = self.tables.get(table)?;
+                let at = assigned(&state.table, at)?;
+                let matching: Vec<_> =
+                    state.rows.iter().filter(|row| row.contains(&at)).cloned().collect();
+                for before in matching {
+                    self.change_row(Op::Delete, table, Some(before), None, done)?;
+                }
+            }
+            Action::Truncate(tables) => {
+                for table in tables {
+                    let state = self.tables.get(table)?;
+                    let undo = Undo::Table { remove: None, restore: Some(state.clone()) };
+                    let table = Arc::clone(&state.table);
+                    let op = Op::Truncate;
+                    self.change(
+                        IdealChange::Row { op, table, before: None, after: None },
+                        undo,
+                        done,
+                    );
+                }
+            }
+            Action::Alter { table, change } => {
+                let state = self.tables.get(table)?.clone();
+                let table = Arc::clone(&state.table);
+                let remove = match change {
+                    Alter::RenameTable(name) => Some(TableName::new(&table.name.schema, name)),
+                    _ => None,
+                };
+                let undo = Undo::Table { remove, restore: Some(state) };
+                self.change(IdealChange::Altered { table, change: change.clone() }, undo, done);
+            }
+            Action::Raw { means, .. } => {
+                means.iter().try_for_each(|action| self.run(action, done))?;
+            }
+            Action::Begin
+            | Action::Commit
+            | Action::Rollback
+            | Action::Savepoint(_)
+            | Action::RollbackTo(_) => {}
+        }
+        Ok(())
+    }
+
+    fn change_row(
+        &mut self,
+        op: Op,
+        name: &TableName,
+        before: Option<Row>,
+        after: Option<Row>,
+        done: &mut Vec<(IdealChange, Undo)>,
+    ) -> Result<(), ModelError> {
+        let table = Arc::clone(&self.tables.get(name)?.table);
+        let undo = Undo::Row { table: name.clone(), before: before.clone(), after: after.clone() };
+        self.change(IdealChange::Row { op, table, before, after }, undo, done);
+        Ok(())
+    }
+
+    fn change(&mut self, change: IdealChange, undo: Undo, done: &mut Vec<(IdealChange, Undo)>) {
+        self.tables.apply(&change);
+        done.push((change, undo));
+    }
+}
+
+fn not_begun(session: &str) -> ModelError {
+    ModelError::NotBegun("a transaction".to_owned(), session.to_owned())
+}
+
+/// The row that is stored: all columns in the table's order, defaults filled in, values as their types hold them.
+fn inserted(table: &Table, row: &Row) -> Result<Row, ModelError> {
+    let given = assigned(table, row)?;
+    Ok(table
+        .columns
+        .iter()
+        .map(|column| {
+            let value = given.get(&column.name).or(column.default.as_ref());
+            (column.name.clone(), value.cloned().unwrap_or(Value::Null))
+        })
+        .collect())
+}
+
+fn assigned(table: &Table, row: &Row) -> Result<Row, ModelError> {
+    row.iter()
+        .map(|(name, value)| {
+            let column = table.column(name).ok_or_else(|| {
+                ModelError::UnknownColumn(table.name.clone(), name.to_owned())
+            })?;
+            Ok((name.to_owned(), value.cast(&column.ty)))
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map(Row::from_iter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        row,
+        schema::Type,
+        script::{TableBuilder, TableRef, begin, commit, rollback, rollback_to, savepoint},
+    };
+
+    type Outcome = Result<(), ModelError>;
+
+    fn model() -> Result<(Model, TableRef), ModelError> {
+        let table = TableBuilder::new("t")
+            .key("id", Type::Int)
+            .column_default("n", Type::Numeric(Some((6, 2))), 1)
+            .build();
+        let mut model = Model::default();
+        model.apply(&Action::CreateTable(table.clone()).into())?;
+        Ok((model, TableRef::new(&table)))
+    }
+
+    fn ops(transaction: &IdealTransaction) -> Vec<Op> {
+        transaction
+            .iter()
+            .filter_map(|change| match change {
+                IdealChange::Row { op, .. } => Some(*op),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn rows(model: &Model) -> Vec<Row> {
+        model.tables().0[&"t".into()].rows.clone()
+    }
+
+    #[test]
+    fn each_step_outside_a_transaction_is_one() -> Outcome {
+        let (mut model, t) = model()?;
+        model.apply(&t.insert(row! { id: 1 }))?;
+        model.apply(&t.update(1, row! { n: 2 }))?;
+        model.apply(&t.delete(1))?;
+        let ops: Vec<_> = model.committed().iter().map(ops).collect();
+        assert_eq!(ops, [vec![], vec![Op::Insert], vec![Op::Update], vec![Op::Delete]]);
+        assert_eq!(rows(&model), []);
+        Ok(())
+    }
+
+    #[test]
+    fn defaults_and_scales_are_filled_in() -> Outcome {
+        let (mut model, t) = model()?;
+        model.apply(&t.insert(row! { id: 1 }))?;
+        model.apply(&t.insert(row! { id: 2, n: None::<i64> }))?;
+        assert_eq!(rows(&model)[0], row! { id: 1, n: Value::Decimal("1.00".into()) });
+        assert_eq!(rows(&model)[1], row! { id: 2, n: Value::Null });
+        Ok(())
+    }
+
+    #[test]
+    fn a_rollback_leaves_nothing_and_a_savepoint_what_came_before_it() -> Outcome {
+        let (mut model, t) = model()?;
+        model.apply(&begin())?;
+        model.apply(&t.insert(row! { id: 1 }))?;
+        model.apply(&savepoint("p"))?;
+        model.apply(&t.update(1, row! { n: 9 }))?;
+        model.apply(&t.truncate())?;
+        model.apply(&rollback_to("p"))?;
+        model.apply(&t.insert(row! { id: 2 }))?;
+        model.apply(&commit())?;
+        model.apply(&begin())?;
+        model.apply(&t.delete(1))?;
+        model.apply(&t.add_column("x", Type::Text))?;
+        model.apply(&rollback())?;
+        assert_eq!(ops(&model.committed()[1]), [Op::Insert, Op::Insert]);
+        assert_eq!(model.committed().len(), 2);
+        assert_eq!(rows(&model).len(), 2);
+        assert_eq!(rows(&model).iter().map(Row::len).collect::<Vec<_>>(), [2, 2]);
+        Ok(())
+    }
+
+    #[test]
+    fn sessions_interleave_and_their_order_is_that_of_their_commits() -> Outcome {
+        let (mut model, t) = model()?;
+        model.apply(&begin())?;
+        model.apply(&t.insert(row! { id: 1 }))?;
+        model.apply(&t.insert(row! { id: 2 }).on("b"))?;
+        model.apply(&rollback())?;
+        assert_eq!(rows(&model), [row! { id: 2, n: Value::Decimal("1.00".into()) }]);
+        assert_eq!(model.committed().len(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn past_states_are_found_again_across_schema_changes() -> Outcome {
+        let (mut model, t) = model()?;
+        model.apply(&t.insert(row! { id: 1, n: 3 }))?;
+        model.apply(&t.rename_column("n", "amount"))?;
+        model.apply(&t.change_type("amount", Type::Numeric(Some((8, 3)))))?;
+        model.apply(&t.add_column_not_null("vip", Type::Bool, false))?;
+        model.apply(&t.rename_to("u"))?;
+        model.apply(&t.renamed("u").delete(1))?;
+        let before = model.tables_after(2);
+        assert_eq!(before.0[&"t".into()].rows, [row! { id: 1, n: Value::Decimal("3.00".into()) }]);
+        let renamed = model.tables_after(6);
+        assert_eq!(
+            renamed.0[&"u".into()].rows,
+            [row! { id: 1, amount: Value::Decimal("3.000".into()), vip: false }]
+        );
+        assert_eq!(&model.tables_after(7), model.tables());
+        Ok(())
+    }
+
+    #[test]
+    fn a_slip_in_the_script_is_an_error_that_names_it() -> Outcome {
+        let (mut model, t) = model()?;
+        let slip = model.apply(&t.update(1, row! { nmae: "x" }));
+        assert_eq!(slip, Err(ModelError::UnknownColumn("t".into(), "nmae".into())));
+        let slip = model.apply(&t.renamed("z").delete(1));
+        assert_eq!(slip, Err(ModelError::UnknownTable("z".into())));
+        assert!(matches!(model.apply(&commit()), Err(ModelError::NotBegun(..))));
+        Ok(())
+    }
+}

@@ -1,0 +1,399 @@
+//! What a scenario is written with: a source to mutate, a capture to start, a judge to call.
+
+use std::path::{Path, PathBuf};
+
+use futures_util::future::BoxFuture;
+
+use crate::{
+    capture::{Capture, Options, SnapshotMode, Subject, Subscription, collect_until_fence},
+    change::Change,
+    error::{Context, Error, Result},
+    judge::{
+        Alterations, Contents, TableContents, Verdict, judge, judge_fold,
+    },
+    model::{IdealChange, Model, Tables},
+    postgres::{self, Source},
+    script::{Action, Alter, Step, TableBuilder, TableRef, begin, commit},
+    stack::{Lease, Service, Stack, stale_leases},
+    text,
+};
+
+/// A scenario as `#[scenario]` registers it.
+pub struct Definition {
+    /// The function's name.
+    pub name: &'static str,
+    /// The function's doc comment.
+    pub doc: &'static str,
+    /// The file it stands in, relative to the workspace.
+    pub file: &'static str,
+    /// The crate it stands in.
+    pub package: &'static str,
+    /// What happens to rows that exist before the capture begins.
+    pub snapshot: SnapshotMode,
+    /// The function.
+    pub run: for<'a> fn(&'a mut Scenario) -> BoxFuture<'a, Result<()>>,
+}
+
+inventory::collect!(Definition);
+
+impl Definition {
+    /// The scenarios of a crate in the order of their names.
+    pub fn of_package(package: &str) -> Vec<&'static Self> {
+        let all = inventory::iter::<Self>.into_iter();
+        let mut found: Vec<_> = all.filter(|definition| definition.package == package).collect();
+        found.sort_unstable_by_key(|definition| definition.name);
+        found
+    }
+
+    /// The doc comment's first sentence.
+    pub fn summary(&self) -> String {
+        let text = self.doc.replace('\n', " ");
+        text.split_once(". ").map_or(text.trim_end_matches('.'), |(first, _)| first).to_owned()
+    }
+}
+
+/// What a scenario has found out.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The judge's answer, which is not `broken`.
+    pub verdict: Verdict,
+    /// The stream as text, under the verdict.
+    pub page: String,
+}
+
+/// A scenario under way: a method on a database of its own.
+pub struct Scenario {
+    name: &'static str,
+    method: &'static dyn Capture,
+    options: Options,
+    stack: Stack,
+    lease: Lease,
+    source: Source,
+    model: Model,
+    subscription: Option<Box<dyn Subscription>>,
+    began: (usize, usize),
+    outcome: Option<Outcome>,
+}
+
+impl Scenario {
+    /// Runs a scenario by a method and returns what it has found out, once everything it made has been removed.
+    ///
+    /// # Errors
+    /// A service or a step fails, a promise is broken, or the scenario doesn't ask the judge.
+    pub async fn run(definition: &Definition, method: &'static dyn Capture) -> Result<Outcome> {
+        let mut scenario = Self::open(definition, method).await?;
+        let ran = (definition.run)(&mut scenario).await;
+        let outcome = scenario.outcome.take();
+        let closed = scenario.close(ran.is_ok()).await;
+        ran?;
+        closed?;
+        outcome.ok_or_else(|| {
+            Error::new(definition.name, "pass", "it ended without asking the judge")
+                .help("end the scenario with s.judge().await")
+        })
+    }
+
+    async fn open(definition: &Definition, method: &'static dyn Capture) -> Result<Self> {
+        let stack = Stack::acquire(method.services()).await?;
+        for lease in stale_leases(stack.state())? {
+            remove_all_of(&stack, method, &lease).await?;
+            lease.release()?;
+        }
+        let lease = Lease::take(stack.state())?;
+        let source = Source::create(stack.endpoint(Service::Postgres)?, lease.name()).await?;
+        Ok(Self {
+            name: definition.name,
+            method,
+            options: Options { snapshot: definition.snapshot, ..Options::default() },
+            stack,
+            lease,
+            source,
+            model: Model::default(),
+            subscription: None,
+            began: (0, 0),
+            outcome: None,
+        })
+    }
+
+    async fn close(self, tell_errors: bool) -> Result<()> {
+        drop(self.subscription);
+        let removed = remove_all_of(&self.stack, self.method, &self.lease).await;
+        let closed = self.source.close().await;
+        if tell_errors {
+            removed?;
+            closed?;
+        }
+        self.lease.release()
+    }
+
+    /// Creates a table.
+    ///
+    /// # Errors
+    /// The database refuses it.
+    pub async fn create(&mut self, table: TableBuilder) -> Result<TableRef> {
+        let table = table.build();
+        let handle = TableRef::new(&table);
+        self.apply(Action::CreateTable(table)).await?;
+        Ok(handle)
+    }
+
+    /// Runs a step on the database and on the Model.
+    ///
+    /// # Errors
+    /// The database refuses it, or the Model can't follow.
+    pub async fn apply(&mut self, step: impl Into<Step>) -> Result<()> {
+        let step = step.into();
+        self.source.apply(&step).await?;
+        self.model.apply(&step).while_doing("the Model", "follow the script")
+    }
+
+    /// Runs steps one after the other.
+    ///
+    /// # Errors
+    /// As [`Scenario::apply`].
+    pub async fn apply_all(&mut self, steps: impl IntoIterator<Item = Step>) -> Result<()> {
+        for step in steps {
+            self.apply(step).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs steps as one transaction.
+    ///
+    /// # Errors
+    /// As [`Scenario::apply`].
+    pub async fn transaction(&mut self, steps: impl IntoIterator<Item = Step>) -> Result<()> {
+        self.apply(begin()).await?;
+        self.apply_all(steps).await?;
+        self.apply(commit()).await
+    }
+
+    /// Runs a step that the database must refuse, with this in its message.
+    ///
+    /// # Errors
+    /// The database accepts it, or refuses it for another reason.
+    pub async fn refused(&mut self, step: impl Into<Step>, message: &str) -> Result<()> {
+        match self.source.apply(&step.into()).await {
+            Err(error) if error.to_string().contains(message) => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => {
+                let expected = format!("it was accepted, and not refused with “{message}”");
+                Err(Error::new(self.name, "see a step refused", expected))
+            }
+        }
+    }
+
+    /// Starts the capture.
+    ///
+    /// # Errors
+    /// The method can't be started.
+    pub async fn start_capture(&mut self) -> Result<()> {
+        self.start_capture_amid(|_| None).await
+    }
+
+    /// Starts the capture while steps go on: the first, the second… until it has started or there are no more.
+    ///
+    /// # Errors
+    /// The method can't be started, or a step fails.
+    pub async fn start_capture_amid(
+        &mut self,
+        mut step: impl FnMut(i32) -> Option<Step>,
+    ) -> Result<()> {
+        let before = self.model.committed().len();
+        let subject = Subject { stack: &self.stack, database: self.lease.name() };
+        let start = self.method.start(subject, self.options);
+        tokio::pin!(start);
+        let (source, model) = (&mut self.source, &mut self.model);
+        let mut steps = (1..).map_while(&mut step);
+        let subscription = loop {
+            let Some(step) = steps.next() else { break start.await? };
+            let applied = source.apply(&step);
+            tokio::pin!(applied);
+            // A step that is under way when the capture has started is still finished: the Model has to follow.
+            let started = tokio::select! {
+                applied = &mut applied => { applied?; None }
+                started = &mut start => { applied.await?; Some(started?) }
+            };
+            model.apply(&step).while_doing("the Model", "follow the script")?;
+            if let Some(subscription) = started {
+                break subscription;
+            }
+        };
+        self.subscription = Some(subscription);
+        self.began = (before, self.model.committed().len());
+        Ok(())
+    }
+
+    /// Stops the capture where it stands.
+    ///
+    /// # Errors
+    /// It was not started, or can't be stopped.
+    pub async fn stop_capture(&mut self) -> Result<()> {
+        self.subscription()?.stop().await
+    }
+
+    /// Starts the capture again, to go on where it stopped.
+    ///
+    /// # Errors
+    /// It was not started, or can't be resumed.
+    pub async fn resume_capture(&mut self) -> Result<()> {
+        self.subscription()?.resume().await
+    }
+
+    fn subscription(&mut self) -> Result<&mut dyn Subscription> {
+        match &mut self.subscription {
+            Some(subscription) => Ok(subscription.as_mut()),
+            None => Err(Error::new(self.name, "use the capture", "it was not started")
+                .help("call s.start_capture().await? before")),
+        }
+    }
+
+    /// Waits until everything has been captured and judges it by both oracles.
+    ///
+    /// # Errors
+    /// A promise is broken: the message has the faults and the stream.
+    pub async fn judge(&mut self) -> Result<()> {
+        let fence = self.source.write_fence().await?;
+        let collected = collect_until_fence(self.subscription()?, fence).await;
+        let stream = match collected {
+            Ok(stream) => stream,
+            Err(error) => {
+                let last = self.method.services().last().copied();
+                let log = self.stack.log_tail(last.unwrap_or(Service::Postgres)).await;
+                return Err(error.log(log));
+            }
+        };
+        let contents = self.source.contents().await?;
+        check_model(self.model.tables(), &contents)?;
+        let outcome = self.verdict(&stream, &contents);
+        if outcome.verdict.is_broken() {
+            return Err(Error::new(self.method.name(), "keep its promises", outcome.page));
+        }
+        self.outcome = Some(outcome);
+        Ok(())
+    }
+
+    fn verdict(&self, stream: &[Change], contents: &Contents) -> Outcome {
+        let guarantees = self.method.guarantees(self.options);
+        let judgement = judge(&self.model, &guarantees, self.began, stream);
+        let before = match self.options.snapshot {
+            SnapshotMode::Initial => Contents::new(),
+            SnapshotMode::NoData => contents_of(&self.model.tables_after(judgement.cut)),
+        };
+        let alterations = alterations(&self.model, judgement.cut);
+        let (faults, losses) = judge_fold(&before, stream, contents, &alterations, &guarantees);
+        let verdict = judgement.verdict.and(faults, losses);
+        let is_same_each_run = self.began.0 == self.began.1 || verdict.is_broken();
+        let body = if is_same_each_run {
+            text::stream(stream, |at| {
+                let before = judgement.matched.get(at)?.as_ref()?.before.as_ref();
+                Some(before.map(|b| b.columns().map(str::to_owned).collect()).unwrap_or_default())
+            })
+        } else {
+            text::handover(stream)
+        };
+        let page = format!("{} · {} · {verdict}\n{body}", self.method.name(), self.name);
+        Outcome { verdict, page }
+    }
+}
+
+async fn remove_all_of(stack: &Stack, method: &dyn Capture, lease: &Lease) -> Result<()> {
+    method.clean_up(Subject { stack, database: lease.name() }).await?;
+    postgres::remove_database(stack.endpoint(Service::Postgres)?, lease.name()).await
+}
+
+fn contents_of(tables: &Tables) -> Contents {
+    let contents = tables.0.values().map(|state| {
+        let (key, rows) = (state.table.key.clone(), state.rows.clone());
+        (state.table.name.clone(), TableContents { key, rows })
+    });
+    contents.collect()
+}
+
+/// The Model is an oracle only as long as it agrees with the database.
+fn check_model(tables: &Tables, contents: &Contents) -> Result<()> {
+    let model = contents_of(tables);
+    for (name, held) in contents {
+        let sorted = |contents: Option<&TableContents>| {
+            let mut rows: Vec<_> =
+                contents.iter().flat_map(|c| c.rows.iter().map(ToString::to_string)).collect();
+            rows.sort_unstable();
+            rows
+        };
+        let (ideal, real) = (sorted(model.get(name)), sorted(Some(held)));
+        if ideal != real {
+            let differing = ideal.iter().find(|row| !real.contains(row));
+            let differing = differing.or_else(|| real.iter().find(|row| !ideal.contains(row)));
+            let cause = format!(
+                "in {name} it has {} rows and the database {}; they differ in {}",
+                ideal.len(),
+                real.len(),
+                differing.map_or("how often rows are there", String::as_str)
+            );
+            return Err(Error::new("the Model", "agree with the database", cause)
+                .help("if the script uses SQL of the database's own, state what it means"));
+        }
+    }
+    Ok(())
+}
+
+/// What changed in the tables' definitions since the capture began.
+fn alterations(model: &Model, cut: usize) -> Alterations {
+    let mut alterations = Alterations::default();
+    for change in model.committed()[cut..].iter().flatten() {
+        let IdealChange::Altered { table, change } = change else { continue };
+        match change {
+            Alter::AddColumn(column) => alterations.column(&table.name, &column.name, None),
+            Alter::DropColumn(column) | Alter::ChangeType { column, .. } => {
+                alterations.column(&table.name, column, None);
+            }
+            Alter::RenameColumn { from, to } => {
+                alterations.column(&table.name, from, None);
+                alterations.column(&table.name, to, None);
+            }
+            Alter::RenameTable(to) => {
+                let mut renamed = table.name.clone();
+                renamed.name.clone_from(to);
+                alterations.rename(&table.name, &renamed);
+            }
+            Alter::Identity(_) => {}
+        }
+    }
+    alterations
+}
+
+/// The folder of the snapshots of a storage and a method.
+pub fn snapshot_folder(storage: &str, method: &str) -> PathBuf {
+    workspace().join("snapshots").join(storage).join(method)
+}
+
+pub(crate) fn workspace() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    root.canonicalize().unwrap_or(root)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Row, row};
+
+    fn contents(rows: Vec<Row>) -> Contents {
+        Contents::from([("t".into(), TableContents { key: vec!["id".into()], rows })])
+    }
+
+    #[test]
+    fn a_model_that_differs_from_the_database_is_no_oracle() -> Result<()> {
+        let table = TableBuilder::new("t").key("id", crate::schema::Type::Int).build();
+        let handle = TableRef::new(&table);
+        let mut model = Model::default();
+        for step in [Action::CreateTable(table).into(), handle.insert(row! { id: 1 })] {
+            model.apply(&step).while_doing("test", "apply")?;
+        }
+        let tables = model.tables();
+        check_model(tables, &contents(vec![row! { id: 1 }]))?;
+        for wrong in [vec![], vec![row! { id: 2 }], vec![row! { id: 1 }, row! { id: 1 }]] {
+            assert!(check_model(tables, &contents(wrong)).is_err());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! Tables and their columns, as a script declares them and a database describes them.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::value::{Row, Value};
+
+/// A table's name with its schema (in MySQL: its database).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TableName {
+    /// The schema; `public` where none was given.
+    pub schema: String,
+    /// The name, as the catalogue spells it.
+    pub name: String,
+}
+
+/// The schema that is left out when a name is printed.
+pub const DEFAULT_SCHEMA: &str = "public";
+
+impl TableName {
+    /// A name in a schema of its own.
+    pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { schema: schema.into(), name: name.into() }
+    }
+}
+
+impl From<&str> for TableName {
+    fn from(name: &str) -> Self {
+        Self::new(DEFAULT_SCHEMA, name)
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |name: &str| {
+            if name.contains(|c: char| c.is_whitespace() || c == '.' || c == '"') {
+                format!("\"{}\"", name.replace('"', "\"\""))
+            } else {
+                name.to_owned()
+            }
+        };
+        if self.schema != DEFAULT_SCHEMA {
+            write!(f, "{}.", part(&self.schema))?;
+        }
+        f.write_str(&part(&self.name))
+    }
+}
+
+impl Serialize for TableName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A column's type, in words that every source can translate into its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// True or false.
+    Bool,
+    /// 16 bits.
+    SmallInt,
+    /// 32 bits.
+    Int,
+    /// 64 bits.
+    BigInt,
+    /// 32-bit floating point.
+    Real,
+    /// 64-bit floating point.
+    Double,
+    /// Exact decimal with (precision, scale), both in digits, or without limit.
+    Numeric(Option<(u16, u16)>),
+    /// Text without limit.
+    Text,
+    /// Text up to a number of characters.
+    Varchar(u32),
+    /// Byte string.
+    Bytes,
+    /// Calendar date.
+    Date,
+    /// Date and time of day without a zone, in microseconds.
+    Timestamp,
+    /// Moment in time, in microseconds.
+    TimestampTz,
+    /// 128-bit identifier.
+    Uuid,
+    /// Parsed JSON (`jsonb` in PostgreSQL).
+    Json,
+    /// Array of another type.
+    Array(Box<Type>),
+    /// Anything else, as the source itself spells it.
+    Other(String),
+}
+
+/// A column of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// The name, as the catalogue spells it.
+    pub name: String,
+    /// Its type.
+    pub ty: Type,
+    /// Whether it takes NULL.
+    pub nullable: bool,
+    /// The value a row gets that doesn't name the column.
+    pub default: Option<Value>,
+    /// Whether large values are stored out of line and uncompressed (PostgreSQL: `STORAGE EXTERNAL`).
+    pub external: bool,
+}
+
+/// What a table writes to the log about the old version of a row (PostgreSQL manual, `ALTER TABLE … REPLICA IDENTITY`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplicaIdentity {
+    /// The primary key, and only if it changed or the row was deleted.
+    Default,
+    /// The whole row.
+    Full,
+}
+
+/// A table as a script declares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its name.
+    pub name: TableName,
+    /// Its columns in order.
+    pub columns: Vec<Column>,
+    /// The primary key's columns; empty if there is none.
+    pub key: Vec<String>,
+    /// What the log holds of old rows.
+    pub identity: ReplicaIdentity,
+}
+
+impl Table {
+    /// The column of the name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The primary key's part of a row; empty if the table has no key.
+    pub fn key_of(&self, row: &Row) -> Row {
+        row.project(self.key.iter().map(String::as_str))
+    }
+
+    /// The columns of the replica identity, which are what a before-image can hold.
+    pub fn identity_columns(&self) -> Vec<String> {
+        match self.identity {
+            ReplicaIdentity::Default => self.key.clone(),
+            ReplicaIdentity::Full => self.columns.iter().map(|column| column.name.clone()).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_printed_short_and_unambiguous() {
+        assert_eq!(TableName::from("orders").to_string(), "orders");
+        assert_eq!(TableName::new("sales", "orders").to_string(), "sales.orders");
+        assert_eq!(TableName::from("a.b").to_string(), "\"a.b\"");
+        assert_eq!(TableName::from("Größe").to_string(), "Größe");
+    }
+}

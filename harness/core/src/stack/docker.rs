@@ -1,0 +1,146 @@
+//! What the engine is asked for beyond starting a container, by way of the client that testcontainers uses.
+
+use std::{collections::HashMap, time::Duration};
+
+use futures_util::StreamExt;
+use testcontainers_modules::testcontainers::{
+    bollard::{
+        Docker,
+        container::LogOutput,
+        errors::Error as EngineError,
+        models::NetworkCreateRequest,
+        query_parameters::{
+            ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+            LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
+        },
+    },
+    core::client::docker_client_instance,
+};
+
+use super::State;
+use crate::error::{Context, Error, Result};
+
+const ENGINE: &str = "Docker";
+
+/// The label that each container, network and volume of a [`State`] carries, with the state's id as its value.
+pub const LABEL: &str = "io.changeproof.stack";
+
+const LOG_LINES_TOLD: &str = "30";
+
+/// The engine's client.
+///
+/// # Errors
+/// No engine answers: says how to get one.
+pub async fn engine() -> Result<Docker> {
+    let missing = |cause: &dyn std::fmt::Display| {
+        Error::new(ENGINE, "reach the engine", cause).help(
+            "start Docker, or set DOCKER_HOST; scripts/engine installs and starts an engine on Debian as root, and \
+             https://docs.docker.com/engine/install/ tells of every other system",
+        )
+    };
+    let client = docker_client_instance().await.map_err(|error| missing(&error))?;
+    let ping = tokio::time::timeout(Duration::from_secs(10), client.ping()).await;
+    match ping {
+        Ok(Ok(_)) => Ok(client),
+        Ok(Err(error)) => Err(missing(&error)),
+        Err(_) => Err(missing(&"it did not answer within 10 s")),
+    }
+}
+
+/// The network that a state's containers share.
+pub(crate) fn network_name(state: &State) -> String {
+    format!("changeproof-{}", state.id())
+}
+
+pub(crate) async fn ensure_network(state: &State) -> Result<()> {
+    let engine = engine().await?;
+    let lock = state.lock_file("network.lock")?;
+    lock.lock().while_doing("the stack", "lock the network")?;
+    let name = network_name(state);
+    match engine.inspect_network(&name, None).await {
+        Err(EngineError::DockerResponseServerError { status_code: 404, .. }) => {
+            let labels = HashMap::from([(LABEL.to_owned(), state.id().to_owned())]);
+            let request = NetworkCreateRequest { name, labels: Some(labels), ..Default::default() };
+            let created = engine.create_network(request).await;
+            created.map(drop).while_doing(ENGINE, "create the network")
+        }
+        found => found.map(drop).while_doing(ENGINE, "look for the network"),
+    }
+}
+
+/// Whether a container is running.
+pub(crate) async fn is_running(container: &str) -> Result<bool> {
+    match engine().await?.inspect_container(container, None).await {
+        Ok(found) => Ok(found.state.and_then(|state| state.running) == Some(true)),
+        Err(EngineError::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
+        Err(error) => Err(error).while_doing(ENGINE, format!("inspect {container}")),
+    }
+}
+
+/// Whether the engine has an image.
+pub(crate) async fn has_image(image: &str) -> Result<bool> {
+    match engine().await?.inspect_image(image).await {
+        Ok(_) => Ok(true),
+        Err(EngineError::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
+        Err(error) => Err(error).while_doing(ENGINE, format!("inspect the image {image}")),
+    }
+}
+
+/// Removes a container with its volumes, running or not; one that isn't there is fine.
+pub(crate) async fn remove_container(container: &str) -> Result<()> {
+    let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+    match engine().await?.remove_container(container, Some(options)).await {
+        Err(EngineError::DockerResponseServerError { status_code: 404 | 409, .. }) | Ok(()) => {
+            Ok(())
+        }
+        Err(error) => Err(error).while_doing(ENGINE, format!("remove {container}")),
+    }
+}
+
+/// Removes every container, network and volume that carries the state's label. Returns their names.
+pub(crate) async fn remove_all(state: &State) -> Result<Vec<String>> {
+    let engine = engine().await?;
+    let label = format!("{LABEL}={}", state.id());
+    let filters = HashMap::from([("label", vec![label.as_str()])]);
+    let mut removed = Vec::new();
+
+    let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+    let found = engine.list_containers(Some(options)).await.while_doing(ENGINE, "list containers")?;
+    for container in found {
+        let id = container.id.unwrap_or_default();
+        remove_container(&id).await?;
+        let name = container.names.unwrap_or_default().first().cloned().unwrap_or(id);
+        removed.push(name.trim_start_matches('/').to_owned());
+    }
+    let options = ListNetworksOptionsBuilder::new().filters(&filters).build();
+    let found = engine.list_networks(Some(options)).await.while_doing(ENGINE, "list networks")?;
+    for name in found.into_iter().filter_map(|network| network.name) {
+        engine.remove_network(&name).await.while_doing(ENGINE, format!("remove {name}"))?;
+        removed.push(name);
+    }
+    let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
+    let found = engine.list_volumes(Some(options)).await.while_doing(ENGINE, "list volumes")?;
+    for name in found.volumes.unwrap_or_default().into_iter().map(|volume| volume.name) {
+        let options = RemoveVolumeOptionsBuilder::new().force(true).build();
+        engine.remove_volume(&name, Some(options)).await.while_doing(ENGINE, "remove a volume")?;
+        removed.push(name);
+    }
+    Ok(removed)
+}
+
+/// The last lines a container wrote, or why they can't be had.
+pub(crate) async fn log_tail(container: &str) -> String {
+    let engine = match engine().await {
+        Ok(engine) => engine,
+        Err(error) => return error.to_string(),
+    };
+    let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(LOG_LINES_TOLD).build();
+    let mut log = engine.logs(container, Some(options));
+    let mut text = String::new();
+    while let Some(Ok(LogOutput::StdErr { message } | LogOutput::StdOut { message })) =
+        log.next().await
+    {
+        text.push_str(&String::from_utf8_lossy(&message));
+    }
+    text
+}

@@ -1,0 +1,81 @@
+//! A scenario's private names inside shared services.
+
+use std::fs::File;
+
+use super::State;
+use crate::error::{Context, Result};
+
+/// A name that no other scenario uses, for databases, slots, topics and connectors. Held by a file lock, so that what a
+/// killed process left behind is known to be nobody's.
+#[derive(Debug)]
+pub struct Lease {
+    name: String,
+    state: State,
+    _held: File,
+}
+
+impl Lease {
+    /// Takes a new name.
+    ///
+    /// # Errors
+    /// The lock's file can't be made.
+    pub fn take(state: &State) -> Result<Self> {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        Self::hold(state, format!("cp_{}", &id[..10]))
+    }
+
+    fn hold(state: &State, name: String) -> Result<Self> {
+        let held = state.lock_file(&format!("{name}.lease"))?;
+        held.lock().while_doing("the lease", "lock its name")?;
+        Ok(Self { name, state: state.clone(), _held: held })
+    }
+
+    /// The name: letters, digits and underscores, at most 13 bytes.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Gives the name up, once all that bears it has been removed.
+    ///
+    /// # Errors
+    /// The lock's file can't be removed.
+    pub fn release(self) -> Result<()> {
+        self.state.remove(&format!("{}.lease", self.name))
+    }
+}
+
+/// Takes over the leases of processes that died without giving them up.
+///
+/// # Errors
+/// The state's folder can't be read.
+pub fn stale(state: &State) -> Result<Vec<Lease>> {
+    let mut stale = Vec::new();
+    for file in state.files(".lease")? {
+        let held = state.lock_file(&file)?;
+        if held.try_lock().is_ok() {
+            let name = file.trim_end_matches(".lease").to_owned();
+            stale.push(Lease { name, state: state.clone(), _held: held });
+        }
+    }
+    Ok(stale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_stale_only_when_its_holder_is_gone() -> Result<()> {
+        let dir = std::env::temp_dir().join(format!("changeproof-test-{}", uuid::Uuid::new_v4()));
+        let state = State::at(&dir)?;
+        let lease = Lease::take(&state)?;
+        let name = lease.name().to_owned();
+        assert!(stale(&state)?.is_empty());
+        drop(lease);
+        let found = stale(&state)?;
+        assert_eq!(found.iter().map(Lease::name).collect::<Vec<_>>(), [name]);
+        found.into_iter().try_for_each(Lease::release)?;
+        assert!(stale(&state)?.is_empty());
+        std::fs::remove_dir_all(&dir).while_doing("test", "clean up")
+    }
+}

@@ -1,0 +1,125 @@
+//! Services that scenarios lease: started once, shared by every process of a run, removed when the last one is done.
+//!
+//! Who may do what is decided by kernel file locks, which free themselves however a process dies:
+//! - `use.lock`: shared by everyone who uses the services, exclusive for whoever removes them;
+//! - `SERVICE.lock`: exclusive while a service is looked for or started.
+//!
+//! A guard process per test run holds the shared lock between the run's tests and removes the services at its end. If it
+//! was killed too, whoever gets the exclusive lock next sweeps what is left, found by label.
+
+pub mod docker;
+mod guard;
+mod image;
+mod lease;
+mod service;
+mod state;
+
+use std::{collections::BTreeMap, fs::File};
+
+use futures_util::future::try_join_all;
+
+pub(crate) use self::service::USER;
+pub use self::{
+    guard::run_if_asked as run_guard_if_asked,
+    image::tag_of as image_tag,
+    lease::{Lease, stale as stale_leases},
+    service::{Endpoint, Service},
+    state::State,
+};
+use crate::error::{Context, Error, Result};
+
+/// Set to 1, leaves the services running after the run, for the next one to find.
+pub const KEEP: &str = "CHANGEPROOF_KEEP";
+
+/// Services in use by this process.
+#[derive(Debug)]
+pub struct Stack {
+    state: State,
+    endpoints: BTreeMap<Service, Endpoint>,
+    _in_use: File,
+}
+
+impl Stack {
+    /// Makes sure that the services run, and keeps them running until this process and the run it belongs to end.
+    ///
+    /// # Errors
+    /// No Docker engine, an image that can't be built, a service that doesn't get ready: each with its way out.
+    pub async fn acquire(services: &[Service]) -> Result<Self> {
+        let state = State::open()?;
+        let in_use = enter(&state).await?;
+        if std::env::var_os(KEEP).is_some_and(|keep| keep == "1") {
+            state.keep(true)?;
+        } else {
+            guard::watch_this_run(&state)?;
+        }
+        docker::ensure_network(&state).await?;
+        let endpoints = try_join_all(services.iter().map(|service| {
+            let state = &state;
+            async move { Ok::<_, Error>((*service, service::ensure(*service, state).await?)) }
+        }))
+        .await?;
+        Ok(Self { state, endpoints: endpoints.into_iter().collect(), _in_use: in_use })
+    }
+
+    /// How to reach a service of the stack.
+    ///
+    /// # Errors
+    /// The service was not among those acquired.
+    pub fn endpoint(&self, service: Service) -> Result<&Endpoint> {
+        self.endpoints.get(&service).ok_or_else(|| {
+            Error::new(service.title(), "use the service", "the stack was acquired without it")
+        })
+    }
+
+    /// The folder of locks and records that the stack belongs to.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The last lines of a service's log; empty where there is no container to ask.
+    pub async fn log_tail(&self, service: Service) -> String {
+        match self.endpoints.get(&service) {
+            Some(endpoint) => docker::log_tail(&endpoint.container).await,
+            None => String::new(),
+        }
+    }
+}
+
+/// Takes the shared lock. Whoever could take the exclusive one first is alone, so what it finds is left from a crash.
+async fn enter(state: &State) -> Result<File> {
+    let lock = state.lock_file("use.lock")?;
+    if lock.try_lock().is_ok() && !state.is_kept() {
+        docker::remove_all(state).await?;
+        state.forget_services()?;
+    }
+    lock.lock_shared().while_doing("the stack", "take the shared lock")?;
+    Ok(lock)
+}
+
+/// Removes every container, network and volume of the project's, if nobody uses them.
+///
+/// Returns what was removed.
+///
+/// # Errors
+/// Another process uses the services, or the engine can't be reached.
+pub async fn sweep() -> Result<Vec<String>> {
+    let state = State::open()?;
+    let lock = state.lock_file("use.lock")?;
+    if lock.try_lock().is_err() {
+        return Err(Error::new("the stack", "remove the services", "they are in use")
+            .help("wait for the run that uses them, or end it"));
+    }
+    let removed = docker::remove_all(&state).await?;
+    state.forget_services()?;
+    state.keep(false)?;
+    Ok(removed)
+}
+
+/// Starts services and leaves them running until [`sweep`].
+///
+/// # Errors
+/// As [`Stack::acquire`].
+pub async fn up(services: &[Service]) -> Result<Stack> {
+    State::open()?.keep(true)?;
+    Stack::acquire(services).await
+}

@@ -1,0 +1,338 @@
+//! The services: what each one is, once, and how it is started.
+
+use std::{
+    collections::HashMap,
+    net::TcpListener,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use testcontainers_modules::{
+    postgres::Postgres,
+    testcontainers::{
+        ContainerAsync, ContainerRequest, GenericImage, Image, ImageExt, TestcontainersError,
+        bollard::models::PortBinding,
+        core::{ContainerPort, WaitFor},
+        runners::AsyncRunner,
+    },
+};
+
+use super::{State, docker, image};
+use crate::error::{Context, Error, Result};
+
+/// How long a service may take from the start of its container until it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(90);
+
+/// The user that every service knows; the password is made anew at each start of a service.
+pub(crate) const USER: &str = "changeproof";
+
+/// A service that scenarios lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Service {
+    /// PostgreSQL with `wal_level=logical`.
+    Postgres,
+    /// A single Kafka broker in KRaft mode.
+    Kafka,
+    /// Kafka Connect with Debezium's plugins. Needs Kafka.
+    Connect,
+}
+
+/// What a service is.
+struct Definition {
+    title: &'static str,
+    name: &'static str,
+    image: &'static str,
+    port: u16,
+    memory_mb: u32,
+}
+
+impl Service {
+    /// Every service.
+    pub const ALL: [Self; 3] = [Self::Postgres, Self::Kafka, Self::Connect];
+
+    fn definition(self) -> Definition {
+        let (title, name, image, port, memory_mb) = match self {
+            Self::Postgres => ("PostgreSQL", "postgres", "postgres", 5432, 512),
+            Self::Kafka => ("Kafka", "kafka", "kafka", 9092, 2048),
+            Self::Connect => ("Kafka Connect", "connect", "kafka", 8083, 1024),
+        };
+        Definition { title, name, image, port, memory_mb }
+    }
+
+    /// The name people know it by.
+    pub fn title(self) -> &'static str {
+        self.definition().title
+    }
+
+    /// The name it goes by in commands and containers.
+    pub fn name(self) -> &'static str {
+        self.definition().name
+    }
+
+    /// The image it runs on, a folder of `images/`.
+    pub fn image(self) -> &'static str {
+        self.definition().image
+    }
+
+    /// The memory that its container may use, in MiB.
+    pub fn memory_mb(self) -> u32 {
+        self.definition().memory_mb
+    }
+
+    fn container(self, state: &State) -> String {
+        format!("changeproof-{}-{}", state.id(), self.name())
+    }
+}
+
+/// How to reach a running service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The container's name, which is also its host name in the stack's network.
+    pub container: String,
+    /// The image it runs on.
+    pub image: String,
+    /// The port on this machine, published on 127.0.0.1 only.
+    pub port: u16,
+    /// The password of [`USER`].
+    pub password: String,
+}
+
+impl Endpoint {
+    /// The address on this machine, `127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// How a person reaches the service.
+    pub fn describe(&self, service: Service) -> String {
+        let (address, password) = (self.address(), &self.password);
+        match service {
+            Service::Postgres => format!("postgres://{USER}:{password}@{address}/{USER}"),
+            Service::Kafka => {
+                format!("{address}  (SASL_PLAINTEXT, PLAIN, user {USER}, password {password})")
+            }
+            Service::Connect => format!("http://{USER}:{password}@{address}"),
+        }
+    }
+}
+
+/// Finds the service running, or starts it.
+pub(crate) async fn ensure(service: Service, state: &State) -> Result<Endpoint> {
+    let record = format!("{}.json", service.name());
+    if let Some(found) = running(service, state, &record).await? {
+        return Ok(found);
+    }
+    let image = image::ensure(service.image()).await?;
+    let lock = lock(service, state).await?;
+    if let Some(found) = running(service, state, &record).await? {
+        return Ok(found);
+    }
+    let container = service.container(state);
+    docker::remove_container(&container).await?;
+    let password = uuid::Uuid::new_v4().simple().to_string();
+    let mut endpoint = Endpoint { container, image, port: 0, password };
+    endpoint.port = match service {
+        Service::Postgres => start_postgres(state, &endpoint).await?,
+        Service::Kafka => start_kafka(state, &endpoint).await?,
+        Service::Connect => start_connect(state, &endpoint).await?,
+    };
+    state.write(&record, &endpoint)?;
+    drop(lock);
+    Ok(endpoint)
+}
+
+async fn running(service: Service, state: &State, record: &str) -> Result<Option<Endpoint>> {
+    let Some(found) = state.read::<Endpoint>(record) else { return Ok(None) };
+    if !docker::is_running(&found.container).await? {
+        return Ok(None);
+    }
+    let wanted = image::tag_of(service.image()).await?;
+    if found.image == wanted {
+        return Ok(Some(found));
+    }
+    let doing = format!("use {wanted}");
+    Err(Error::new(service.title(), doing, format!("it is running on {}", found.image))
+        .help("`cdc down` removes what is running, once no other run uses it"))
+}
+
+/// Waits for whoever starts the service just now. A blocking lock must not hold up the runtime's other tasks.
+async fn lock(service: Service, state: &State) -> Result<std::fs::File> {
+    let lock = state.lock_file(&format!("{}.lock", service.name()))?;
+    let locked = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await;
+    let locked = locked.map_err(std::io::Error::other).and_then(|locked| locked);
+    locked.while_doing(service.title(), "wait for its start by another process")
+}
+
+async fn start_postgres(state: &State, endpoint: &Endpoint) -> Result<u16> {
+    let postgres = Postgres::default().with_user(USER).with_db_name(USER);
+    let postgres = postgres.with_password(&endpoint.password);
+    let (name, tag) = split_tag(&endpoint.image);
+    let request = postgres.with_name(name).with_tag(tag);
+    start(Service::Postgres, state, endpoint, request, 0).await
+}
+
+async fn start_kafka(state: &State, endpoint: &Endpoint) -> Result<u16> {
+    let jaas = format!("{} user_{USER}=\"{}\";", jaas_login(&endpoint.password), endpoint.password);
+    let protocols = "CONTROLLER:PLAINTEXT,EXTERNAL:SASL_PLAINTEXT,INTERNAL:SASL_PLAINTEXT";
+    let listeners = "EXTERNAL://:9092,INTERNAL://:19092,CONTROLLER://localhost:9093";
+    // A broker tells its clients the address to come back to, so its port has to be known before it starts.
+    let mut port = free_port()?;
+    for attempt in 1.. {
+        let advertised =
+            format!("EXTERNAL://127.0.0.1:{port},INTERNAL://{}:19092", endpoint.container);
+        let request = plain_image(endpoint, "broker")
+            .with_env_var("KAFKA_LISTENERS", listeners)
+            .with_env_var("KAFKA_ADVERTISED_LISTENERS", advertised)
+            .with_env_var("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", protocols)
+            .with_env_var("KAFKA_INTER_BROKER_LISTENER_NAME", "INTERNAL")
+            .with_env_var("KAFKA_SASL_ENABLED_MECHANISMS", "PLAIN")
+            .with_env_var("KAFKA_SASL_MECHANISM_INTER_BROKER_PROTOCOL", "PLAIN")
+            .with_env_var("KAFKA_LISTENER_NAME_EXTERNAL_PLAIN_SASL_JAAS_CONFIG", &jaas)
+            .with_env_var("KAFKA_LISTENER_NAME_INTERNAL_PLAIN_SASL_JAAS_CONFIG", &jaas);
+        match start(Service::Kafka, state, endpoint, request, port).await {
+            Err(error) if attempt < 5 && error.to_string().contains("port is already allocated") => {
+                docker::remove_container(&endpoint.container).await?;
+                port = free_port()?;
+            }
+            started => return started,
+        }
+    }
+    Ok(port)
+}
+
+async fn start_connect(state: &State, endpoint: &Endpoint) -> Result<u16> {
+    let kafka = Box::pin(ensure(Service::Kafka, state)).await?;
+    let jaas = format!("{};", jaas_login(&kafka.password));
+    let mut request = plain_image(endpoint, "connect")
+        .with_env_var("CONNECT_BOOTSTRAP_SERVERS", format!("{}:19092", kafka.container))
+        .with_env_var("CONNECT_REST_ADVERTISED_HOST_NAME", &endpoint.container)
+        .with_env_var("CONNECT_REST_USER", USER)
+        .with_env_var("CONNECT_REST_PASSWORD", &endpoint.password);
+    for client in ["", "PRODUCER_", "CONSUMER_", "ADMIN_"] {
+        request = request
+            .with_env_var(format!("CONNECT_{client}SECURITY_PROTOCOL"), "SASL_PLAINTEXT")
+            .with_env_var(format!("CONNECT_{client}SASL_MECHANISM"), "PLAIN")
+            .with_env_var(format!("CONNECT_{client}SASL_JAAS_CONFIG"), &jaas);
+    }
+    let port = start(Service::Connect, state, endpoint, request, 0).await?;
+    wait_for_rest(endpoint, port).await?;
+    Ok(port)
+}
+
+/// Connect's REST server answers before the worker has joined its group; only then does it list connectors.
+async fn wait_for_rest(endpoint: &Endpoint, port: u16) -> Result<()> {
+    let client = reqwest::Client::new();
+    let url = format!("http://127.0.0.1:{port}/connectors");
+    let deadline = Instant::now() + READY_WITHIN;
+    let mut pause = Duration::from_millis(20);
+    loop {
+        let request = client.get(&url).basic_auth(USER, Some(&endpoint.password));
+        let seen = match request.timeout(Duration::from_secs(5)).send().await {
+            Ok(response) if response.status().is_success() => return Ok(()),
+            Ok(response) => response.status().to_string(),
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() > deadline || !docker::is_running(&endpoint.container).await? {
+            let service = Service::Connect.title();
+            return Err(Error::new(service, "wait until it lists connectors", seen)
+                .log(docker::log_tail(&endpoint.container).await));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(200));
+    }
+}
+
+fn jaas_login(password: &str) -> String {
+    let module = "org.apache.kafka.common.security.plain.PlainLoginModule";
+    format!("{module} required username=\"{USER}\" password=\"{password}\"")
+}
+
+fn plain_image(endpoint: &Endpoint, role: &str) -> ContainerRequest<GenericImage> {
+    let (name, tag) = split_tag(&endpoint.image);
+    let ready = match role {
+        "broker" => WaitFor::message_on_stdout("Kafka Server started"),
+        _ => WaitFor::Nothing,
+    };
+    GenericImage::new(name, tag).with_wait_for(ready).with_cmd([role])
+}
+
+/// Starts a container that stays when this process ends, and returns its port on this machine; 0 asks for any.
+async fn start<I: Image>(
+    service: Service,
+    state: &State,
+    endpoint: &Endpoint,
+    request: impl Into<ContainerRequest<I>>,
+    host_port: u16,
+) -> Result<u16> {
+    let memory_bytes = i64::from(service.memory_mb()) << 20;
+    let port = service.definition().port;
+    let request = request
+        .into()
+        .with_container_name(&endpoint.container)
+        .with_hostname(&endpoint.container)
+        .with_network(docker::network_name(state))
+        .with_labels([(docker::LABEL, state.id())])
+        .with_startup_timeout(READY_WITHIN)
+        .with_host_config_modifier(move |host| {
+            host.memory = Some(memory_bytes);
+            host.memory_swap = Some(memory_bytes);
+            host.publish_all_ports = Some(false);
+            let host_ip = Some("127.0.0.1".to_owned());
+            let binding = PortBinding { host_ip, host_port: Some(host_port.to_string()) };
+            host.port_bindings = Some(HashMap::from([(format!("{port}/tcp"), Some(vec![binding]))]));
+        });
+    let container = match AsyncRunner::start(request).await {
+        Ok(container) => container,
+        Err(error) => {
+            let log = docker::log_tail(&endpoint.container).await;
+            docker::remove_container(&endpoint.container).await?;
+            return Err(explain(service, endpoint, &error).log(log));
+        }
+    };
+    let published = published_port(&container, port).await;
+    // The container is the stack's from here on: the guard removes it, not this process's end.
+    std::mem::forget(container);
+    published.while_doing(service.title(), "look up its port")
+}
+
+async fn published_port<I: Image>(
+    container: &ContainerAsync<I>,
+    port: u16,
+) -> Result<u16, TestcontainersError> {
+    container.get_host_port_ipv4(ContainerPort::Tcp(port)).await
+}
+
+fn explain(service: Service, endpoint: &Endpoint, error: &TestcontainersError) -> Error {
+    let doing = format!("start {} on {}", endpoint.container, endpoint.image);
+    let Err(explained) = Err::<(), _>(error).while_doing(service.title(), doing) else {
+        return Error::new(service.title(), "start it", "unknown");
+    };
+    explained
+}
+
+fn split_tag(image: &str) -> (&str, &str) {
+    match image.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, tag),
+        _ => (image, "latest"),
+    }
+}
+
+fn free_port() -> Result<u16> {
+    TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .while_doing("the stack", "find a free port")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_split_off_and_ports_of_registries_are_not() {
+        assert_eq!(split_tag("postgres:16"), ("postgres", "16"));
+        assert_eq!(split_tag("registry:5000/postgres"), ("registry:5000/postgres", "latest"));
+        assert_eq!(split_tag("registry:5000/postgres:16"), ("registry:5000/postgres", "16"));
+    }
+}

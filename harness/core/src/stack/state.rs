@@ -1,0 +1,159 @@
+//! The folder of locks and records by which processes share services.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::error::{Context, Result};
+
+/// Another folder than the default, for a stack that shares nothing with the user's others.
+pub(crate) const STATE_DIR: &str = "CHANGEPROOF_STATE_DIR";
+
+/// A folder of locks and records. Containers of different folders know nothing of each other.
+#[derive(Clone, Debug)]
+pub struct State {
+    dir: PathBuf,
+    id: String,
+}
+
+impl State {
+    /// Opens the folder, one for each user of the machine, and makes it if it isn't there.
+    ///
+    /// # Errors
+    /// The folder can't be made.
+    pub fn open() -> Result<Self> {
+        let user = rustix::process::getuid().as_raw();
+        let dir = std::env::var_os(STATE_DIR)
+            .map_or_else(|| std::env::temp_dir().join(format!("changeproof-{user}")), PathBuf::from);
+        Self::at(&dir)
+    }
+
+    pub(crate) fn at(dir: &Path) -> Result<Self> {
+        let doing = || format!("make its folder {}", dir.display());
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(dir).while_doing("the stack", doing())?;
+        let dir = dir.canonicalize().while_doing("the stack", doing())?;
+        Ok(Self { id: short_hash(&dir.to_string_lossy()), dir })
+    }
+
+    /// Six characters that tell this folder's containers from those of other folders.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A file to lock.
+    pub(crate) fn lock_file(&self, name: &str) -> Result<File> {
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(self.dir.join(name))
+            .while_doing("the stack", format!("open {name}"))
+    }
+
+    /// Says whether services stay when nobody uses them.
+    pub(crate) fn keep(&self, keep: bool) -> Result<()> {
+        if keep {
+            File::create(self.dir.join("keep")).map(drop).while_doing("the stack", "keep services")
+        } else {
+            self.remove("keep")
+        }
+    }
+
+    pub(crate) fn is_kept(&self) -> bool {
+        self.dir.join("keep").exists()
+    }
+
+    /// Reads a record; a broken one counts as none.
+    pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        serde_json::from_slice(&fs::read(self.dir.join(name)).ok()?).ok()
+    }
+
+    /// Writes a record that only this user can read, whole or not at all.
+    pub(crate) fn write<T: Serialize>(&self, name: &str, record: &T) -> Result<()> {
+        let doing = || format!("write {name}");
+        let partial = self.dir.join(format!("{name}.{}", std::process::id()));
+        let json = serde_json::to_vec_pretty(record).while_doing("the stack", doing())?;
+        fs::write(&partial, json).while_doing("the stack", doing())?;
+        fs::set_permissions(&partial, fs::Permissions::from_mode(0o600))
+            .while_doing("the stack", doing())?;
+        fs::rename(&partial, self.dir.join(name)).while_doing("the stack", doing())
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+        match fs::remove_file(self.dir.join(name)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).while_doing("the stack", format!("remove {name}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The names of the files that end so.
+    pub(crate) fn files(&self, ending: &str) -> Result<Vec<String>> {
+        let entries = fs::read_dir(&self.dir).while_doing("the stack", "list its folder")?;
+        Ok(entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.ends_with(ending))
+            .collect())
+    }
+
+    /// Forgets the services and leases that were just removed.
+    pub(crate) fn forget_services(&self) -> Result<()> {
+        for name in [self.files(".json")?, self.files(".lease")?].concat() {
+            self.remove(&name)?;
+        }
+        Ok(())
+    }
+}
+
+fn short_hash(text: &str) -> String {
+    // FNV-1a; std's hasher isn't the same in every release, and these names outlive a build.
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{:06x}", hash & 0xff_ffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_private_and_a_broken_one_counts_as_none() -> Result<()> {
+        let dir = std::env::temp_dir().join(format!("changeproof-test-{}", uuid::Uuid::new_v4()));
+        let state = State::at(&dir)?;
+        state.write("a.json", &vec![1, 2])?;
+        let mode = fs::metadata(dir.join("a.json")).while_doing("test", "look")?.permissions().mode();
+        assert_eq!(mode & 0o077, 0);
+        assert_eq!(state.read::<Vec<i32>>("a.json"), Some(vec![1, 2]));
+        fs::write(dir.join("a.json"), "{").while_doing("test", "break it")?;
+        assert_eq!(state.read::<Vec<i32>>("a.json"), None);
+        state.forget_services()?;
+        assert_eq!(state.files("")?, Vec::<String>::new());
+        fs::remove_dir_all(&dir).while_doing("test", "clean up")
+    }
+
+    #[test]
+    fn an_exclusive_lock_waits_for_every_shared_one() -> Result<()> {
+        let dir = std::env::temp_dir().join(format!("changeproof-test-{}", uuid::Uuid::new_v4()));
+        let state = State::at(&dir)?;
+        let user = state.lock_file("use.lock")?;
+        user.lock_shared().while_doing("test", "share")?;
+        let remover = state.lock_file("use.lock")?;
+        assert!(remover.try_lock().is_err());
+        drop(user);
+        assert!(remover.try_lock().is_ok());
+        fs::remove_dir_all(&dir).while_doing("test", "clean up")
+    }
+}

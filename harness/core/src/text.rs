@@ -1,0 +1,182 @@
+//! The text form of changes: one line each, grouped by transaction, with symbols for what varies between runs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
+
+use crate::{
+    change::{Change, Op, Position},
+    schema::TableName,
+    value::{Row, Value},
+};
+
+/// What the symbols in front of the changes mean, for people who see them for the first time.
+pub const LEGEND: &str = "= read by the snapshot   + insert   ~ update   - delete   ! truncate   † tombstone follows";
+
+/// One change on one line: symbol, table, key, then the other columns.
+///
+/// `image` names the columns that the before-image really holds, if that is known; what the method filled in for the
+/// others means nothing and isn't shown.
+pub fn line(change: &Change, image: Option<&[String]>) -> String {
+    line_padded(change, image, 0)
+}
+
+fn head(change: &Change) -> String {
+    let mut head = format!("{} {}", change.op.symbol(), change.table);
+    for (_, value) in change.key.iter() {
+        let _ = write!(head, " {value}");
+    }
+    head
+}
+
+fn line_padded(change: &Change, image: Option<&[String]>, width: usize) -> String {
+    let head = head(change);
+    let padding = width.saturating_sub(head.chars().count());
+    let mut line = format!("{head}{:padding$}", "");
+    let before = change.before.as_ref().map(|before| known_part(before, image));
+    for part in parts(change, before.as_ref()) {
+        let _ = write!(line, "  {part}");
+    }
+    if change.tombstone {
+        line.push_str("  †");
+    }
+    line.trim_end().to_owned()
+}
+
+fn known_part(before: &Row, image: Option<&[String]>) -> Row {
+    match image {
+        Some(image) => before
+            .iter()
+            .filter(|(column, value)| image.iter().any(|i| i == column) || !value.is_null())
+            .map(|(column, value)| (column, value.clone()))
+            .collect(),
+        None => before.clone(),
+    }
+}
+
+/// The columns outside the key: the new value, or `old → new` where the method delivered both and they differ.
+fn parts(change: &Change, before: Option<&Row>) -> Vec<String> {
+    let in_key = |column: &str| change.key.get(column).is_some();
+    let mut parts = Vec::new();
+    match (change.op, &change.after) {
+        (Op::Delete, _) => {
+            let whole = change.before.as_ref();
+            let columns = whole.iter().flat_map(|whole| whole.columns()).filter(|c| !in_key(c));
+            for column in columns {
+                parts.push(match before.and_then(|before| before.get(column)) {
+                    Some(value) => format!("{column}: {value}"),
+                    None => format!("{column}: (not in before-image)"),
+                });
+            }
+        }
+        (_, Some(after)) => {
+            for (column, value) in after.iter() {
+                let old = before.and_then(|before| before.get(column)).filter(|old| *old != value);
+                match old {
+                    Some(old) => parts.push(format!("{column}: {old} → {}", shown(value))),
+                    None if in_key(column) => {}
+                    None => parts.push(format!("{column}: {}", shown(value))),
+                }
+            }
+            if change.op == Op::Update && before.is_none() {
+                parts.push("(no before-image)".to_owned());
+            }
+        }
+        (_, None) => {}
+    }
+    parts
+}
+
+fn shown(value: &Value) -> String {
+    value.to_string()
+}
+
+/// Numbers what varies between runs by its rank: the lowest LSN of a stream is `lsn#1`, whatever it is.
+#[derive(Debug, Default)]
+struct Symbols(BTreeMap<Position, usize>);
+
+impl Symbols {
+    fn of(positions: impl Iterator<Item = Position>) -> Self {
+        let mut ranks: BTreeMap<Position, usize> = positions.map(|position| (position, 0)).collect();
+        ranks.values_mut().enumerate().for_each(|(rank, number)| *number = rank + 1);
+        Self(ranks)
+    }
+
+    fn name(&self, position: Position) -> String {
+        format!("{}#{}", position.kind(), self.0.get(&position).copied().unwrap_or_default())
+    }
+}
+
+/// More changes of one kind in a row than this are told by their first, their last and their number.
+const CHANGES_TOLD_IN_A_ROW: usize = 12;
+
+/// A whole stream: reads first, then transaction by transaction.
+///
+/// `image` gives the columns that a change's before-image really holds, by the change's place in the stream.
+pub fn stream(changes: &[Change], image: impl Fn(usize) -> Option<Vec<String>>) -> String {
+    let mut text = String::new();
+    let (reads, streamed): (Vec<_>, Vec<_>) =
+        changes.iter().enumerate().partition(|(_, change)| change.op == Op::Read);
+    if !reads.is_empty() {
+        text.push_str("snapshot\n");
+        let mut reads: Vec<_> = reads.into_iter().map(|(_, change)| (change, None)).collect();
+        reads.sort_by_cached_key(|(read, _)| {
+            let key = read.key.iter().map(|(_, value)| value.clone()).collect::<Vec<_>>();
+            (read.table.clone(), key, line(read, None))
+        });
+        write_group(&mut text, &reads);
+    }
+    let groups: Vec<_> = streamed
+        .chunk_by(|(_, a), (_, b)| a.tx == b.tx && a.tx.is_some())
+        .collect();
+    let symbols = Symbols::of(groups.iter().filter_map(|group| group[0].1.position));
+    for (number, group) in groups.iter().enumerate() {
+        let first = group[0].1;
+        let name = if first.tx.is_some() { "tx" } else { "change" };
+        let _ = write!(text, "{name}#{}", number + 1);
+        if let Some(position) = first.position {
+            let _ = write!(text, " · {}", symbols.name(position));
+        }
+        text.push('\n');
+        let changes: Vec<_> = group.iter().map(|(at, change)| (*change, image(*at))).collect();
+        write_group(&mut text, &changes);
+    }
+    if text.is_empty() {
+        text.push_str("(no change)\n");
+    }
+    text
+}
+
+/// A stream whose snapshot met the changes at a point that differs from run to run: which tables it tells of, and how.
+pub fn handover(changes: &[Change]) -> String {
+    let mut tables: BTreeMap<&TableName, BTreeSet<char>> = BTreeMap::new();
+    for change in changes {
+        tables.entry(&change.table).or_default().insert(change.op.symbol());
+    }
+    let mut text = "snapshot and stream, met at another point in each run\n".to_owned();
+    for (table, symbols) in tables {
+        let symbols: String = symbols.into_iter().collect();
+        let _ = writeln!(text, "  {symbols} {table}  each row once, read or streamed");
+    }
+    text
+}
+
+fn write_group(text: &mut String, changes: &[(&Change, Option<Vec<String>>)]) {
+    let width = changes.iter().map(|(change, _)| head(change).chars().count()).max().unwrap_or(0);
+    let like = |a: &Change, b: &Change| a.op == b.op && a.table == b.table;
+    for run in changes.chunk_by(|(a, _), (b, _)| like(a, b)) {
+        let mut put = |(change, image): &(&Change, Option<Vec<String>>)| {
+            let _ = writeln!(text, "  {}", line_padded(change, image.as_deref(), width));
+        };
+        if run.len() <= CHANGES_TOLD_IN_A_ROW {
+            run.iter().for_each(put);
+        } else if let [first, between @ .., last] = run {
+            put(first);
+            let (op, table): (char, &TableName) = (first.0.op.symbol(), &first.0.table);
+            let count = between.len();
+            let _ = writeln!(text, "  {op} {table} … {count} more of these …");
+            let _ = writeln!(text, "  {}", line_padded(last.0, last.1.as_deref(), width));
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Change data capture of PostgreSQL, scenario by scenario.
+
+mod basics;
+mod keys;
+mod schema_evolution;
+mod snapshots;
+mod toast;
+mod transactions;
+mod truncate;
+
+use changeproof::{debezium::DebeziumPostgres, runner::Catalogue};
+
+/// The scenarios of PostgreSQL and the methods that capture it.
+pub const CATALOGUE: Catalogue = Catalogue {
+    storage: "postgres",
+    package: env!("CARGO_PKG_NAME"),
+    methods: &[&DebeziumPostgres { overrides: &[] }],
+};
+
+/// What every page of scenarios begins with.
+mod prelude {
+    pub(crate) use changeproof::{
+        error::Result, row, scenario, scenario::Scenario, schema::Type::*, script::*,
+    };
+
+    /// Begins the declaration of a table.
+    pub(crate) fn table(name: &str) -> TableBuilder {
+        TableBuilder::new(name)
+    }
+}

@@ -1,0 +1,47 @@
+//! Rows that are there before the capture begins.
+
+use crate::prelude::*;
+
+/// With snapshot mode `no_data` rows that exist are not delivered, and an update of one comes as if out of nowhere.
+#[scenario]
+async fn existing_rows_without_a_snapshot(s: &mut Scenario) -> Result<()> {
+    let customers = s.create(table("customers").key("id", Int).column("name", Text)).await?;
+    s.apply(customers.insert(row! { id: 1, name: "Ada" })).await?;
+    s.apply(customers.insert(row! { id: 2, name: "Bob" })).await?;
+    s.start_capture().await?;
+
+    s.apply(customers.update(1, row! { name: "Ada Lovelace" })).await?;
+    s.apply(customers.delete(2)).await?;
+
+    s.judge().await
+}
+
+/// With snapshot mode `initial` rows that exist are read first, and changes follow.
+#[scenario(initial_snapshot)]
+async fn initial_snapshot_of_existing_rows(s: &mut Scenario) -> Result<()> {
+    let customers = s.create(table("customers").key("id", Int).column("name", Text)).await?;
+    let empty = s.create(table("empty").key("id", Int)).await?;
+    let rows = ["Ada", "Bob", "Cyd"].into_iter().zip(1..);
+    s.apply(customers.insert_many(rows.map(|(name, id)| row! { id: id, name: name }))).await?;
+    s.apply(customers.delete(2)).await?;
+    s.start_capture().await?;
+
+    s.apply(customers.update(1, row! { name: "Ada Lovelace" })).await?;
+    s.apply(empty.insert(row! { id: 1 })).await?;
+
+    s.judge().await
+}
+
+/// Rows are written before, during and after the initial snapshot, without a pause. Each arrives once: read by the
+/// snapshot or streamed after it. The slot's own snapshot is the one point at which both meet.
+#[scenario(initial_snapshot)]
+async fn initial_snapshot_amid_writes(s: &mut Scenario) -> Result<()> {
+    let orders = s.create(table("orders").key("id", Int).column("total", Int)).await?;
+    s.apply(orders.insert_many((1..=2_000).map(|id| row! { id: -id, total: id }))).await?;
+
+    let order = |id: i32| orders.insert(row! { id: id, total: id });
+    s.start_capture_amid(|step| Some(order(step))).await?;
+    s.apply_all((1_000_001..1_000_101).map(order)).await?;
+
+    s.judge().await
+}

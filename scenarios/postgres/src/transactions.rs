@@ -1,0 +1,117 @@
+//! Transactions: what belongs together, in which order, and what never happened.
+
+use crate::prelude::*;
+
+/// One transaction over two tables, then one of each alone. Each table has a topic of its own with three partitions;
+/// Debezium's transaction topic says which changes belong together and in which order.
+#[scenario]
+async fn several_tables_in_a_transaction(s: &mut Scenario) -> Result<()> {
+    let orders = s.create(table("orders").key("id", Int).column("total", Int)).await?;
+    let lines = table("lines").key("order_id", Int).key("number", Int).column("sku", Text);
+    let lines = s.create(lines).await?;
+    s.start_capture().await?;
+
+    s.transaction([
+        orders.insert(row! { id: 1, total: 0 }),
+        lines.insert(row! { order_id: 1, number: 1, sku: "A-1" }),
+        lines.insert(row! { order_id: 1, number: 2, sku: "B-2" }),
+        orders.update(1, row! { total: 2 }),
+    ])
+    .await?;
+    s.apply(orders.insert(row! { id: 2, total: 0 })).await?;
+    s.apply(lines.insert(row! { order_id: 2, number: 1, sku: "C-3" })).await?;
+
+    s.judge().await
+}
+
+/// A transaction that is rolled back never happened.
+#[scenario]
+async fn rollback_of_a_transaction(s: &mut Scenario) -> Result<()> {
+    let accounts = s.create(table("accounts").key("id", Int).column("balance", Int)).await?;
+    s.start_capture().await?;
+
+    s.apply(accounts.insert(row! { id: 1, balance: 100 })).await?;
+    s.apply(begin()).await?;
+    s.apply(accounts.update(1, row! { balance: 0 })).await?;
+    s.apply(accounts.insert(row! { id: 2, balance: 100 })).await?;
+    s.apply(rollback()).await?;
+    s.apply(accounts.update(1, row! { balance: 90 })).await?;
+
+    s.judge().await
+}
+
+/// What was done after a savepoint and rolled back to it never happened; what was done before and after it did.
+#[scenario]
+async fn rollback_to_a_savepoint(s: &mut Scenario) -> Result<()> {
+    let accounts = s.create(table("accounts").key("id", Int).column("balance", Int)).await?;
+    s.start_capture().await?;
+
+    s.transaction([
+        accounts.insert(row! { id: 1, balance: 100 }),
+        savepoint("before_the_mistake"),
+        accounts.update(1, row! { balance: 0 }),
+        accounts.insert(row! { id: 2, balance: 100 }),
+        rollback_to("before_the_mistake"),
+        accounts.insert(row! { id: 3, balance: 7 }),
+    ])
+    .await?;
+
+    s.judge().await
+}
+
+/// Two sessions write side by side. The stream has their transactions whole, in the order in which they were committed,
+/// which is not the order in which they began.
+#[scenario]
+async fn interleaved_transactions(s: &mut Scenario) -> Result<()> {
+    let events = s.create(table("events").key("id", Int).column("who", Text)).await?;
+    s.start_capture().await?;
+
+    s.apply(begin()).await?;
+    s.apply(events.insert(row! { id: 1, who: "first to begin" })).await?;
+    s.apply(begin().on("b")).await?;
+    s.apply(events.insert(row! { id: 2, who: "first to commit" }).on("b")).await?;
+    s.apply(events.insert(row! { id: 3, who: "first to begin" })).await?;
+    s.apply(events.insert(row! { id: 4, who: "first to commit" }).on("b")).await?;
+    s.apply(commit().on("b")).await?;
+    s.apply(commit()).await?;
+
+    s.judge().await
+}
+
+/// A transaction of 10,000 rows arrives whole: as many changes as were made, in their order, and none before the commit.
+#[scenario]
+async fn transaction_of_10_000_rows(s: &mut Scenario) -> Result<()> {
+    let readings = s.create(table("readings").key("id", Int).column("celsius", Int)).await?;
+    s.start_capture().await?;
+
+    s.transaction((0..10).map(|thousand| {
+        let ids = thousand * 1000..(thousand + 1) * 1000;
+        readings.insert_many(ids.map(|id| row! { id: id, celsius: id % 40 }))
+    }))
+    .await?;
+    s.apply(readings.delete(9_999)).await?;
+
+    s.judge().await
+}
+
+/// The capture is stopped while a transaction is open, other transactions are committed meanwhile, and it is started
+/// again before the open one ends. The replication slot keeps what the capture has not seen.
+#[scenario]
+async fn capture_stopped_in_mid_transaction(s: &mut Scenario) -> Result<()> {
+    let events = s.create(table("events").key("id", Int).column("when", Text)).await?;
+    s.start_capture().await?;
+
+    s.apply(begin().on("b")).await?;
+    s.apply(events.insert(row! { id: 1, when: "before the stop" }).on("b")).await?;
+    s.apply(events.insert(row! { id: 2, when: "before the stop" })).await?;
+    s.stop_capture().await?;
+    s.apply(events.insert(row! { id: 3, when: "while stopped" }).on("b")).await?;
+    s.apply(events.insert(row! { id: 4, when: "while stopped" })).await?;
+    s.apply(events.delete(2)).await?;
+    s.resume_capture().await?;
+    s.apply(events.insert(row! { id: 5, when: "after the stop" }).on("b")).await?;
+    s.apply(commit().on("b")).await?;
+    s.apply(events.insert(row! { id: 6, when: "after the stop" })).await?;
+
+    s.judge().await
+}
