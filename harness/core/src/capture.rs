@@ -1,6 +1,6 @@
 //! Capturing: a source in, a stream of changes out.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -36,12 +36,14 @@ pub enum Profile {
 }
 
 /// How to capture.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// What happens to rows that exist before.
     pub snapshot: SnapshotMode,
     /// The set of settings.
     pub profile: Profile,
+    /// Settings over those of the profile, by the method's own names.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// What a capture works on: a database of PostgreSQL and a name to give to whatever it makes.
@@ -66,13 +68,17 @@ pub trait Capture: Send + Sync {
     fn services(&self) -> &'static [Service];
 
     /// What it promises under the options.
-    fn guarantees(&self, options: Options) -> Guarantees;
+    fn guarantees(&self, options: &Options) -> Guarantees;
 
     /// Begins to capture. When this returns, whatever is committed from now on will be delivered.
     ///
     /// # Errors
     /// The method can't be started: says why in its own words.
-    async fn start(&self, subject: Subject<'_>, options: Options) -> Result<Box<dyn Subscription>>;
+    async fn start(
+        &self,
+        subject: Subject<'_>,
+        options: &Options,
+    ) -> Result<Box<dyn Subscription>>;
 
     /// Removes what a capture of this name may have left in the services.
     ///

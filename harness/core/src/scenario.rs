@@ -9,7 +9,7 @@ use crate::{
     change::Change,
     error::{Context, Error, Result},
     judge::{
-        Alterations, Contents, TableContents, Verdict, judge, judge_fold,
+        Alterations, Contents, FaultKind, TableContents, Verdict, judge, judge_fold,
     },
     model::{IdealChange, Model, Tables},
     postgres::{self, Source},
@@ -72,6 +72,7 @@ pub struct Scenario {
     model: Model,
     subscription: Option<Box<dyn Subscription>>,
     began: (usize, usize),
+    stream: Vec<Change>,
     outcome: Option<Outcome>,
 }
 
@@ -111,6 +112,7 @@ impl Scenario {
             model: Model::default(),
             subscription: None,
             began: (0, 0),
+            stream: Vec::new(),
             outcome: None,
         })
     }
@@ -201,7 +203,7 @@ impl Scenario {
     ) -> Result<()> {
         let before = self.model.committed().len();
         let subject = Subject { stack: &self.stack, database: self.lease.name() };
-        let start = self.method.start(subject, self.options);
+        let start = self.method.start(subject, &self.options);
         tokio::pin!(start);
         let (source, model) = (&mut self.source, &mut self.model);
         let mut steps = (1..).map_while(&mut step);
@@ -248,24 +250,57 @@ impl Scenario {
         }
     }
 
+    /// Sets an option of the method, by the method's own name, for the capture to come.
+    pub fn configure(&mut self, setting: &str, value: &str) {
+        self.options.settings.insert(setting.to_owned(), value.to_owned());
+    }
+
+    /// Waits until the capture has delivered everything committed so far.
+    ///
+    /// # Errors
+    /// The capture fails or falls silent.
+    pub async fn catch_up(&mut self) -> Result<()> {
+        let fence = self.source.write_fence().await?;
+        match collect_until_fence(self.subscription()?, fence).await {
+            Ok(changes) => {
+                self.stream.extend(changes);
+                Ok(())
+            }
+            Err(error) => {
+                let last = self.method.services().last().copied();
+                let log = self.stack.log_tail(last.unwrap_or(Service::Postgres)).await;
+                Err(error.log(log))
+            }
+        }
+    }
+
     /// Waits until everything has been captured and judges it by both oracles.
     ///
     /// # Errors
     /// A promise is broken: the message has the faults and the stream.
     pub async fn judge(&mut self) -> Result<()> {
-        let fence = self.source.write_fence().await?;
-        let collected = collect_until_fence(self.subscription()?, fence).await;
-        let stream = match collected {
-            Ok(stream) => stream,
-            Err(error) => {
-                let last = self.method.services().last().copied();
-                let log = self.stack.log_tail(last.unwrap_or(Service::Postgres)).await;
-                return Err(error.log(log));
-            }
-        };
+        self.judge_and(|verdict| verdict).await
+    }
+
+    /// Judges a stream that must show a known flaw of the method: faults of these kinds, and of no others.
+    ///
+    /// # Errors
+    /// The faults are others, or there are none because the flaw has been mended.
+    pub async fn judge_known_flaw(&mut self, reference: &str, kinds: &[FaultKind]) -> Result<()> {
+        let kinds = kinds.iter().copied().collect();
+        self.judge_and(|verdict| verdict.explained_by(reference, &kinds)).await?;
+        match &self.outcome {
+            Some(Outcome { verdict: Verdict::KnownFlaw { .. }, .. }) => Ok(()),
+            _ => Err(Error::new(self.name, "see a known flaw", "the stream doesn't show it")
+                .help(format!("if {reference} has been mended, end the scenario with s.judge()"))),
+        }
+    }
+
+    async fn judge_and(&mut self, explain: impl FnOnce(Verdict) -> Verdict) -> Result<()> {
+        self.catch_up().await?;
         let contents = self.source.contents().await?;
         check_model(self.model.tables(), &contents)?;
-        let outcome = self.verdict(&stream, &contents);
+        let outcome = self.verdict(&contents, explain);
         if outcome.verdict.is_broken() {
             return Err(Error::new(self.method.name(), "keep its promises", outcome.page));
         }
@@ -273,8 +308,9 @@ impl Scenario {
         Ok(())
     }
 
-    fn verdict(&self, stream: &[Change], contents: &Contents) -> Outcome {
-        let guarantees = self.method.guarantees(self.options);
+    fn verdict(&self, contents: &Contents, explain: impl FnOnce(Verdict) -> Verdict) -> Outcome {
+        let stream = &self.stream;
+        let guarantees = self.method.guarantees(&self.options);
         let judgement = judge(&self.model, &guarantees, self.began, stream);
         let before = match self.options.snapshot {
             SnapshotMode::Initial => Contents::new(),
@@ -282,7 +318,7 @@ impl Scenario {
         };
         let alterations = alterations(&self.model, judgement.cut);
         let (faults, losses) = judge_fold(&before, stream, contents, &alterations, &guarantees);
-        let verdict = judgement.verdict.and(faults, losses);
+        let verdict = explain(judgement.verdict.and(faults, losses));
         let is_same_each_run = self.began.0 == self.began.1 || verdict.is_broken();
         let body = if is_same_each_run {
             text::stream(stream, |at| {

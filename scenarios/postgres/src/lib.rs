@@ -14,13 +14,13 @@ use changeproof::{debezium::DebeziumPostgres, runner::Catalogue};
 pub const CATALOGUE: Catalogue = Catalogue {
     storage: "postgres",
     package: env!("CARGO_PKG_NAME"),
-    methods: &[&DebeziumPostgres { overrides: &[] }],
+    methods: &[&DebeziumPostgres],
 };
 
 /// What every page of scenarios begins with.
 mod prelude {
     pub(crate) use changeproof::{
-        error::Result, row, scenario, scenario::Scenario, schema::Type::*, script::*,
+        error::Result, judge::FaultKind, row, scenario, scenario::Scenario, schema::Type::*, script::*,
     };
 
     /// Begins the declaration of a table.

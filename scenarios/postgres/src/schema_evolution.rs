@@ -9,6 +9,7 @@ async fn add_a_nullable_column(s: &mut Scenario) -> Result<()> {
     s.start_capture().await?;
 
     s.apply(customers.insert(row! { id: 1, name: "Ada" })).await?;
+    s.catch_up().await?;
     s.apply(customers.add_column("email", Text)).await?;
     s.apply(customers.insert(row! { id: 2, name: "Bob", email: "bob@example.org" })).await?;
     s.apply(customers.insert(row! { id: 3, name: "Cyd" })).await?;
@@ -25,6 +26,7 @@ async fn add_a_column_not_null_with_a_default(s: &mut Scenario) -> Result<()> {
 
     s.apply(customers.insert(row! { id: 1, name: "Ada" })).await?;
     s.apply(customers.insert(row! { id: 2, name: "Bob" })).await?;
+    s.catch_up().await?;
     s.apply(customers.add_column_not_null("tier", Text, "basic")).await?;
     s.apply(customers.update(2, row! { name: "Bobby" })).await?;
     s.apply(customers.insert(row! { id: 3, name: "Cyd" })).await?;
@@ -41,6 +43,7 @@ async fn drop_a_column(s: &mut Scenario) -> Result<()> {
 
     s.apply(customers.insert(row! { id: 1, name: "Ada", fax: "1" })).await?;
     s.apply(customers.insert(row! { id: 2, name: "Bob", fax: "2" })).await?;
+    s.catch_up().await?;
     s.apply(customers.drop_column("fax")).await?;
     s.apply(customers.update(1, row! { name: "Ada Lovelace" })).await?;
 
@@ -54,6 +57,7 @@ async fn widen_an_int_to_bigint(s: &mut Scenario) -> Result<()> {
     s.start_capture().await?;
 
     s.apply(meters.insert(row! { id: 1, count: i32::MAX })).await?;
+    s.catch_up().await?;
     s.apply(meters.change_type("count", BigInt)).await?;
     s.apply(meters.update(1, row! { count: i64::from(i32::MAX) + 1 })).await?;
     s.apply(meters.insert(row! { id: 2, count: i64::MAX })).await?;
@@ -69,6 +73,7 @@ async fn widen_a_varchar_to_text(s: &mut Scenario) -> Result<()> {
 
     s.apply(products.insert(row! { id: 1, name: "short" })).await?;
     s.refused(products.insert(row! { id: 2, name: "longer" }), "value too long").await?;
+    s.catch_up().await?;
     s.apply(products.change_type("name", Text)).await?;
     s.apply(products.insert(row! { id: 2, name: "longer than five" })).await?;
 
@@ -83,6 +88,7 @@ async fn change_the_scale_of_a_numeric(s: &mut Scenario) -> Result<()> {
     s.start_capture().await?;
 
     s.apply(prices.insert(row! { id: 1, amount: "9.99" })).await?;
+    s.catch_up().await?;
     s.apply(prices.change_type("amount", Numeric(Some((12, 4))))).await?;
     s.apply(prices.insert(row! { id: 2, amount: "9.9999" })).await?;
 
@@ -98,6 +104,7 @@ async fn change_text_to_int_by_using(s: &mut Scenario) -> Result<()> {
 
     s.apply(parts.insert(row! { id: 1, code: "007" })).await?;
     s.apply(parts.insert(row! { id: 2, code: "42" })).await?;
+    s.catch_up().await?;
     s.apply(parts.change_type_using("code", Int, "code::integer")).await?;
     s.apply(parts.update(1, row! { code: 8 })).await?;
     s.apply(parts.insert(row! { id: 3, code: 9 })).await?;
@@ -113,6 +120,7 @@ async fn rename_a_column(s: &mut Scenario) -> Result<()> {
 
     s.apply(customers.insert(row! { id: 1, name: "Ada" })).await?;
     s.apply(customers.insert(row! { id: 2, name: "Bob" })).await?;
+    s.catch_up().await?;
     s.apply(customers.rename_column("name", "full_name")).await?;
     s.apply(customers.update(1, row! { full_name: "Ada Lovelace" })).await?;
 
@@ -127,12 +135,30 @@ async fn rename_a_table(s: &mut Scenario) -> Result<()> {
 
     s.apply(customers.insert(row! { id: 1, name: "Ada" })).await?;
     s.apply(customers.insert(row! { id: 2, name: "Bob" })).await?;
+    s.catch_up().await?;
     s.apply(customers.rename_to("clients")).await?;
     let clients = customers.renamed("clients");
     s.apply(clients.update(1, row! { name: "Ada Lovelace" })).await?;
     s.apply(clients.delete(2)).await?;
 
     s.judge().await
+}
+
+/// A table is renamed before its rows have been decoded. Debezium asks the catalogue of today for the key of the table
+/// of yesterday, finds no such table, and sends its rows without a key. Its manual warns of this side channel for changed keys.
+#[scenario]
+async fn rename_a_table_while_the_capture_lags(s: &mut Scenario) -> Result<()> {
+    let customers = s.create(table("customers").key("id", Int).column("name", Text)).await?;
+    s.start_capture().await?;
+    s.stop_capture().await?;
+
+    s.apply(customers.insert(row! { id: 1, name: "Ada" })).await?;
+    s.apply(customers.rename_to("clients")).await?;
+    s.apply(customers.renamed("clients").update(1, row! { name: "Ada Lovelace" })).await?;
+    s.resume_capture().await?;
+
+    let reference = "https://debezium.io/documentation/reference/3.5/connectors/postgresql.html";
+    s.judge_known_flaw(reference, &[FaultKind::WrongKey, FaultKind::WrongState]).await
 }
 
 /// A definition that changes between the changes of one transaction: each row has the shape of its moment.
@@ -161,6 +187,7 @@ async fn drop_and_add_again_with_another_type(s: &mut Scenario) -> Result<()> {
     s.start_capture().await?;
 
     s.apply(customers.insert(row! { id: 1, score: "high" })).await?;
+    s.catch_up().await?;
     s.apply(customers.drop_column("score")).await?;
     s.apply(customers.add_column("score", Int)).await?;
     s.apply(customers.insert(row! { id: 2, score: 10 })).await?;

@@ -37,10 +37,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(500);
 
 /// Debezium's connector for PostgreSQL with the plug-in pgoutput.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct DebeziumPostgres {
-    /// Settings over those of the profile, for demonstrations of what goes wrong.
-    pub overrides: &'static [(&'static str, &'static str)],
-}
+pub struct DebeziumPostgres;
 
 #[async_trait]
 impl Capture for DebeziumPostgres {
@@ -56,7 +53,7 @@ impl Capture for DebeziumPostgres {
         &[Service::Postgres, Service::Kafka, Service::Connect]
     }
 
-    fn guarantees(&self, options: Options) -> Guarantees {
+    fn guarantees(&self, options: &Options) -> Guarantees {
         Guarantees {
             initial_snapshot: options.snapshot == SnapshotMode::Initial,
             before_images: BeforeImages::ReplicaIdentity,
@@ -69,14 +66,18 @@ impl Capture for DebeziumPostgres {
         }
     }
 
-    async fn start(&self, subject: Subject<'_>, options: Options) -> Result<Box<dyn Subscription>> {
+    async fn start(
+        &self,
+        subject: Subject<'_>,
+        options: &Options,
+    ) -> Result<Box<dyn Subscription>> {
         let name = subject.database;
         let source = subject.stack.endpoint(Service::Postgres)?;
         let kafka = subject.stack.endpoint(Service::Kafka)?;
         let connector = Connector::new(subject.stack, name)?;
         let control = ControlTopics::new(name);
         topics::create_ordered(kafka, &[&control.transactions, &control.notifications]).await?;
-        let configuration = self.configuration(name, source, &control, options)?;
+        let configuration = configuration(name, source, &control, options)?;
         let (created, server) =
             tokio::join!(connector.create(&configuration), postgres::connect(source, USER));
         created?;
@@ -104,47 +105,45 @@ impl Capture for DebeziumPostgres {
     }
 }
 
-impl DebeziumPostgres {
-    fn configuration(
-        &self,
-        name: &str,
-        source: &Endpoint,
-        control: &ControlTopics,
-        options: Options,
-    ) -> Result<Map<String, Json>> {
-        let profile = |text: &str| {
-            serde_json::from_str::<Map<String, Json>>(text)
-                .while_doing("Debezium", "read the profile in fixtures/debezium")
-        };
-        let mut configuration = profile(REFERENCE)?;
-        if options.profile == Profile::LowLatency {
-            configuration.extend(profile(LOW_LATENCY)?);
-        }
-        let snapshot = match options.snapshot {
-            SnapshotMode::NoData => "no_data",
-            SnapshotMode::Initial => "initial",
-        };
-        let lease = json!({
-            "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
-            "tasks.max": "1",
-            "database.hostname": source.container,
-            "database.port": "5432",
-            "database.user": USER,
-            "database.password": source.password,
-            "database.dbname": name,
-            "topic.prefix": name,
-            "slot.name": name,
-            "publication.name": PUBLICATION,
-            "publication.autocreate.mode": "disabled",
-            "snapshot.mode": snapshot,
-            "notification.enabled.channels": "sink",
-            "notification.sink.topic.name": control.notifications,
-        });
-        configuration.extend(lease.as_object().cloned().unwrap_or_default());
-        let overrides = self.overrides.iter().map(|(k, v)| ((*k).to_owned(), json!(v)));
-        configuration.extend(overrides);
-        Ok(configuration)
+/// The connector's configuration: the profile, what the lease needs, and the settings asked for over both.
+fn configuration(
+    name: &str,
+    source: &Endpoint,
+    control: &ControlTopics,
+    options: &Options,
+) -> Result<Map<String, Json>> {
+    let profile = |text: &str| {
+        serde_json::from_str::<Map<String, Json>>(text)
+            .while_doing("Debezium", "read the profile in fixtures/debezium")
+    };
+    let mut configuration = profile(REFERENCE)?;
+    if options.profile == Profile::LowLatency {
+        configuration.extend(profile(LOW_LATENCY)?);
     }
+    let snapshot = match options.snapshot {
+        SnapshotMode::NoData => "no_data",
+        SnapshotMode::Initial => "initial",
+    };
+    let lease = json!({
+        "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+        "tasks.max": "1",
+        "database.hostname": source.container,
+        "database.port": "5432",
+        "database.user": USER,
+        "database.password": source.password,
+        "database.dbname": name,
+        "topic.prefix": name,
+        "slot.name": name,
+        "publication.name": PUBLICATION,
+        "publication.autocreate.mode": "disabled",
+        "snapshot.mode": snapshot,
+        "notification.enabled.channels": "sink",
+        "notification.sink.topic.name": control.notifications,
+    });
+    configuration.extend(lease.as_object().cloned().unwrap_or_default());
+    let settings = options.settings.iter().map(|(name, value)| (name.clone(), json!(value)));
+    configuration.extend(settings);
+    Ok(configuration)
 }
 
 /// The topics beside those of the tables.

@@ -29,6 +29,13 @@ pub enum Verdict {
         /// What the stream doesn't tell, or tells differently.
         losses: BTreeSet<Loss>,
     },
+    /// The stream breaks a promise in just the ways that a known flaw of the method explains.
+    KnownFlaw {
+        /// Where the flaw is described.
+        reference: String,
+        /// The kinds of fault that it causes.
+        kinds: BTreeSet<FaultKind>,
+    },
     /// The stream breaks a promise.
     Broken {
         /// In which ways.
@@ -52,13 +59,28 @@ impl Verdict {
     #[must_use]
     pub fn and(self, more_faults: Vec<Fault>, more_losses: BTreeSet<Loss>) -> Self {
         let (mut faults, mut losses) = match self {
-            Self::Exact => (vec![], BTreeSet::new()),
+            Self::Exact | Self::KnownFlaw { .. } => (vec![], BTreeSet::new()),
             Self::AsGuaranteed { losses } => (vec![], losses),
             Self::Broken { faults } => (faults, BTreeSet::new()),
         };
         faults.extend(more_faults);
         losses.extend(more_losses);
         Self::new(faults, losses)
+    }
+
+    /// The verdict for a stream that must show a known flaw: broken in these ways, and in no others.
+    ///
+    /// A stream that doesn't show it is returned as it is: the flaw has been mended, and the scenario must say so.
+    #[must_use]
+    pub fn explained_by(self, reference: &str, kinds: &BTreeSet<FaultKind>) -> Self {
+        match &self {
+            Self::Broken { faults }
+                if faults.iter().map(|fault| fault.kind).collect::<BTreeSet<_>>() == *kinds =>
+            {
+                Self::KnownFlaw { reference: reference.to_owned(), kinds: kinds.clone() }
+            }
+            _ => self,
+        }
     }
 
     /// Whether a promise was broken. Broken never passes.
@@ -75,6 +97,11 @@ impl fmt::Display for Verdict {
             Self::AsGuaranteed { losses } => {
                 f.write_str("as guaranteed: ")?;
                 list(f, losses.iter().map(ToString::to_string).collect())
+            }
+            Self::KnownFlaw { reference, kinds } => {
+                f.write_str("known flaw: ")?;
+                list(f, kinds.iter().map(ToString::to_string).collect())?;
+                write!(f, " ({reference})")
             }
             Self::Broken { faults } => {
                 f.write_str("broken: ")?;
