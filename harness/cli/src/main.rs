@@ -1,1 +1,78 @@
-fn main(){}
+//! cdc: change data capture, tried on real systems.
+
+mod attempt;
+mod exit;
+mod generate;
+mod list;
+mod services;
+mod sql_file;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use scenarios_postgres::CATALOGUE;
+
+use self::exit::Failure;
+
+/// Change data capture, tried on real systems: what does each method make of your changes?
+#[derive(Parser)]
+#[command(name = "cdc", version, max_term_width = 100, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a SQL file of your own and see what each capture method makes of it
+    Try(attempt::Arguments),
+    /// List storages, methods and scenarios, with the services and memory they need
+    List,
+    /// Start services and leave them running, to play by hand
+    Up(services::UpArguments),
+    /// Remove the services that `cdc up` or CHANGEPROOF_KEEP=1 left running
+    Down,
+    /// Show the services that are running, and how to reach them
+    Ps,
+    /// Remove containers, networks and volumes that a crash has left behind
+    Sweep,
+    /// Write rows of the shop that fixtures/ describes
+    Generate(generate::Arguments),
+    /// Write the completions of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    changeproof::stack::run_guard_if_asked();
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::input(error.to_string()).report(),
+    };
+    match runtime.block_on(run(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Try(arguments) => attempt::run(&arguments, &CATALOGUE).await,
+        Command::List => {
+            list::print(&[&CATALOGUE]);
+            Ok(())
+        }
+        Command::Up(arguments) => services::up(&arguments).await,
+        Command::Down => services::down().await,
+        Command::Ps => services::ps().await,
+        Command::Sweep => services::sweep().await,
+        Command::Generate(arguments) => generate::run(&arguments),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "cdc", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}

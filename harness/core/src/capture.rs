@@ -46,13 +46,15 @@ pub struct Options {
     pub settings: BTreeMap<String, String>,
 }
 
-/// What a capture works on: a database of PostgreSQL and a name to give to whatever it makes.
+/// What a capture works on: a database of PostgreSQL, and a name for whatever it makes.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// The running services.
     pub stack: &'a Stack,
-    /// The database, which is also the lease's name: slots, topics and connectors are called so.
+    /// The database to capture.
     pub database: &'a str,
+    /// What slots, topics and connectors are called: letters, digits and underscores, at most 40 bytes.
+    pub name: &'a str,
 }
 
 /// A method of capturing changes.

@@ -1,6 +1,9 @@
 //! What a scenario is written with: a source to mutate, a capture to start, a judge to call.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use futures_util::future::BoxFuture;
 
@@ -202,7 +205,7 @@ impl Scenario {
         mut step: impl FnMut(i32) -> Option<Step>,
     ) -> Result<()> {
         let before = self.model.committed().len();
-        let subject = Subject { stack: &self.stack, database: self.lease.name() };
+        let subject = subject(&self.stack, &self.lease);
         let start = self.method.start(subject, &self.options);
         tokio::pin!(start);
         let (source, model) = (&mut self.source, &mut self.model);
@@ -333,8 +336,13 @@ impl Scenario {
     }
 }
 
+/// A scenario has one capture, so that the lease's name will do for all it makes.
+fn subject<'a>(stack: &'a Stack, lease: &'a Lease) -> Subject<'a> {
+    Subject { stack, database: lease.name(), name: lease.name() }
+}
+
 async fn remove_all_of(stack: &Stack, method: &dyn Capture, lease: &Lease) -> Result<()> {
-    method.clean_up(Subject { stack, database: lease.name() }).await?;
+    method.clean_up(subject(stack, lease)).await?;
     postgres::remove_database(stack.endpoint(Service::Postgres)?, lease.name()).await
 }
 
@@ -349,14 +357,15 @@ fn contents_of(tables: &Tables) -> Contents {
 /// The Model is an oracle only as long as it agrees with the database.
 fn check_model(tables: &Tables, contents: &Contents) -> Result<()> {
     let model = contents_of(tables);
-    for (name, held) in contents {
+    let names: BTreeSet<_> = model.keys().chain(contents.keys()).collect();
+    for name in names {
         let sorted = |contents: Option<&TableContents>| {
             let mut rows: Vec<_> =
                 contents.iter().flat_map(|c| c.rows.iter().map(ToString::to_string)).collect();
             rows.sort_unstable();
             rows
         };
-        let (ideal, real) = (sorted(model.get(name)), sorted(Some(held)));
+        let (ideal, real) = (sorted(model.get(name)), sorted(contents.get(name)));
         if ideal != real {
             let differing = ideal.iter().find(|row| !real.contains(row));
             let differing = differing.or_else(|| real.iter().find(|row| !ideal.contains(row)));
@@ -430,6 +439,7 @@ mod tests {
         for wrong in [vec![], vec![row! { id: 2 }], vec![row! { id: 1 }, row! { id: 1 }]] {
             assert!(check_model(tables, &contents(wrong)).is_err());
         }
+        assert!(check_model(tables, &Contents::new()).is_err(), "a database without the table");
         Ok(())
     }
 }

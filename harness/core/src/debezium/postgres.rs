@@ -71,13 +71,13 @@ impl Capture for DebeziumPostgres {
         subject: Subject<'_>,
         options: &Options,
     ) -> Result<Box<dyn Subscription>> {
-        let name = subject.database;
+        let name = subject.name;
         let source = subject.stack.endpoint(Service::Postgres)?;
         let kafka = subject.stack.endpoint(Service::Kafka)?;
         let connector = Connector::new(subject.stack, name)?;
         let control = ControlTopics::new(name);
         topics::create_ordered(kafka, &[&control.transactions, &control.notifications]).await?;
-        let configuration = configuration(name, source, &control, options)?;
+        let configuration = configuration(subject, source, &control, options)?;
         let (created, server) =
             tokio::join!(connector.create(&configuration), postgres::connect(source, USER));
         created?;
@@ -99,7 +99,7 @@ impl Capture for DebeziumPostgres {
     }
 
     async fn clean_up(&self, subject: Subject<'_>) -> Result<()> {
-        let name = subject.database;
+        let name = subject.name;
         Connector::new(subject.stack, name)?.remove().await?;
         topics::remove(subject.stack.endpoint(Service::Kafka)?, name).await
     }
@@ -107,7 +107,7 @@ impl Capture for DebeziumPostgres {
 
 /// The connector's configuration: the profile, what the lease needs, and the settings asked for over both.
 fn configuration(
-    name: &str,
+    subject: Subject<'_>,
     source: &Endpoint,
     control: &ControlTopics,
     options: &Options,
@@ -131,9 +131,9 @@ fn configuration(
         "database.port": "5432",
         "database.user": USER,
         "database.password": source.password,
-        "database.dbname": name,
-        "topic.prefix": name,
-        "slot.name": name,
+        "database.dbname": subject.database,
+        "topic.prefix": subject.name,
+        "slot.name": subject.name,
         "publication.name": PUBLICATION,
         "publication.autocreate.mode": "disabled",
         "snapshot.mode": snapshot,

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 pub use self::{
-    catalogue::{TableShape, shapes},
+    catalogue::{ColumnShape, TableShape, shapes},
     sql::statement,
 };
 use crate::{
@@ -23,8 +23,9 @@ use crate::{
 
 const SERVICE: &str = "PostgreSQL";
 
-/// The schema of what the harness itself needs in a database; no capture delivers it as a change of the script's.
-pub const HARNESS_SCHEMA: &str = "changeproof";
+/// The schema of what the harness itself needs in a database; no capture delivers it as a change of the script's. It
+/// must not bear the user's name: the search path begins with that.
+pub const HARNESS_SCHEMA: &str = "changeproof_harness";
 
 /// The publication that every logical method reads, of all tables, those to come included.
 pub const PUBLICATION: &str = "changeproof";
@@ -186,6 +187,16 @@ impl Source {
         let row = row.while_doing(SERVICE, "ask for the end of its log")?;
         let text: String = row.get(0);
         text.parse().while_doing(SERVICE, format!("read the position {text}"))
+    }
+
+    /// The server's version as it says it itself, such as `17.6`.
+    ///
+    /// # Errors
+    /// The server doesn't answer.
+    pub async fn version(&self) -> Result<String> {
+        let row = self.admin.query_one("SHOW server_version", &[]).await;
+        let text: String = row.while_doing(SERVICE, "ask for its version")?.get(0);
+        Ok(text.split(' ').next().unwrap_or_default().to_owned())
     }
 
     /// The connection for questions about the server, apart from the script's sessions.

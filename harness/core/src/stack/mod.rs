@@ -123,3 +123,20 @@ pub async fn up(services: &[Service]) -> Result<Stack> {
     State::open()?.keep(true)?;
     Stack::acquire(services).await
 }
+
+/// The services that are running, whoever started them.
+///
+/// # Errors
+/// The engine can't be reached.
+pub async fn running() -> Result<Vec<(Service, Endpoint)>> {
+    let state = State::open()?;
+    let mut running = Vec::new();
+    for service in Service::ALL {
+        if let Some(endpoint) = state.read::<Endpoint>(&format!("{}.json", service.name()))
+            && docker::is_running(&endpoint.container).await?
+        {
+            running.push((service, endpoint));
+        }
+    }
+    Ok(running)
+}

@@ -1,0 +1,77 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+
+IMAGES := postgres kafka
+BASH_FILES := images/build images/base .ci/run $(wildcard scripts/* images/*/*.sh images/*/bin/*.sh)
+TIER ?=
+
+.PHONY: help
+help: ## Lists the targets
+	@awk -F':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+##@ Use
+
+.PHONY: demo
+demo: ## Runs fixtures/demo.sql on PostgreSQL and shows what each capture method made of it
+	@scripts/setup $(IMAGES) -- cargo build --package changeproof-cli
+	@cargo run --quiet --package changeproof-cli -- try fixtures/demo.sql --on postgres
+
+.PHONY: sweep
+sweep: ## Removes containers and networks that a crashed run has left behind
+	@cargo run --quiet --package changeproof-cli -- sweep
+
+.PHONY: bench
+bench: ## Measures lag and throughput; TIER=1k, 10k or 100k runs one tier
+	@scripts/setup $(IMAGES) -- cargo bench --package changeproof-benches --no-run
+	@cargo bench --package changeproof-benches $(if $(TIER),-- $(TIER))
+
+##@ Develop
+
+.PHONY: test
+test: ## Runs all tests
+	@scripts/tools nextest
+	@scripts/setup $(IMAGES) -- cargo nextest run --no-run
+	@cargo nextest run
+
+.PHONY: fmt
+fmt: ## Formats Rust and TOML files
+	@scripts/tools lint
+	@cargo fmt
+	@taplo fmt --colors never
+
+.PHONY: lint
+lint: ## Checks format, lints, licences, spelling, shell scripts, Dockerfiles, workflows
+	@scripts/tools lint
+	cargo fmt --check
+	taplo fmt --check
+	typos
+	shellcheck $(BASH_FILES)
+	hadolint $(wildcard images/*/Dockerfile)
+	actionlint
+	cargo deny --log-level error check bans licenses sources
+	@scripts/advisories
+	cargo clippy --workspace --all-targets -- --deny warnings
+
+.PHONY: review
+review: ## Shows snapshots that have changed, and accepts or rejects each
+	@scripts/tools insta
+	@cargo insta review
+
+##@ Set-up (the targets above do what they need of it by themselves)
+
+.PHONY: engine
+engine: ## Finds, installs or starts a Docker engine
+	@scripts/engine
+
+.PHONY: images
+images: engine ## Builds the images that are missing
+	@images/build
+
+.PHONY: clean
+clean: ## Removes what was built in this folder, and images of older inputs
+	@if docker version > /dev/null 2>&1; then images/build --prune; fi
+	rm -rf .tools images/*/certs
+	cargo clean

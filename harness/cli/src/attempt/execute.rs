@@ -1,0 +1,304 @@
+//! Runs a file's statements one by one on their sessions, and notes where in the log each left off.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::Duration,
+};
+
+use changeproof::{
+    change::{Lsn, Position},
+    error::{Context, Error, Result},
+    judge::Alterations,
+    postgres::{self, Source, TableShape},
+    schema::TableName,
+    stack::Endpoint,
+};
+use tokio::{task::JoinHandle, time::Instant};
+use tokio_postgres::{Client, error::ErrorPosition};
+
+use crate::sql_file::Statement;
+
+type Shapes = BTreeMap<TableName, TableShape>;
+
+/// How often a statement that takes long is looked at: is it waiting for another session's lock?
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// A statement may take this long in all.
+const STATEMENT_WITHIN: Duration = Duration::from_secs(120);
+
+/// A statement that ran.
+#[derive(Debug)]
+pub(super) struct Ran {
+    pub(super) statement: Statement,
+    /// Why it failed, if it did.
+    pub(super) failure: Option<StatementFailure>,
+    /// Whether it had to wait for another session's lock.
+    pub(super) waited: bool,
+    /// The tables as they were defined after it.
+    pub(super) shapes: Arc<Shapes>,
+}
+
+/// What the database said against a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StatementFailure {
+    pub(super) message: String,
+    /// The line of the file that the database points at.
+    pub(super) line: usize,
+    /// The column in that line, from 1, if it points at one.
+    pub(super) column: Option<usize>,
+}
+
+/// What happened at the source.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    pub(super) statements: Vec<Ran>,
+    /// The log's end after each step, and the statement whose changes stand before it.
+    marks: Vec<(Lsn, usize)>,
+    pub(super) alterations: Alterations,
+    pub(super) alterations_count: usize,
+}
+
+impl History {
+    /// The statement that wrote what stands at a position of the log.
+    pub(super) fn cause(&self, position: Option<Position>) -> Option<usize> {
+        let Position::Lsn(lsn) = position?;
+        let at = self.marks.partition_point(|(end, _)| *end <= lsn);
+        self.marks.get(at).map(|(_, statement)| *statement)
+    }
+}
+
+struct Session {
+    client: Arc<Client>,
+    process: i32,
+    waiting: Option<(usize, JoinHandle<Result<(), tokio_postgres::Error>>)>,
+}
+
+/// Statements being run.
+pub(super) struct Execution {
+    endpoint: Endpoint,
+    database: String,
+    sessions: BTreeMap<String, Session>,
+    history: History,
+    shapes: Arc<Shapes>,
+}
+
+impl Execution {
+    pub(super) fn new(endpoint: Endpoint, database: &str) -> Self {
+        Self {
+            endpoint,
+            database: database.to_owned(),
+            sessions: BTreeMap::new(),
+            history: History::default(),
+            shapes: Arc::default(),
+        }
+    }
+
+    /// Runs the statements; stops at the first that fails, unless told to keep going.
+    pub(super) async fn run_all(
+        &mut self,
+        statements: &[Statement],
+        source: &Source,
+        keep_going: bool,
+    ) -> Result<()> {
+        for (number, statement) in statements.iter().enumerate() {
+            self.run(number, statement, source).await?;
+            if !keep_going && self.history.statements.iter().any(|ran| ran.failure.is_some()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for statements that still wait, ends open transactions as a closing connection does, and tells what happened.
+    pub(super) async fn finish(mut self, source: &Source) -> Result<History> {
+        let names: Vec<_> = self.sessions.keys().cloned().collect();
+        for name in &names {
+            if !self.is_waiting(name) {
+                self.roll_back(name).await?;
+            }
+        }
+        for name in &names {
+            self.settle(name).await?;
+            self.roll_back(name).await?;
+        }
+        self.note(source, self.history.statements.len().saturating_sub(1)).await?;
+        Ok(self.history)
+    }
+
+    fn is_waiting(&self, name: &str) -> bool {
+        self.sessions.get(name).is_some_and(|session| session.waiting.is_some())
+    }
+
+    async fn roll_back(&self, name: &str) -> Result<()> {
+        let Some(session) = self.sessions.get(name) else { return Ok(()) };
+        let ended = session.client.batch_execute("ROLLBACK").await;
+        ended.while_doing("PostgreSQL", format!("end session {name}"))
+    }
+
+    async fn run(&mut self, number: usize, statement: &Statement, source: &Source) -> Result<()> {
+        self.open(&statement.session).await?;
+        if self.is_waiting(&statement.session) {
+            let failure = StatementFailure {
+                message: format!(
+                    "session {} still waits for a lock that a later statement would have to free",
+                    statement.session
+                ),
+                line: statement.line,
+                column: None,
+            };
+            self.push(statement, Some(failure));
+            return Ok(());
+        }
+        self.push(statement, None);
+        let Some(session) = self.sessions.get_mut(&statement.session) else { return Ok(()) };
+        let (client, sql) = (Arc::clone(&session.client), statement.sql.clone());
+        let mut running = tokio::spawn(async move { client.batch_execute(&sql).await });
+        let deadline = Instant::now() + STATEMENT_WITHIN;
+        loop {
+            match tokio::time::timeout(LOOK_EVERY, &mut running).await {
+                Ok(ended) => {
+                    self.note_end(number, ended.while_doing("cdc", "run a statement")?);
+                    break;
+                }
+                Err(_) if is_blocked(source, session.process).await? => {
+                    session.waiting = Some((number, running));
+                    self.history.statements[number].waited = true;
+                    break;
+                }
+                Err(_) if Instant::now() > deadline => {
+                    let doing = format!("run the statement of line {}", statement.line);
+                    let cause = format!("it took more than {} s", STATEMENT_WITHIN.as_secs());
+                    return Err(Error::new("PostgreSQL", doing, cause));
+                }
+                Err(_) => {}
+            }
+        }
+        let released = self.settle_released(source).await?;
+        self.note(source, released.unwrap_or(number)).await
+    }
+
+    fn push(&mut self, statement: &Statement, failure: Option<StatementFailure>) {
+        let (statement, shapes) = (statement.clone(), Arc::clone(&self.shapes));
+        self.history.statements.push(Ran { statement, failure, waited: false, shapes });
+    }
+
+    async fn open(&mut self, name: &str) -> Result<()> {
+        if !self.sessions.contains_key(name) {
+            let client = postgres::connect(&self.endpoint, &self.database).await?;
+            let process = client.query_one("SELECT pg_backend_pid()", &[]).await;
+            let process = process.while_doing("PostgreSQL", format!("open session {name}"))?.get(0);
+            let session = Session { client: Arc::new(client), process, waiting: None };
+            self.sessions.insert(name.to_owned(), session);
+        }
+        Ok(())
+    }
+
+    /// Waits for the statements that no longer wait for a lock. Returns one of them: what the log got meanwhile is its own.
+    async fn settle_released(&mut self, source: &Source) -> Result<Option<usize>> {
+        let mut released = None;
+        let names: Vec<_> = self.sessions.keys().cloned().collect();
+        for name in names {
+            let Some(session) = self.sessions.get(&name) else { continue };
+            let Some((number, _)) = session.waiting else { continue };
+            if !is_blocked(source, session.process).await? {
+                self.settle(&name).await?;
+                released = Some(number);
+            }
+        }
+        Ok(released)
+    }
+
+    async fn settle(&mut self, name: &str) -> Result<()> {
+        let waiting = self.sessions.get_mut(name).and_then(|session| session.waiting.take());
+        let Some((number, running)) = waiting else { return Ok(()) };
+        let ended = tokio::time::timeout(STATEMENT_WITHIN, running).await;
+        let ended = ended.while_doing("PostgreSQL", format!("wait for session {name}"))?;
+        self.note_end(number, ended.while_doing("cdc", "run a statement")?);
+        Ok(())
+    }
+
+    fn note_end(&mut self, number: usize, ended: Result<(), tokio_postgres::Error>) {
+        if let (Err(error), Some(ran)) = (ended, self.history.statements.get_mut(number)) {
+            ran.failure = Some(failure(&ran.statement, &error));
+        }
+    }
+
+    /// Notes the log's end as that of a statement, and what changed in the tables' definitions.
+    async fn note(&mut self, source: &Source, number: usize) -> Result<()> {
+        let end = source.lsn().await?;
+        let shapes = source.shapes().await?;
+        self.history.marks.push((end, number));
+        let (alterations, count) =
+            (&mut self.history.alterations, &mut self.history.alterations_count);
+        note_alterations(&self.shapes, &shapes, Position::Lsn(end), alterations, count);
+        self.shapes = Arc::new(shapes);
+        if let Some(ran) = self.history.statements.get_mut(number) {
+            ran.shapes = Arc::clone(&self.shapes);
+        }
+        Ok(())
+    }
+}
+
+async fn is_blocked(source: &Source, process: i32) -> Result<bool> {
+    let blockers = "SELECT cardinality(pg_blocking_pids($1)) > 0";
+    let blocked = source.admin().query_one(blockers, &[&process]).await;
+    Ok(blocked.while_doing("PostgreSQL", "look for locks")?.get(0))
+}
+
+fn note_alterations(
+    before: &Shapes,
+    after: &Shapes,
+    at: Position,
+    alterations: &mut Alterations,
+    count: &mut usize,
+) {
+    for (old_name, old) in before {
+        let Some((name, new)) = after.iter().find(|(_, new)| new.oid == old.oid) else { continue };
+        if name != old_name {
+            alterations.rename(old_name, name);
+            *count += 1;
+        }
+        let mut note = |column: &str| alterations.column(name, column, Some(at));
+        for column in &old.columns {
+            match new.columns.iter().find(|other| other.number == column.number) {
+                None => {
+                    note(&column.name);
+                    *count += 1;
+                }
+                Some(other) if other.name != column.name || other.type_name != column.type_name => {
+                    note(&column.name);
+                    note(&other.name);
+                    *count += 1;
+                }
+                Some(_) => {}
+            }
+        }
+        for column in &new.columns {
+            if !old.columns.iter().any(|other| other.number == column.number) {
+                note(&column.name);
+                *count += 1;
+            }
+        }
+    }
+}
+
+fn failure(statement: &Statement, error: &tokio_postgres::Error) -> StatementFailure {
+    let Some(said) = error.as_db_error() else {
+        return StatementFailure { message: error.to_string(), line: statement.line, column: None };
+    };
+    let mut message = said.message().to_owned();
+    for (label, more) in [("detail", said.detail()), ("hint", said.hint())] {
+        if let Some(more) = more {
+            message.push_str(&format!("\n  {label}: {more}"));
+        }
+    }
+    let Some(ErrorPosition::Original(position)) = said.position() else {
+        return StatementFailure { message, line: statement.line, column: None };
+    };
+    let before: String =
+        statement.sql.chars().take((*position as usize).saturating_sub(1)).collect();
+    let line = statement.line + before.matches('\n').count();
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    StatementFailure { message, line, column: Some(column) }
+}

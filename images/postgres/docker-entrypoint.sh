@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# The contract of the official postgres image, with initdb done when the image is built.
+set -euo pipefail
+
+readonly pristine="$PGDATA/changeproof.pristine"
+
+fail() {
+    printf 'postgres image: %s\n' "$*" >&2
+    exit 1
+}
+
+# Settings are written by initdb so that `postgres -c name=value` still wins over each of them.
+# fsync and full_page_writes are off because the data is thrown away with the container. synchronous_commit stays on: an asynchronous
+# commit is flushed up to wal_writer_delay later, and logical decoding only sees flushed WAL, so it would add its delay to each lag measured.
+initialise_cluster() {
+    initdb --pgdata="$PGDATA" --username=postgres --no-sync --encoding=UTF8 --locale=C.UTF-8 \
+        --locale-provider=builtin --builtin-locale=C.UTF-8 --auth-local=trust --auth-host=scram-sha-256 \
+        --set=listen_addresses='*' \
+        --set=wal_level=logical \
+        --set=max_connections=200 \
+        --set=max_replication_slots=64 \
+        --set=max_wal_senders=64 \
+        --set=max_prepared_transactions=16 \
+        --set=shared_buffers=96MB \
+        --set=max_parallel_workers_per_gather=0 \
+        --set=jit=off \
+        --set=fsync=off \
+        --set=full_page_writes=off \
+        --set=log_checkpoints=off \
+        --set=timezone=UTC \
+        --set=log_timezone=UTC
+    # Replaced at the start of the container by what POSTGRES_HOST_AUTH_METHOD says.
+    printf 'local all all trust\nlocal replication all trust\n' > "$PGDATA/pg_hba.conf"
+    touch "$pristine"
+}
+
+# Single-user mode takes one statement a line and hides an error in its log, so the log is searched for one.
+single_user() {
+    local log
+    log=$(postgres --single -D "$PGDATA" -c log_min_messages=error "$1" 2>&1 >/dev/null)
+    if grep -qE 'ERROR|FATAL|PANIC' <<< "$log"; then
+        fail "could not prepare the cluster: $log"
+    fi
+}
+
+quote_ident() { printf '"%s"' "${1//\"/\"\"}"; }
+quote_literal() {
+    local text=${1//\'/\'\'}
+    printf "E'%s'" "${text//\\/\\\\}"
+}
+
+prepare_access() {
+    local user=${POSTGRES_USER:-postgres} password=${POSTGRES_PASSWORD:-} method=${POSTGRES_HOST_AUTH_METHOD:-scram-sha-256}
+    local database=${POSTGRES_DB:-$user} set_password=''
+    if [[ -n ${POSTGRES_PASSWORD_FILE:-} ]]; then
+        password=$(< "$POSTGRES_PASSWORD_FILE")
+    fi
+    if [[ -z $password && $method != trust ]]; then
+        fail "POSTGRES_PASSWORD is not set: give it a value (docker run -e POSTGRES_PASSWORD=...)"
+    fi
+    if [[ $password == *$'\n'* ]]; then
+        fail "POSTGRES_PASSWORD must not contain a line break"
+    fi
+    if [[ -n $password ]]; then
+        set_password="PASSWORD $(quote_literal "$password")"
+    fi
+    {
+        if [[ $user == postgres ]]; then
+            [[ -z $set_password ]] || printf 'ALTER ROLE postgres %s\n' "$set_password"
+        else
+            printf 'CREATE ROLE %s SUPERUSER LOGIN REPLICATION BYPASSRLS CREATEROLE CREATEDB %s\n' "$(quote_ident "$user")" "$set_password"
+        fi
+        if [[ $database != postgres ]]; then
+            printf 'CREATE DATABASE %s OWNER %s\n' "$(quote_ident "$database")" "$(quote_ident "$user")"
+        fi
+    } | single_user postgres
+    {
+        printf 'local all all trust\nlocal replication all trust\n'
+        printf 'host all all all %s\nhost replication all all %s\n' "$method" "$method"
+    } > "$PGDATA/pg_hba.conf"
+    run_init_scripts "$user" "$database"
+}
+
+run_init_scripts() {
+    local user=$1 database=$2 script
+    local -a psql=(psql -X -v ON_ERROR_STOP=1 --no-password --username "$user" --dbname "$database")
+    [[ -n $(ls -A /docker-entrypoint-initdb.d) ]] || return 0
+    pg_ctl --pgdata="$PGDATA" --silent --wait --log=/tmp/init.log -o "-c listen_addresses=''" start
+    for script in /docker-entrypoint-initdb.d/*; do
+        printf 'running %s\n' "$script"
+        case $script in
+            *.sql) "${psql[@]}" --file="$script" ;;
+            *.sql.gz) gunzip --stdout "$script" | "${psql[@]}" ;;
+            *.sh) bash "$script" ;;
+            *) printf 'ignored: %s\n' "$script" ;;
+        esac
+    done
+    pg_ctl --pgdata="$PGDATA" --silent --wait --mode=fast stop
+}
+
+if [[ ${1:-postgres} == -* ]]; then
+    set -- postgres "$@"
+fi
+
+case ${1:-postgres} in
+    initdb)
+        initialise_cluster
+        ;;
+    postgres)
+        if [[ ! -s $PGDATA/PG_VERSION ]]; then
+            initialise_cluster
+        fi
+        if [[ -e $pristine ]]; then
+            prepare_access
+            rm "$pristine"
+            # As in the official image: stdout tells of the end of the preparation, stderr (from the server itself) that connections are accepted.
+            printf 'prepared; next on stderr: database system is ready to accept connections\n'
+        fi
+        exec "${@:-postgres}"
+        ;;
+    *)
+        exec "$@"
+        ;;
+esac
