@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::{
     change::Op,
     model::{IdealChange, IdealTransaction, Tables},
-    schema::{ReplicaIdentity, Table, TableName},
+    schema::{Column, ReplicaIdentity, Table, TableName, Type},
     value::{Row, Value},
 };
 
@@ -25,6 +25,9 @@ pub struct Guarantees {
     pub initial_snapshot: bool,
     /// What is delivered of a row's old version.
     pub before_images: BeforeImages,
+    /// Whether columns that a before-image doesn't hold are filled in: with NULL, or where a column doesn't take NULL with
+    /// its default or its type's zero, as if that were its value.
+    pub fills_before_images: bool,
     /// How an update of the primary key arrives.
     pub key_change: KeyChange,
     /// Whether changes tell the transaction they belong to, transactions arrive whole and in commit order.
@@ -79,6 +82,8 @@ pub enum UnchangedToast {
 pub enum Loss {
     /// A delete (or the delete half of a key change) carries the key only.
     BeforeImageKeyOnly,
+    /// A before-image that carries the key only makes values up for columns that don't take NULL.
+    BeforeImageFilled,
     /// An update or delete carries no old row at all.
     NoBeforeImage,
     /// An update of the key arrives as delete + insert.
@@ -97,6 +102,7 @@ impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::BeforeImageKeyOnly => "before-image holds the key only",
+            Self::BeforeImageFilled => "before-image makes up values of NOT NULL columns",
             Self::NoBeforeImage => "no before-image",
             Self::KeyChangeSplit => "key change split into delete + insert",
             Self::SchemaChangeSilent => "schema change seen only in the next row",
@@ -118,6 +124,8 @@ pub struct Expected {
     pub key: Row,
     /// The promised part of the old row.
     pub before: Option<Row>,
+    /// What the method puts into the columns that the old row's promised part lacks.
+    pub filler: Row,
     /// The promised new row.
     pub after: Option<Row>,
     /// Whether a tombstone must follow.
@@ -180,14 +188,14 @@ impl Guarantees {
                 self.promise_update(table, before, after, promised, losses);
             }
             (Op::Delete, Some(before), _) => {
-                let image = self.old_row(table, before, Op::Delete, losses);
-                promised.push(self.delete(table, before, image));
+                promised.push(self.promise_delete(table, before, losses));
             }
             _ => promised.push(Expected {
                 op: *op,
                 table: table.name.clone(),
                 key: after.as_ref().map(|after| table.key_of(after)).unwrap_or_default(),
                 before: None,
+                filler: Row::default(),
                 after: after.clone(),
                 tombstone: false,
             }),
@@ -209,30 +217,48 @@ impl Guarantees {
             table: table.name.clone(),
             key: table.key_of(after),
             before: None,
+            filler: Row::default(),
             after: Some(delivered),
             tombstone: false,
         };
         if key_changed && self.key_change == KeyChange::DeleteAndInsert {
             losses.insert(Loss::KeyChangeSplit);
-            let image = self.old_row(table, before, Op::Delete, losses);
-            promised.push(self.delete(table, before, image));
+            promised.push(self.promise_delete(table, before, losses));
             promised.push(Expected { op: Op::Insert, ..new });
         } else {
             let op = if key_changed { Op::Delete } else { Op::Update };
             let before = self.old_row(table, before, op, losses);
-            promised.push(Expected { before, ..new });
+            let filler = self.filler(table, before.as_ref(), losses);
+            promised.push(Expected { before, filler, ..new });
         }
     }
 
-    fn delete(&self, table: &Table, before: &Row, image: Option<Row>) -> Expected {
+    fn promise_delete(
+        &self,
+        table: &Table,
+        before: &Row,
+        losses: &mut BTreeSet<Loss>,
+    ) -> Expected {
+        let image = self.old_row(table, before, Op::Delete, losses);
         Expected {
             op: Op::Delete,
             table: table.name.clone(),
             key: table.key_of(before),
+            filler: self.filler(table, image.as_ref(), losses),
             before: image,
             after: None,
             tombstone: self.tombstones && !table.key.is_empty(),
         }
+    }
+
+    fn filler(&self, table: &Table, image: Option<&Row>, losses: &mut BTreeSet<Loss>) -> Row {
+        let Some(image) = image.filter(|_| self.fills_before_images) else { return Row::default() };
+        let missing = table.columns.iter().filter(|column| image.get(&column.name).is_none());
+        let filler: Row = missing.map(|column| (column.name.clone(), filled_in(column))).collect();
+        if filler.iter().any(|(_, value)| !value.is_null()) {
+            losses.insert(Loss::BeforeImageFilled);
+        }
+        filler
     }
 
     /// The promised part of an old row. An update that leaves the key alone logs no key.
@@ -283,12 +309,33 @@ impl Guarantees {
     }
 }
 
+/// What stands for a value that isn't known (Debezium: the field's default in the schema of the record).
+fn filled_in(column: &Column) -> Value {
+    if column.nullable {
+        return Value::Null;
+    }
+    let zero = || match &column.ty {
+        Type::Bool => Value::Bool(false),
+        Type::SmallInt | Type::Int | Type::BigInt => Value::Int(0),
+        Type::Real | Type::Double => Value::from(0.0),
+        Type::Numeric(_) => Value::Int(0).cast(&column.ty),
+        Type::Bytes => Value::Bytes(Vec::new()),
+        Type::Date => "1970-01-01".into(),
+        Type::Timestamp => "1970-01-01 00:00:00".into(),
+        Type::TimestampTz => "1970-01-01 00:00:00+00".into(),
+        Type::Array(_) => Value::Array(Vec::new()),
+        Type::Text | Type::Varchar(_) | Type::Uuid | Type::Json | Type::Other(_) => "".into(),
+    };
+    column.default.clone().unwrap_or_else(zero)
+}
+
 fn read(table: &Table, row: &Row) -> Expected {
     Expected {
         op: Op::Read,
         table: table.name.clone(),
         key: table.key_of(row),
         before: None,
+        filler: Row::default(),
         after: Some(row.clone()),
         tombstone: false,
     }

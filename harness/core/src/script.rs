@@ -322,6 +322,18 @@ impl TableBuilder {
         self
     }
 
+    /// A column that doesn't take NULL, with a default.
+    #[must_use]
+    pub fn column_not_null_default(
+        mut self,
+        name: &str,
+        ty: Type,
+        default: impl Into<Value>,
+    ) -> Self {
+        self.table.columns.push(column(name, ty, false, Some(default.into())));
+        self
+    }
+
     /// A column with a default.
     #[must_use]
     pub fn column_default(mut self, name: &str, ty: Type, default: impl Into<Value>) -> Self {

@@ -46,11 +46,7 @@ fn line_padded(change: &Change, image: Option<&[String]>, width: usize) -> Strin
 
 fn known_part(before: &Row, image: Option<&[String]>) -> Row {
     match image {
-        Some(image) => before
-            .iter()
-            .filter(|(column, value)| image.iter().any(|i| i == column) || !value.is_null())
-            .map(|(column, value)| (column, value.clone()))
-            .collect(),
+        Some(image) => before.project(image.iter().map(String::as_str)),
         None => before.clone(),
     }
 }

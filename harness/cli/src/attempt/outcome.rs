@@ -119,8 +119,11 @@ fn observe(
                 let is_known = |column: &str| {
                     image.as_ref().is_none_or(|image| image.iter().any(|known| known == column))
                 };
-                let is_key_only = before.is_some_and(|before| !before.columns().all(is_known));
-                count(Loss::BeforeImageKeyOnly, usize::from(is_key_only));
+                let columns = before.iter().flat_map(|before| before.iter());
+                let unknown: Vec<_> = columns.filter(|(column, _)| !is_known(column)).collect();
+                let is_filled = unknown.iter().any(|(_, value)| !value.is_null());
+                count(Loss::BeforeImageKeyOnly, usize::from(!unknown.is_empty()));
+                count(Loss::BeforeImageFilled, usize::from(is_filled));
             }
             _ => {}
         }

@@ -57,6 +57,7 @@ impl Capture for DebeziumPostgres {
         Guarantees {
             initial_snapshot: options.snapshot == SnapshotMode::Initial,
             before_images: BeforeImages::ReplicaIdentity,
+            fills_before_images: true,
             key_change: KeyChange::DeleteAndInsert,
             transactions: true,
             truncate: true,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use super::{Fault, FaultKind, describe};
 use crate::{
     change::{Change, Op},
-    guarantees::{BeforeImages, Expected, Guarantees, Promise},
+    guarantees::{Expected, Guarantees, Promise},
     text,
     value::Row,
 };
@@ -33,7 +33,7 @@ pub fn diff(
         .collect();
 
     let mut faults = Vec::new();
-    let mut pairing = pair_equal(&expected, guarantees, stream);
+    let mut pairing = pair_equal(&expected, stream);
     explain_unpaired(&expected, stream, &mut pairing, &mut faults);
     check_order(&expected, stream, &pairing, &mut faults);
     if guarantees.transactions {
@@ -50,11 +50,7 @@ pub fn diff(
 /// For each captured change the index of the promised one, and whether they are equal.
 type Pairing = Vec<Option<(usize, bool)>>;
 
-fn pair_equal(
-    expected: &[(Option<usize>, &Expected)],
-    guarantees: &Guarantees,
-    stream: &[Change],
-) -> Pairing {
+fn pair_equal(expected: &[(Option<usize>, &Expected)], stream: &[Change]) -> Pairing {
     let mut waiting: HashMap<_, VecDeque<usize>> = HashMap::new();
     for (at, (_, expected)) in expected.iter().enumerate() {
         let identity = (expected.op, &expected.table, canonical(expected.after.as_ref()));
@@ -66,7 +62,7 @@ fn pair_equal(
             let identity = (change.op, &change.table, canonical(change.after.as_ref()));
             let candidates = waiting.get_mut(&identity)?;
             let found = candidates.iter().position(|at| {
-                difference(expected[*at].1, change, guarantees).is_none()
+                difference(expected[*at].1, change).is_none()
             })?;
             Some((candidates.remove(found)?, true))
         })
@@ -78,12 +74,12 @@ fn canonical(row: Option<&Row>) -> Option<Vec<(&str, &crate::Value)>> {
 }
 
 /// In what a captured change differs from the promised one; `None` if in nothing.
-fn difference(expected: &Expected, change: &Change, guarantees: &Guarantees) -> Option<FaultKind> {
+fn difference(expected: &Expected, change: &Change) -> Option<FaultKind> {
     if expected.op != change.op || expected.table != change.table {
         Some(FaultKind::Phantom)
     } else if expected.after != change.after {
         Some(FaultKind::WrongValue)
-    } else if !is_promised_image(expected.before.as_ref(), change.before.as_ref(), guarantees) {
+    } else if !is_promised_image(expected, change.before.as_ref()) {
         Some(FaultKind::WrongBeforeImage)
     } else if expected.key != change.key {
         Some(FaultKind::WrongKey)
@@ -94,16 +90,15 @@ fn difference(expected: &Expected, change: &Change, guarantees: &Guarantees) -> 
     }
 }
 
-/// A method bound to the replica identity may fill the columns outside of it with NULL, which then means nothing.
-fn is_promised_image(expected: Option<&Row>, image: Option<&Row>, guarantees: &Guarantees) -> bool {
-    match (expected, image) {
-        (Some(expected), Some(image)) if guarantees.before_images == BeforeImages::ReplicaIdentity => {
-            image.contains(expected)
-                && image.iter().all(|(column, value)| {
-                    expected.get(column).is_some() || value.is_null()
-                })
+/// The promised part of the old row, and what the method fills in for the rest, which means nothing.
+fn is_promised_image(expected: &Expected, image: Option<&Row>) -> bool {
+    match (&expected.before, image) {
+        (Some(before), Some(image)) => {
+            image.len() == before.len() + expected.filler.len()
+                && image.contains(before)
+                && image.contains(&expected.filler)
         }
-        (expected, image) => expected == image,
+        (before, image) => before.as_ref() == image,
     }
 }
 
@@ -125,15 +120,7 @@ fn explain_unpaired(
             let was = missing.remove(found);
             pairing[at] = Some((was, false));
             let should = expected[was].1;
-            let kind = if should.after != change.after {
-                FaultKind::WrongValue
-            } else if should.before != change.before && should.tombstone == change.tombstone {
-                FaultKind::WrongBeforeImage
-            } else if should.key != change.key {
-                FaultKind::WrongKey
-            } else {
-                FaultKind::WrongTombstone
-            };
+            let kind = difference(should, change).unwrap_or(FaultKind::Phantom);
             faults.push(Fault::new(kind, format!("{shown} (promised: {})", describe(should))));
         } else if stream.iter().enumerate().any(|(other, same)| {
             pairing[other].is_some() && same_event(same, change)
