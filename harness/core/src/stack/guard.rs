@@ -5,6 +5,7 @@ use std::{
     os::unix::process::CommandExt,
     path::Path,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, getppid};
@@ -80,10 +81,30 @@ fn guard(state: &State, run: i32) -> Result<()> {
     if !state.is_kept() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.while_doing("the guard", "start its runtime")?;
-        runtime.block_on(docker::remove_all(state))?;
-        state.forget_services()?;
+        runtime.block_on(remove_everything(state))?;
     }
     state.remove(&guard_lock(run))
+}
+
+/// How long the engine may go on carrying out what a killed process has asked of it.
+const SETTLES_WITHIN: Duration = Duration::from_secs(10);
+
+/// Removes the run's services. If the run died while it started one, the engine may make that container only now.
+async fn remove_everything(state: &State) -> Result<()> {
+    let died_while_starting = state.is_starting()?;
+    let deadline = Instant::now() + SETTLES_WITHIN;
+    loop {
+        let removed = docker::remove_all(state).await;
+        let is_clean = removed.as_ref().is_ok_and(Vec::is_empty);
+        let is_over = Instant::now() > deadline;
+        if is_over || (removed.is_ok() && !died_while_starting) {
+            removed?;
+            return state.forget_services();
+        }
+        if is_clean || removed.is_err() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -104,6 +125,6 @@ fn wait_for_end(run: i32) {
 fn wait_for_end(run: i32) {
     let Some(pid) = Pid::from_raw(run) else { return };
     while rustix::process::test_kill_process(pid).is_ok() {
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(200));
     }
 }

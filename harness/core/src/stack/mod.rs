@@ -85,12 +85,19 @@ impl Stack {
     }
 }
 
-/// Takes the shared lock. Whoever could take the exclusive one first is alone, so what it finds is left from a crash.
+/// Takes the shared lock. Whoever could take the exclusive one first is alone, so what it finds is left from a crash,
+/// or was kept on purpose; what was kept goes if its image has changed since.
 async fn enter(state: &State) -> Result<File> {
     let lock = state.lock_file("use.lock")?;
-    if lock.try_lock().is_ok() && !state.is_kept() {
-        docker::remove_all(state).await?;
-        state.forget_services()?;
+    if lock.try_lock().is_ok() {
+        let mut is_useless = !state.is_kept();
+        for service in Service::ALL {
+            is_useless = is_useless || service::is_outdated(service, state).await?;
+        }
+        if is_useless {
+            docker::remove_all(state).await?;
+            state.forget_services()?;
+        }
     }
     lock.lock_shared().while_doing("the stack", "take the shared lock")?;
     Ok(lock)

@@ -117,6 +117,14 @@ impl Endpoint {
     }
 }
 
+/// Whether a service was started on an image that has changed since.
+pub(crate) async fn is_outdated(service: Service, state: &State) -> Result<bool> {
+    let Some(found) = state.read::<Endpoint>(&format!("{}.json", service.name())) else {
+        return Ok(false);
+    };
+    Ok(found.image != image::tag_of(service.image()).await?)
+}
+
 /// Finds the service running, or starts it.
 pub(crate) async fn ensure(service: Service, state: &State) -> Result<Endpoint> {
     let record = format!("{}.json", service.name());
@@ -129,6 +137,7 @@ pub(crate) async fn ensure(service: Service, state: &State) -> Result<Endpoint> 
         return Ok(found);
     }
     let container = service.container(state);
+    state.starting(service.name(), true)?;
     docker::remove_container(&container).await?;
     let password = uuid::Uuid::new_v4().simple().to_string();
     let mut endpoint = Endpoint { container, image, port: 0, password };
@@ -138,6 +147,7 @@ pub(crate) async fn ensure(service: Service, state: &State) -> Result<Endpoint> 
         Service::Connect => start_connect(state, &endpoint).await?,
     };
     state.write(&record, &endpoint)?;
+    state.starting(service.name(), false)?;
     drop(lock);
     Ok(endpoint)
 }

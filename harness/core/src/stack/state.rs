@@ -37,7 +37,10 @@ impl State {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(dir).while_doing("the stack", doing())?;
         let dir = dir.canonicalize().while_doing("the stack", doing())?;
-        Ok(Self { id: short_hash(&dir.to_string_lossy()), dir })
+        let id = short_hash(&dir.to_string_lossy());
+        // For people and scripts that look for this folder's containers by their label.
+        fs::write(dir.join("id"), &id).while_doing("the stack", doing())?;
+        Ok(Self { dir, id })
     }
 
     /// Six characters that tell this folder's containers from those of other folders.
@@ -72,6 +75,21 @@ impl State {
 
     pub(crate) fn is_kept(&self) -> bool {
         self.dir.join("keep").exists()
+    }
+
+    /// Says that a service is being started, until it is told otherwise.
+    pub(crate) fn starting(&self, service: &str, is_starting: bool) -> Result<()> {
+        let name = format!("{service}.starting");
+        if is_starting {
+            File::create(self.dir.join(name)).map(drop).while_doing("the stack", "note a start")
+        } else {
+            self.remove(&name)
+        }
+    }
+
+    /// Whether a service was being started when whoever started it was last heard of.
+    pub(crate) fn is_starting(&self) -> Result<bool> {
+        Ok(!self.files(".starting")?.is_empty())
     }
 
     /// Reads a record; a broken one counts as none.
@@ -110,7 +128,8 @@ impl State {
 
     /// Forgets the services and leases that were just removed.
     pub(crate) fn forget_services(&self) -> Result<()> {
-        for name in [self.files(".json")?, self.files(".lease")?].concat() {
+        let records = [".json", ".lease", ".starting"].map(|ending| self.files(ending));
+        for name in records.into_iter().collect::<Result<Vec<_>>>()?.concat() {
             self.remove(&name)?;
         }
         Ok(())
@@ -140,7 +159,7 @@ mod tests {
         fs::write(dir.join("a.json"), "{").while_doing("test", "break it")?;
         assert_eq!(state.read::<Vec<i32>>("a.json"), None);
         state.forget_services()?;
-        assert_eq!(state.files("")?, Vec::<String>::new());
+        assert_eq!(state.files("json")?, Vec::<String>::new());
         fs::remove_dir_all(&dir).while_doing("test", "clean up")
     }
 

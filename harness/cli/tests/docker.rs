@@ -1,0 +1,258 @@
+//! `cdc` as its users run it: on real services, with real mistakes, interrupted and killed.
+
+mod docker {
+    use std::{
+        error::Error,
+        fs,
+        path::{Path, PathBuf},
+        process::{Child, Command, Output, Stdio},
+        time::{Duration, Instant},
+    };
+
+    type Outcome = Result<(), Box<dyn Error>>;
+
+    const CDC: &str = env!("CARGO_BIN_EXE_cdc");
+
+    /// A stack that shares nothing with other tests, removed at the end whatever happens.
+    struct OwnStack(PathBuf);
+
+    impl OwnStack {
+        fn new(name: &str) -> Result<Self, Box<dyn Error>> {
+            let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+            let stack = Self(dir);
+            stack.cdc(&["sweep"])?;
+            Ok(stack)
+        }
+
+        fn command(&self, arguments: &[&str]) -> Command {
+            let mut command = Command::new(CDC);
+            command.args(arguments).env("CHANGEPROOF_STATE_DIR", &self.0);
+            command.env_remove("CHANGEPROOF_KEEP").env_remove("NEXTEST").stdin(Stdio::null());
+            command
+        }
+
+        fn cdc(&self, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
+            Ok(self.command(arguments).output()?)
+        }
+
+        /// The names of its containers and networks, running or not.
+        fn left(&self) -> Result<Vec<String>, Box<dyn Error>> {
+            let ids = fs::read_to_string(self.0.join("id")).unwrap_or_default();
+            let label = format!("label=io.changeproof.stack={}", ids.trim());
+            let mut left = Vec::new();
+            for (kind, format) in [("ps", "{{.Names}}"), ("network", "{{.Name}}"), ("volume", "{{.Name}}")] {
+                let mut docker = Command::new("docker");
+                match kind {
+                    "ps" => docker.args(["ps", "--all"]),
+                    kind => docker.args([kind, "ls"]),
+                };
+                let output = docker.args(["--filter", &label, "--format", format]).output()?;
+                left.extend(String::from_utf8(output.stdout)?.lines().map(str::to_owned));
+            }
+            Ok(left)
+        }
+
+        fn start(&self, arguments: &[&str]) -> Result<Child, Box<dyn Error>> {
+            Ok(self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
+        }
+    }
+
+    impl Drop for OwnStack {
+        fn drop(&mut self) {
+            let _ = self.cdc(&["sweep"]);
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// Looks again until it is so, or a minute has passed.
+    fn until(what: &str, mut is_so: impl FnMut() -> Result<bool, Box<dyn Error>>) -> Outcome {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_so()? {
+            if Instant::now() > deadline {
+                return Err(format!("a minute has passed and still not: {what}").into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn signal(signal: &str, process: u32) -> Outcome {
+        let status = Command::new("kill").args([signal, &process.to_string()]).status()?;
+        if status.success() { Ok(()) } else { Err(format!("kill: {status}").into()) }
+    }
+
+    fn sql(name: &str, text: &str) -> Result<String, Box<dyn Error>> {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::write(&path, text)?;
+        Ok(path.to_str().ok_or("a path that is no text")?.to_owned())
+    }
+
+    fn text(bytes: &[u8]) -> String {
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    #[test]
+    fn the_demo_shows_every_stream_under_its_statement_and_keeps_its_promises() -> Outcome {
+        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/demo.sql");
+        let output = Command::new(CDC).args(["try", demo, "--on", "postgres"]).output()?;
+        let (shown, told) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{shown}{told}");
+        let lines: Vec<_> = shown.lines().map(str::trim).collect();
+        let caused = |statement: &str, change: &str| {
+            let at = lines.iter().position(|line| line.contains(statement));
+            at.is_some_and(|at| lines[at + 1..].iter().take(3).any(|line| line.starts_with(change)))
+        };
+        assert!(caused("SET tier = 'gold' WHERE id = 1", "~ customers 1"), "{shown}");
+        assert!(caused("SET id = 20", "- customers 2"), "{shown}");
+        assert!(caused("b: UPDATE customers SET tier = 'gold'", "(waited for"), "{shown}");
+        assert!(caused("b: UPDATE customers SET tier = 'gold'", "~ customers 20"), "{shown}");
+        assert!(caused("TRUNCATE orders", "! orders"), "{shown}");
+        assert!(!caused("a: DELETE FROM orders;", "- orders"), "it was rolled back: {shown}");
+        assert!(shown.contains("unchanged TOAST value not sent (1×)"), "{shown}");
+        Ok(())
+    }
+
+    #[test]
+    fn json_lines_are_whole_and_tell_the_verdict() -> Outcome {
+        let file = sql(
+            "json.sql",
+            "CREATE TABLE t (id int PRIMARY KEY, n numeric(6,2));\nINSERT INTO t VALUES (1, 1.5);\nDELETE FROM t;",
+        )?;
+        let output = Command::new(CDC).args(["try", &file, "--format", "json"]).output()?;
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let lines: Vec<serde_json::Value> = text(&output.stdout)
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()?;
+        let of = |kind: &str| lines.iter().filter(|line| line["type"] == kind).collect::<Vec<_>>();
+        assert_eq!(of("statement").len(), 3);
+        let changes = of("change");
+        assert_eq!((&changes[0]["op"], &changes[0]["statement"]), (&"insert".into(), &2.into()));
+        assert_eq!(changes[0]["after"], serde_json::json!({ "id": 1, "n": "1.50" }));
+        assert_eq!((&changes[1]["op"], &changes[1]["tombstone"]), (&"delete".into(), &true.into()));
+        assert_eq!(of("verdict")[0]["verdict"], "as_guaranteed");
+        Ok(())
+    }
+
+    #[test]
+    fn a_wrong_statement_is_shown_with_its_line_and_column() -> Outcome {
+        let file = sql("wrong.sql", "CREATE TABLE t (id int);\n\nINSERT INTO t\n  VALUES (oops);\n")?;
+        let output = Command::new(CDC).args(["try", &file]).output()?;
+        assert_eq!(output.status.code(), Some(2));
+        let told = text(&output.stderr);
+        assert!(told.contains("wrong.sql:4:11: column \"oops\" does not exist"), "{told}");
+        Ok(())
+    }
+
+    #[test]
+    fn services_come_up_by_hand_and_go_again() -> Outcome {
+        let stack = OwnStack::new("by-hand")?;
+        let up = stack.cdc(&["up", "postgres"])?;
+        assert_eq!(up.status.code(), Some(0), "{}", text(&up.stderr));
+        assert!(text(&up.stdout).contains("postgres://changeproof:"));
+        let ps = text(&stack.cdc(&["ps"])?.stdout);
+        assert!(ps.contains("PostgreSQL") && ps.contains("127.0.0.1:"), "{ps}");
+        assert_eq!(stack.left()?.len(), 2, "a container and a network");
+        let down = text(&stack.cdc(&["down"])?.stdout);
+        assert!(down.contains("removed changeproof-"), "{down}");
+        assert_eq!(stack.left()?, Vec::<String>::new());
+        Ok(())
+    }
+
+    #[test]
+    fn an_interrupt_leaves_nothing_behind() -> Outcome {
+        let stack = OwnStack::new("interrupted")?;
+        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/demo.sql");
+        let mut running = stack.start(&["try", demo])?;
+        until("a container has been started", || Ok(stack.left()?.len() > 1))?;
+        signal("-INT", running.id())?;
+        let status = running.wait()?;
+        assert!(!status.success(), "{status}");
+        until("everything has been removed", || Ok(stack.left()?.is_empty()))
+    }
+
+    #[test]
+    fn a_kill_leaves_nothing_that_the_next_run_does_not_remove() -> Outcome {
+        let stack = OwnStack::new("killed")?;
+        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/demo.sql");
+        let mut running = stack.start(&["try", demo])?;
+        until("a container has been started", || Ok(stack.left()?.len() > 1))?;
+        let guard = guard_of(running.id())?.ok_or("there is no guard")?;
+        signal("-KILL", guard)?;
+        signal("-KILL", running.id())?;
+        running.wait()?;
+        assert!(stack.left()?.len() > 1, "nobody is there to remove them");
+        let file = sql("next.sql", "CREATE TABLE t (id int PRIMARY KEY);")?;
+        let next = stack.cdc(&["try", &file])?;
+        assert_eq!(next.status.code(), Some(0), "{}", text(&next.stderr));
+        until("everything has been removed", || Ok(stack.left()?.is_empty()))
+    }
+
+    /// The guard of a process: the one whose environment says that it watches it.
+    fn guard_of(process: u32) -> Result<Option<u32>, Box<dyn Error>> {
+        let wanted = format!("CHANGEPROOF_GUARD_OF={process}");
+        for entry in fs::read_dir("/proc")? {
+            let entry = entry?;
+            let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+            if environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What needs no engine.
+mod without_docker {
+    use std::process::Command;
+
+    const CDC: &str = env!("CARGO_BIN_EXE_cdc");
+
+    fn run(arguments: &[&str]) -> std::io::Result<(Option<i32>, String)> {
+        let mut command = Command::new(CDC);
+        command.args(arguments).env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+        let output = command.output()?;
+        let told = [output.stdout, output.stderr].concat();
+        Ok((output.status.code(), String::from_utf8_lossy(&told).into_owned()))
+    }
+
+    const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/demo.sql");
+
+    #[test]
+    fn a_missing_engine_is_told_with_the_way_to_get_one() -> std::io::Result<()> {
+        let (code, told) = run(&["try", DEMO])?;
+        assert_eq!(code, Some(3), "{told}");
+        assert!(told.contains("could not reach the engine") && told.contains("DOCKER_HOST"), "{told}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_command_line_is_told_before_anything_starts() -> std::io::Result<()> {
+        let (code, told) = run(&["try", "/nowhere/file.sql"])?;
+        assert!(code == Some(2) && told.contains("/nowhere/file.sql"), "{told}");
+        let (code, told) = run(&["try", DEMO, "--method", "guessing"])?;
+        assert!(code == Some(2) && told.contains("there are: debezium"), "{told}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_there_is_is_listed_without_an_engine() -> std::io::Result<()> {
+        let (code, told) = run(&["list"])?;
+        assert_eq!(code, Some(0));
+        assert!(told.contains("update_of_a_primary_key") && told.contains("3584 MB"), "{told}");
+        Ok(())
+    }
+
+    #[test]
+    fn generated_rows_are_the_same_each_time() -> std::io::Result<()> {
+        let arguments =
+            ["generate", "--table", "orders", "--rows", "3", "--seed", "7", "--locale", "de", "--format", "jsonl"];
+        let (code, rows) = run(&arguments)?;
+        assert_eq!((code, rows.lines().count()), (Some(0), 3), "{rows}");
+        assert_eq!(run(&arguments)?.1, rows);
+        Ok(())
+    }
+}
