@@ -18,11 +18,7 @@ pub(crate) fn print(catalogues: &[&Catalogue]) {
                 .map(|service| format!("{} {} MB", service.title(), service.memory_mb()))
                 .collect();
             anstream::println!("    {BOLD}{:width$}{BOLD:#}  {}", method.name(), method.summary());
-            anstream::println!(
-                "    {:width$}  needs {}; {memory_mb} MB in all",
-                "",
-                named.join(", ")
-            );
+            anstream::println!("    {:width$}  needs {}; {memory_mb} MB in all", "", named.join(", "));
         }
         let scenarios = catalogue.scenarios();
         anstream::println!("  scenarios ({})", scenarios.len());

@@ -76,11 +76,7 @@ pub trait Capture: Send + Sync {
     ///
     /// # Errors
     /// The method can't be started: says why in its own words.
-    async fn start(
-        &self,
-        subject: Subject<'_>,
-        options: &Options,
-    ) -> Result<Box<dyn Subscription>>;
+    async fn start(&self, subject: Subject<'_>, options: &Options) -> Result<Box<dyn Subscription>>;
 
     /// Removes what a capture of this name may have left in the services.
     ///
@@ -121,10 +117,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// The capture fails, or nothing comes for a minute.
-pub async fn collect_until_fence(
-    subscription: &mut dyn Subscription,
-    fence: i64,
-) -> Result<Vec<Change>> {
+pub async fn collect_until_fence(subscription: &mut dyn Subscription, fence: i64) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     loop {
         let Ok(next) = tokio::time::timeout(SILENCE, subscription.next()).await else {

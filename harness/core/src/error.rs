@@ -17,11 +17,7 @@ pub struct Error {
 
 impl Error {
     /// An error of a service in an action: `Error::new("Kafka Connect", "register the connector", cause)`.
-    pub fn new(
-        service: impl Into<String>,
-        action: impl Into<String>,
-        cause: impl fmt::Display,
-    ) -> Self {
+    pub fn new(service: impl Into<String>, action: impl Into<String>, cause: impl fmt::Display) -> Self {
         Self {
             service: service.into(),
             action: action.into(),

@@ -166,12 +166,7 @@ impl Guarantees {
         promise
     }
 
-    fn promise_change(
-        &self,
-        change: &IdealChange,
-        promised: &mut Vec<Expected>,
-        losses: &mut BTreeSet<Loss>,
-    ) {
+    fn promise_change(&self, change: &IdealChange, promised: &mut Vec<Expected>, losses: &mut BTreeSet<Loss>) {
         let IdealChange::Row { op, table, before, after } = change else {
             if matches!(change, IdealChange::Altered { change, .. } if changes_shape(change)) {
                 match self.schema_changes {
@@ -202,14 +197,7 @@ impl Guarantees {
         }
     }
 
-    fn promise_update(
-        &self,
-        table: &Arc<Table>,
-        before: &Row,
-        after: &Row,
-        promised: &mut Vec<Expected>,
-        losses: &mut BTreeSet<Loss>,
-    ) {
+    fn promise_update(&self, table: &Arc<Table>, before: &Row, after: &Row, promised: &mut Vec<Expected>, losses: &mut BTreeSet<Loss>) {
         let key_changed = table.key_of(before) != table.key_of(after);
         let delivered = self.new_row(table, before, after, losses);
         let new = Expected {
@@ -233,12 +221,7 @@ impl Guarantees {
         }
     }
 
-    fn promise_delete(
-        &self,
-        table: &Table,
-        before: &Row,
-        losses: &mut BTreeSet<Loss>,
-    ) -> Expected {
+    fn promise_delete(&self, table: &Table, before: &Row, losses: &mut BTreeSet<Loss>) -> Expected {
         let image = self.old_row(table, before, Op::Delete, losses);
         Expected {
             op: Op::Delete,
@@ -252,7 +235,9 @@ impl Guarantees {
     }
 
     fn filler(&self, table: &Table, image: Option<&Row>, losses: &mut BTreeSet<Loss>) -> Row {
-        let Some(image) = image.filter(|_| self.fills_before_images) else { return Row::default() };
+        let Some(image) = image.filter(|_| self.fills_before_images) else {
+            return Row::default();
+        };
         let missing = table.columns.iter().filter(|column| image.get(&column.name).is_none());
         let filler: Row = missing.map(|column| (column.name.clone(), filled_in(column))).collect();
         if filler.iter().any(|(_, value)| !value.is_null()) {
@@ -262,13 +247,7 @@ impl Guarantees {
     }
 
     /// The promised part of an old row. An update that leaves the key alone logs no key.
-    fn old_row(
-        &self,
-        table: &Table,
-        before: &Row,
-        op: Op,
-        losses: &mut BTreeSet<Loss>,
-    ) -> Option<Row> {
+    fn old_row(&self, table: &Table, before: &Row, op: Op, losses: &mut BTreeSet<Loss>) -> Option<Row> {
         match (self.before_images, &table.identity, op) {
             (BeforeImages::Full, ..) | (_, ReplicaIdentity::Full, _) => Some(before.clone()),
             (_, ReplicaIdentity::Default, Op::Update) => {
@@ -285,17 +264,9 @@ impl Guarantees {
     }
 
     /// The promised new row: large values that stayed the same may be left out.
-    fn new_row(
-        &self,
-        table: &Table,
-        before: &Row,
-        after: &Row,
-        losses: &mut BTreeSet<Loss>,
-    ) -> Row {
+    fn new_row(&self, table: &Table, before: &Row, after: &Row, losses: &mut BTreeSet<Loss>) -> Row {
         let mut row = after.clone();
-        if self.unchanged_toast == UnchangedToast::Omitted
-            && table.identity != ReplicaIdentity::Full
-        {
+        if self.unchanged_toast == UnchangedToast::Omitted && table.identity != ReplicaIdentity::Full {
             for column in table.columns.iter().filter(|column| column.external) {
                 let name = column.name.as_str();
                 let unchanged = before.get(name) == after.get(name);
@@ -353,3 +324,92 @@ fn changes_shape(change: &crate::script::Alter) -> bool {
     !matches!(change, crate::script::Alter::Identity(_))
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{Model, ModelError},
+        row,
+        script::{Action, Step, TableBuilder, TableRef},
+    };
+
+    const EVERYTHING: Guarantees = Guarantees {
+        initial_snapshot: true,
+        before_images: BeforeImages::Full,
+        fills_before_images: false,
+        key_change: KeyChange::Update,
+        transactions: true,
+        truncate: true,
+        schema_changes: SchemaChanges::NextRow,
+        unchanged_toast: UnchangedToast::Delivered,
+        tombstones: false,
+    };
+
+    fn promise(guarantees: &Guarantees, steps: &[Step]) -> Result<Promise, ModelError> {
+        let mut model = Model::default();
+        steps.iter().try_for_each(|step| model.apply(step))?;
+        Ok(guarantees.promise(&Tables::default(), model.committed()))
+    }
+
+    fn table() -> (Step, TableRef) {
+        let table = TableBuilder::new("t").key("id", Type::Int).column("n", Type::Int).build();
+        let handle = TableRef::new(&table);
+        (Action::CreateTable(table).into(), handle)
+    }
+
+    #[test]
+    fn a_missed_truncate_is_a_loss_and_leaves_no_empty_transaction() -> Result<(), ModelError> {
+        let (create, t) = table();
+        let steps = [create, t.insert(row! { id: 1 }), t.truncate()];
+        let blind = promise(
+            &Guarantees {
+                truncate: false,
+                ..EVERYTHING
+            },
+            &steps,
+        )?;
+        assert_eq!(blind.transactions.len(), 1);
+        assert_eq!(blind.losses, BTreeSet::from([Loss::TruncateMissed]));
+        assert_eq!(promise(&EVERYTHING, &steps)?.transactions.len(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn a_key_change_is_one_update_or_a_delete_and_an_insert() -> Result<(), ModelError> {
+        let (create, t) = table();
+        let steps = [create, t.insert(row! { id: 1, n: 5 }), t.update(1, row! { id: 2 })];
+        let ops = |promise: &Promise| {
+            promise.transactions[1]
+                .iter()
+                .map(|change| (change.op, change.key.clone()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ops(&promise(&EVERYTHING, &steps)?), [(Op::Update, row! { id: 2 })]);
+        let split = Guarantees {
+            key_change: KeyChange::DeleteAndInsert,
+            ..EVERYTHING
+        };
+        let split = promise(&split, &steps)?;
+        assert_eq!(ops(&split), [(Op::Delete, row! { id: 1 }), (Op::Insert, row! { id: 2 })]);
+        assert!(split.losses.contains(&Loss::KeyChangeSplit));
+        Ok(())
+    }
+
+    #[test]
+    fn a_change_of_the_replica_identity_is_no_change_of_the_shape() -> Result<(), ModelError> {
+        let (create, t) = table();
+        let alter = Action::Alter {
+            table: t.name().clone(),
+            change: crate::script::Alter::Identity(ReplicaIdentity::Full),
+        };
+        let by_identity = Guarantees {
+            before_images: BeforeImages::ReplicaIdentity,
+            ..EVERYTHING
+        };
+        let steps = [create, t.insert(row! { id: 1, n: 5 }), alter.into(), t.delete(1)];
+        let promised = promise(&by_identity, &steps)?;
+        assert_eq!(promised.losses, BTreeSet::new());
+        assert_eq!(promised.transactions[1][0].before, Some(row! { id: 1, n: 5 }));
+        Ok(())
+    }
+}

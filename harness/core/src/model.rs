@@ -78,7 +78,10 @@ impl Tables {
     fn apply(&mut self, change: &IdealChange) {
         match change {
             IdealChange::Created(table) => {
-                let state = TableState { table: Arc::clone(table), rows: Vec::new() };
+                let state = TableState {
+                    table: Arc::clone(table),
+                    rows: Vec::new(),
+                };
                 self.0.insert(table.name.clone(), state);
             }
             IdealChange::Altered { table, change } => {
@@ -89,9 +92,7 @@ impl Tables {
             }
             IdealChange::Row { op, table, before, after } => {
                 let Some(state) = self.0.get_mut(&table.name) else { return };
-                let at = before
-                    .as_ref()
-                    .and_then(|before| state.rows.iter().rposition(|row| row == before));
+                let at = before.as_ref().and_then(|before| state.rows.iter().rposition(|row| row == before));
                 match (op, at, after) {
                     (Op::Truncate, ..) => state.rows.clear(),
                     (_, Some(at), Some(after)) => state.rows[at] = after.clone(),
@@ -151,7 +152,10 @@ fn altered(state: TableState, change: &Alter) -> TableState {
         Alter::RenameTable(name) => table.name.name.clone_from(name),
         Alter::Identity(identity) => table.identity = identity.clone(),
     }
-    TableState { table: Arc::new(table), rows }
+    TableState {
+        table: Arc::new(table),
+        rows,
+    }
 }
 
 /// An open transaction: its changes so far, each with the tables as they were before it touched them.
@@ -164,8 +168,15 @@ struct Open {
 /// How to take a change back. Rows are taken back one by one, so that sessions can interleave on a table.
 #[derive(Debug)]
 enum Undo {
-    Row { table: TableName, before: Option<Row>, after: Option<Row> },
-    Table { remove: Option<TableName>, restore: Option<TableState> },
+    Row {
+        table: TableName,
+        before: Option<Row>,
+        after: Option<Row>,
+    },
+    Table {
+        remove: Option<TableName>,
+        restore: Option<TableState>,
+    },
 }
 
 /// The script run on in-memory tables.
@@ -202,9 +213,7 @@ impl Model {
             Action::RollbackTo(name) => {
                 let open = self.open.get_mut(session).ok_or_else(|| not_begun(session))?;
                 let at = open.savepoints.iter().rposition(|(savepoint, _)| savepoint == name);
-                let at = at.ok_or_else(|| {
-                    ModelError::NotBegun(format!("the savepoint {name}"), session.clone())
-                })?;
+                let at = at.ok_or_else(|| ModelError::NotBegun(format!("the savepoint {name}"), session.clone()))?;
                 open.savepoints.truncate(at + 1);
                 let undone = open.changes.split_off(open.savepoints[at].1);
                 self.undo(undone);
@@ -234,7 +243,11 @@ impl Model {
     /// The tables as they were when a number of transactions had been committed.
     pub fn tables_after(&self, transactions: usize) -> Tables {
         let mut tables = Tables::default();
-        self.committed.iter().take(transactions).flatten().for_each(|change| tables.apply(change));
+        self.committed
+            .iter()
+            .take(transactions)
+            .flatten()
+            .for_each(|change| tables.apply(change));
         tables
     }
 
@@ -273,14 +286,13 @@ impl Model {
         }
     }
 
-    fn run(
-        &mut self,
-        action: &Action,
-        done: &mut Vec<(IdealChange, Undo)>,
-    ) -> Result<(), ModelError> {
+    fn run(&mut self, action: &Action, done: &mut Vec<(IdealChange, Undo)>) -> Result<(), ModelError> {
         match action {
             Action::CreateTable(table) => {
-                let undo = Undo::Table { remove: Some(table.name.clone()), restore: None };
+                let undo = Undo::Table {
+                    remove: Some(table.name.clone()),
+                    restore: None,
+                };
                 self.change(IdealChange::Created(Arc::new(table.clone())), undo, done);
             }
             Action::Insert { table, rows } => {
@@ -293,8 +305,7 @@ impl Model {
                 let state = self.tables.get(table)?;
                 let set = assigned(&state.table, set)?;
                 let at = assigned(&state.table, at)?;
-                let matching: Vec<_> =
-                    state.rows.iter().filter(|row| row.contains(&at)).cloned().collect();
+                let matching: Vec<_> = state.rows.iter().filter(|row| row.contains(&at)).cloned().collect();
                 for before in matching {
                     let mut after = before.clone();
                     set.iter().for_each(|(column, value)| after.set(column, value.clone()));
@@ -304,8 +315,7 @@ impl Model {
             Action::Delete { table, at } => {
                 let state = self.tables.get(table)?;
                 let at = assigned(&state.table, at)?;
-                let matching: Vec<_> =
-                    state.rows.iter().filter(|row| row.contains(&at)).cloned().collect();
+                let matching: Vec<_> = state.rows.iter().filter(|row| row.contains(&at)).cloned().collect();
                 for before in matching {
                     self.change_row(Op::Delete, table, Some(before), None, done)?;
                 }
@@ -313,11 +323,19 @@ impl Model {
             Action::Truncate(tables) => {
                 for table in tables {
                     let state = self.tables.get(table)?;
-                    let undo = Undo::Table { remove: None, restore: Some(state.clone()) };
+                    let undo = Undo::Table {
+                        remove: None,
+                        restore: Some(state.clone()),
+                    };
                     let table = Arc::clone(&state.table);
                     let op = Op::Truncate;
                     self.change(
-                        IdealChange::Row { op, table, before: None, after: None },
+                        IdealChange::Row {
+                            op,
+                            table,
+                            before: None,
+                            after: None,
+                        },
                         undo,
                         done,
                     );
@@ -330,17 +348,23 @@ impl Model {
                     Alter::RenameTable(name) => Some(TableName::new(&table.name.schema, name)),
                     _ => None,
                 };
-                let undo = Undo::Table { remove, restore: Some(state) };
-                self.change(IdealChange::Altered { table, change: change.clone() }, undo, done);
+                let undo = Undo::Table {
+                    remove,
+                    restore: Some(state),
+                };
+                self.change(
+                    IdealChange::Altered {
+                        table,
+                        change: change.clone(),
+                    },
+                    undo,
+                    done,
+                );
             }
             Action::Raw { means, .. } => {
                 means.iter().try_for_each(|action| self.run(action, done))?;
             }
-            Action::Begin
-            | Action::Commit
-            | Action::Rollback
-            | Action::Savepoint(_)
-            | Action::RollbackTo(_) => {}
+            Action::Begin | Action::Commit | Action::Rollback | Action::Savepoint(_) | Action::RollbackTo(_) => {}
         }
         Ok(())
     }
@@ -354,7 +378,11 @@ impl Model {
         done: &mut Vec<(IdealChange, Undo)>,
     ) -> Result<(), ModelError> {
         let table = Arc::clone(&self.tables.get(name)?.table);
-        let undo = Undo::Row { table: name.clone(), before: before.clone(), after: after.clone() };
+        let undo = Undo::Row {
+            table: name.clone(),
+            before: before.clone(),
+            after: after.clone(),
+        };
         self.change(IdealChange::Row { op, table, before, after }, undo, done);
         Ok(())
     }
@@ -385,9 +413,9 @@ fn inserted(table: &Table, row: &Row) -> Result<Row, ModelError> {
 fn assigned(table: &Table, row: &Row) -> Result<Row, ModelError> {
     row.iter()
         .map(|(name, value)| {
-            let column = table.column(name).ok_or_else(|| {
-                ModelError::UnknownColumn(table.name.clone(), name.to_owned())
-            })?;
+            let column = table
+                .column(name)
+                .ok_or_else(|| ModelError::UnknownColumn(table.name.clone(), name.to_owned()))?;
             Ok((name.to_owned(), value.cast(&column.ty)))
         })
         .collect::<Result<Vec<_>, _>>()

@@ -44,11 +44,7 @@ pub fn main(catalogue: Catalogue) -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn run(
-    catalogue: &Catalogue,
-    definition: &'static Definition,
-    method: &'static dyn Capture,
-) -> Result<(), Failed> {
+fn run(catalogue: &Catalogue, definition: &'static Definition, method: &'static dyn Capture) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let outcome = runtime?.block_on(Scenario::run(definition, method))?;
     document(catalogue, definition, method, &outcome);
@@ -56,17 +52,13 @@ fn run(
 }
 
 /// The judge has decided; the snapshot documents. It panics if the page isn't the one on record.
-fn document(
-    catalogue: &Catalogue,
-    definition: &Definition,
-    method: &dyn Capture,
-    outcome: &Outcome,
-) {
+fn document(catalogue: &Catalogue, definition: &Definition, method: &dyn Capture, outcome: &Outcome) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(snapshot_folder(catalogue.storage, method.name()));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.set_description(definition.doc);
+    settings.set_input_file(definition.file);
     settings.bind(|| insta::assert_snapshot!(definition.name, outcome.page));
 }
 

@@ -11,9 +11,7 @@ use crate::{
     capture::{Capture, Options, SnapshotMode, Subject, Subscription, collect_until_fence},
     change::Change,
     error::{Context, Error, Result},
-    judge::{
-        Alterations, Contents, FaultKind, TableContents, Verdict, judge, judge_fold,
-    },
+    judge::{Alterations, Contents, FaultKind, TableContents, Verdict, judge, judge_fold},
     model::{IdealChange, Model, Tables},
     postgres::{self, Source},
     script::{Action, Alter, Step, TableBuilder, TableRef, begin, commit},
@@ -51,7 +49,9 @@ impl Definition {
     /// The doc comment's first sentence.
     pub fn summary(&self) -> String {
         let text = self.doc.replace('\n', " ");
-        text.split_once(". ").map_or(text.trim_end_matches('.'), |(first, _)| first).to_owned()
+        text.split_once(". ")
+            .map_or(text.trim_end_matches('.'), |(first, _)| first)
+            .to_owned()
     }
 }
 
@@ -92,8 +92,7 @@ impl Scenario {
         ran?;
         closed?;
         outcome.ok_or_else(|| {
-            Error::new(definition.name, "pass", "it ended without asking the judge")
-                .help("end the scenario with s.judge().await")
+            Error::new(definition.name, "pass", "it ended without asking the judge").help("end the scenario with s.judge().await")
         })
     }
 
@@ -108,7 +107,10 @@ impl Scenario {
         Ok(Self {
             name: definition.name,
             method,
-            options: Options { snapshot: definition.snapshot, ..Options::default() },
+            options: Options {
+                snapshot: definition.snapshot,
+                ..Options::default()
+            },
             stack,
             lease,
             source,
@@ -200,10 +202,7 @@ impl Scenario {
     ///
     /// # Errors
     /// The method can't be started, or a step fails.
-    pub async fn start_capture_amid(
-        &mut self,
-        mut step: impl FnMut(i32) -> Option<Step>,
-    ) -> Result<()> {
+    pub async fn start_capture_amid(&mut self, mut step: impl FnMut(i32) -> Option<Step>) -> Result<()> {
         let before = self.model.committed().len();
         let subject = subject(&self.stack, &self.lease);
         let start = self.method.start(subject, &self.options);
@@ -248,8 +247,7 @@ impl Scenario {
     fn subscription(&mut self) -> Result<&mut dyn Subscription> {
         match &mut self.subscription {
             Some(subscription) => Ok(subscription.as_mut()),
-            None => Err(Error::new(self.name, "use the capture", "it was not started")
-                .help("call s.start_capture().await? before")),
+            None => Err(Error::new(self.name, "use the capture", "it was not started").help("call s.start_capture().await? before")),
         }
     }
 
@@ -293,7 +291,10 @@ impl Scenario {
         let kinds = kinds.iter().copied().collect();
         self.judge_and(|verdict| verdict.explained_by(reference, &kinds)).await?;
         match &self.outcome {
-            Some(Outcome { verdict: Verdict::KnownFlaw { .. }, .. }) => Ok(()),
+            Some(Outcome {
+                verdict: Verdict::KnownFlaw { .. },
+                ..
+            }) => Ok(()),
             _ => Err(Error::new(self.name, "see a known flaw", "the stream doesn't show it")
                 .help(format!("if {reference} has been mended, end the scenario with s.judge()"))),
         }
@@ -338,7 +339,11 @@ impl Scenario {
 
 /// A scenario has one capture, so that the lease's name will do for all it makes.
 fn subject<'a>(stack: &'a Stack, lease: &'a Lease) -> Subject<'a> {
-    Subject { stack, database: lease.name(), name: lease.name() }
+    Subject {
+        stack,
+        database: lease.name(),
+        name: lease.name(),
+    }
 }
 
 async fn remove_all_of(stack: &Stack, method: &dyn Capture, lease: &Lease) -> Result<()> {
@@ -360,8 +365,7 @@ fn check_model(tables: &Tables, contents: &Contents) -> Result<()> {
     let names: BTreeSet<_> = model.keys().chain(contents.keys()).collect();
     for name in names {
         let sorted = |contents: Option<&TableContents>| {
-            let mut rows: Vec<_> =
-                contents.iter().flat_map(|c| c.rows.iter().map(ToString::to_string)).collect();
+            let mut rows: Vec<_> = contents.iter().flat_map(|c| c.rows.iter().map(ToString::to_string)).collect();
             rows.sort_unstable();
             rows
         };
@@ -423,7 +427,13 @@ mod tests {
     use crate::{Row, row};
 
     fn contents(rows: Vec<Row>) -> Contents {
-        Contents::from([("t".into(), TableContents { key: vec!["id".into()], rows })])
+        Contents::from([(
+            "t".into(),
+            TableContents {
+                key: vec!["id".into()],
+                rows,
+            },
+        )])
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     change::{Change, Op, Position},
     schema::TableName,
-    value::{Row, Value},
+    value::Row,
 };
 
 /// What the symbols in front of the changes mean, for people who see them for the first time.
@@ -70,9 +70,9 @@ fn parts(change: &Change, before: Option<&Row>) -> Vec<String> {
             for (column, value) in after.iter() {
                 let old = before.and_then(|before| before.get(column)).filter(|old| *old != value);
                 match old {
-                    Some(old) => parts.push(format!("{column}: {old} → {}", shown(value))),
+                    Some(old) => parts.push(format!("{column}: {old} → {}", value)),
                     None if in_key(column) => {}
-                    None => parts.push(format!("{column}: {}", shown(value))),
+                    None => parts.push(format!("{column}: {}", value)),
                 }
             }
             if change.op == Op::Update && before.is_none() {
@@ -82,10 +82,6 @@ fn parts(change: &Change, before: Option<&Row>) -> Vec<String> {
         (_, None) => {}
     }
     parts
-}
-
-fn shown(value: &Value) -> String {
-    value.to_string()
 }
 
 /// Numbers what varies between runs by its rank: the lowest LSN of a stream is `lsn#1`, whatever it is.
@@ -112,8 +108,7 @@ const CHANGES_TOLD_IN_A_ROW: usize = 12;
 /// `image` gives the columns that a change's before-image really holds, by the change's place in the stream.
 pub fn stream(changes: &[Change], image: impl Fn(usize) -> Option<Vec<String>>) -> String {
     let mut text = String::new();
-    let (reads, streamed): (Vec<_>, Vec<_>) =
-        changes.iter().enumerate().partition(|(_, change)| change.op == Op::Read);
+    let (reads, streamed): (Vec<_>, Vec<_>) = changes.iter().enumerate().partition(|(_, change)| change.op == Op::Read);
     if !reads.is_empty() {
         text.push_str("snapshot\n");
         let mut reads: Vec<_> = reads.into_iter().map(|(_, change)| (change, None)).collect();
@@ -123,9 +118,7 @@ pub fn stream(changes: &[Change], image: impl Fn(usize) -> Option<Vec<String>>) 
         });
         write_group(&mut text, &reads);
     }
-    let groups: Vec<_> = streamed
-        .chunk_by(|(_, a), (_, b)| a.tx == b.tx && a.tx.is_some())
-        .collect();
+    let groups: Vec<_> = streamed.chunk_by(|(_, a), (_, b)| a.tx == b.tx && a.tx.is_some()).collect();
     let symbols = Symbols::of(groups.iter().filter_map(|group| group[0].1.position));
     for (number, group) in groups.iter().enumerate() {
         let first = group[0].1;
@@ -174,5 +167,72 @@ fn write_group(text: &mut String, changes: &[(&Change, Option<Vec<String>>)]) {
             let _ = writeln!(text, "  {op} {table} … {count} more of these …");
             let _ = writeln!(text, "  {}", line_padded(last.0, last.1.as_deref(), width));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        change::{Lsn, TxId},
+        row,
+    };
+
+    fn change(op: Op, id: i32, before: Option<Row>, after: Option<Row>) -> Change {
+        Change {
+            op,
+            table: "customers".into(),
+            key: row! { id: id },
+            before,
+            after,
+            position: None,
+            tx: None,
+            commit_time_us: None,
+            tombstone: op == Op::Delete,
+        }
+    }
+
+    #[test]
+    fn a_change_shows_what_it_tells_and_what_it_does_not() {
+        let (old, new) = (row! { id: 1, name: "Ada", tier: 1 }, row! { id: 1, name: "Eve", tier: 1 });
+        let update = change(Op::Update, 1, Some(old.clone()), Some(new.clone()));
+        assert_eq!(line(&update, None), "~ customers 1  name: Ada → Eve  tier: 1");
+        let blind = change(Op::Update, 1, None, Some(new));
+        assert_eq!(line(&blind, None), "~ customers 1  name: Eve  tier: 1  (no before-image)");
+        let delete = change(Op::Delete, 1, Some(old), None);
+        assert_eq!(line(&delete, None), "- customers 1  name: Ada  tier: 1  †");
+        assert_eq!(
+            line(&delete, Some(&["id".to_owned()])),
+            "- customers 1  name: (not in before-image)  tier: (not in before-image)  †"
+        );
+        let moved = change(Op::Update, 2, Some(row! { id: 1 }), Some(row! { id: 2, name: "Ada" }));
+        assert_eq!(line(&moved, None), "~ customers 2  id: 1 → 2  name: Ada");
+    }
+
+    #[test]
+    fn positions_are_numbered_by_their_order_and_changes_grouped_by_transaction() {
+        let at = |lsn: u64, tx: &str, id: i32| {
+            let mut change = change(Op::Insert, id, None, Some(row! { id: id, n: id }));
+            change.position = Some(Position::Lsn(Lsn(lsn)));
+            change.tx = Some(TxId(tx.into()));
+            change
+        };
+        let changes = [at(900, "x", 1), at(950, "x", 10), at(100, "y", 2)];
+        let expected = "tx#1 · lsn#2\n  + customers 1   n: 1\n  + customers 10  n: 10\ntx#2 · lsn#1\n  + customers 2  n: 2\n";
+        assert_eq!(stream(&changes, |_| None), expected);
+        let shifted: Vec<_> = [at(7900, "p", 1), at(7950, "p", 10), at(7100, "q", 2)].into();
+        assert_eq!(stream(&shifted, |_| None), expected, "another run, the same page");
+    }
+
+    #[test]
+    fn reads_are_sorted_and_long_runs_are_counted() {
+        let read = |id: i32| change(Op::Read, id, None, Some(row! { id: id }));
+        assert_eq!(
+            stream(&[read(2), read(1)], |_| None),
+            "snapshot\n  = customers 1\n  = customers 2\n"
+        );
+        let many: Vec<_> = (1..=100).map(read).collect();
+        assert!(stream(&many, |_| None).contains("= customers … 98 more of these …"));
+        assert_eq!(stream(&[], |_| None), "(no change)\n");
     }
 }

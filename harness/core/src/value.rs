@@ -85,18 +85,12 @@ impl Value {
     pub fn cast(&self, ty: &Type) -> Self {
         match (self, ty) {
             (Self::Int(n), Type::Numeric(scale)) => decimal(&n.to_string(), *scale),
-            (Self::Int(n), Type::Real | Type::Double) => {
-                Self::Float(Float::new(n.to_f64().unwrap_or(f64::NAN)))
-            }
+            (Self::Int(n), Type::Real | Type::Double) => Self::Float(Float::new(n.to_f64().unwrap_or(f64::NAN))),
             (Self::Int(n), Type::Text | Type::Varchar(_)) => Self::Text(n.to_string()),
             (Self::Decimal(text) | Self::Text(text), Type::Numeric(scale)) => decimal(text, *scale),
-            (Self::Text(text), Type::SmallInt | Type::Int | Type::BigInt) => {
-                text.trim().parse().map_or_else(|_| self.clone(), Self::Int)
-            }
+            (Self::Text(text), Type::SmallInt | Type::Int | Type::BigInt) => text.trim().parse().map_or_else(|_| self.clone(), Self::Int),
             (Self::Decimal(text), Type::Text | Type::Varchar(_)) => Self::Text(text.clone()),
-            (Self::Array(items), Type::Array(element)) => {
-                Self::Array(items.iter().map(|item| item.cast(element)).collect())
-            }
+            (Self::Array(items), Type::Array(element)) => Self::Array(items.iter().map(|item| item.cast(element)).collect()),
             _ => self.clone(),
         }
     }
@@ -109,9 +103,7 @@ pub(crate) fn widen(number: f32) -> f64 {
 
 fn decimal(text: &str, precision: Option<(u16, u16)>) -> Value {
     match (BigDecimal::from_str(text), precision) {
-        (Ok(number), Some((_, scale))) => Value::Decimal(
-            number.with_scale_round(i64::from(scale), RoundingMode::HalfUp).to_plain_string(),
-        ),
+        (Ok(number), Some((_, scale))) => Value::Decimal(number.with_scale_round(i64::from(scale), RoundingMode::HalfUp).to_plain_string()),
         _ => Value::Decimal(text.to_owned()),
     }
 }
@@ -134,10 +126,7 @@ fn parse_array(text: &str, element: &Type) -> Option<Value> {
     chars.next().is_none().then_some(array)
 }
 
-fn parse_array_level(
-    chars: &mut std::iter::Peekable<std::str::Chars<'_>>,
-    element: &Type,
-) -> Option<Value> {
+fn parse_array_level(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, element: &Type) -> Option<Value> {
     if chars.next()? != '{' {
         return None;
     }
@@ -165,7 +154,11 @@ fn parse_array_level(
                 while let Some(char) = chars.next_if(|c| !matches!(c, ',' | '}')) {
                     item.push(char);
                 }
-                if item == "NULL" { Value::Null } else { Value::from_text(&item, element) }
+                if item == "NULL" {
+                    Value::Null
+                } else {
+                    Value::from_text(&item, element)
+                }
             }
         });
         match chars.next()? {
@@ -234,14 +227,10 @@ impl Serialize for Value {
                 (_, Ok(number)) => serializer.serialize_u64(number),
                 _ => serializer.serialize_str(&number.to_string()),
             },
-            Self::Float(number) if number.get().is_finite() => {
-                serializer.serialize_f64(number.get())
-            }
+            Self::Float(number) if number.get().is_finite() => serializer.serialize_f64(number.get()),
             Self::Array(items) => items.serialize(serializer),
             Self::Decimal(text) | Self::Text(text) => serializer.serialize_str(text),
-            Self::Unavailable => {
-                serializer.collect_map([("unavailable", true)])
-            }
+            Self::Unavailable => serializer.collect_map([("unavailable", true)]),
             Self::Float(_) | Self::Bytes(_) => serializer.collect_str(self),
         }
     }
@@ -327,7 +316,10 @@ impl Row {
     /// The part of the row that the columns name, in their order; columns it doesn't have are left out.
     #[must_use]
     pub fn project<'a>(&self, columns: impl IntoIterator<Item = &'a str>) -> Self {
-        columns.into_iter().filter_map(|column| Some((column, self.get(column)?.clone()))).collect()
+        columns
+            .into_iter()
+            .filter_map(|column| Some((column, self.get(column)?.clone())))
+            .collect()
     }
 
     /// Whether every column of `part` has the same value here.

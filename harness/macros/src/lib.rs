@@ -2,10 +2,7 @@
 
 use proc_macro::TokenStream;
 use quote::quote;
-use syn::{
-    Attribute, Expr, ExprLit, Ident, ItemFn, Lit, Meta, Token, parse_macro_input,
-    punctuated::Punctuated,
-};
+use syn::{Attribute, Expr, ExprLit, Ident, ItemFn, Lit, Meta, Token, parse_macro_input, punctuated::Punctuated};
 
 /// Registers an `async fn(s: &mut Scenario) -> Result<()>` as a scenario under its own name, with its doc comment as
 /// its explanation.

@@ -19,9 +19,7 @@ pub const CATALOGUE: Catalogue = Catalogue {
 
 /// What every page of scenarios begins with.
 mod prelude {
-    pub(crate) use changeproof::{
-        error::Result, judge::FaultKind, row, scenario, scenario::Scenario, schema::Type::*, script::*,
-    };
+    pub(crate) use changeproof::{error::Result, judge::FaultKind, row, scenario, scenario::Scenario, schema::Type::*, script::*};
 
     /// Begins the declaration of a table.
     pub(crate) fn table(name: &str) -> TableBuilder {

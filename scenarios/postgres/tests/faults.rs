@@ -15,9 +15,7 @@ use changeproof::{
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 
-type Run = for<'a> fn(
-    &'a mut Scenario,
-) -> std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+type Run = for<'a> fn(&'a mut Scenario) -> std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 fn main() -> ExitCode {
     run_guard_if_asked();

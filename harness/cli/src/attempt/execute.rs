@@ -1,10 +1,6 @@
 //! Runs a file's statements one by one on their sessions, and notes where in the log each left off.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use changeproof::{
     change::{Lsn, Position},
@@ -95,12 +91,7 @@ impl Execution {
     }
 
     /// Runs the statements; stops at the first that fails, unless told to keep going.
-    pub(super) async fn run_all(
-        &mut self,
-        statements: &[Statement],
-        source: &Source,
-        keep_going: bool,
-    ) -> Result<()> {
+    pub(super) async fn run_all(&mut self, statements: &[Statement], source: &Source, keep_going: bool) -> Result<()> {
         for (number, statement) in statements.iter().enumerate() {
             self.run(number, statement, source).await?;
             if !keep_going && self.history.statements.iter().any(|ran| ran.failure.is_some()) {
@@ -151,7 +142,9 @@ impl Execution {
             return Ok(());
         }
         self.push(statement, None);
-        let Some(session) = self.sessions.get_mut(&statement.session) else { return Ok(()) };
+        let Some(session) = self.sessions.get_mut(&statement.session) else {
+            return Ok(());
+        };
         let (client, sql) = (Arc::clone(&session.client), statement.sql.clone());
         let mut running = tokio::spawn(async move { client.batch_execute(&sql).await });
         let deadline = Instant::now() + STATEMENT_WITHIN;
@@ -180,7 +173,12 @@ impl Execution {
 
     fn push(&mut self, statement: &Statement, failure: Option<StatementFailure>) {
         let (statement, shapes) = (statement.clone(), Arc::clone(&self.shapes));
-        self.history.statements.push(Ran { statement, failure, waited: false, shapes });
+        self.history.statements.push(Ran {
+            statement,
+            failure,
+            waited: false,
+            shapes,
+        });
     }
 
     async fn open(&mut self, name: &str) -> Result<()> {
@@ -188,7 +186,11 @@ impl Execution {
             let client = postgres::connect(&self.endpoint, &self.database).await?;
             let process = client.query_one("SELECT pg_backend_pid()", &[]).await;
             let process = process.while_doing("PostgreSQL", format!("open session {name}"))?.get(0);
-            let session = Session { client: Arc::new(client), process, waiting: None };
+            let session = Session {
+                client: Arc::new(client),
+                process,
+                waiting: None,
+            };
             self.sessions.insert(name.to_owned(), session);
         }
         Ok(())
@@ -229,8 +231,7 @@ impl Execution {
         let end = source.lsn().await?;
         let shapes = source.shapes().await?;
         self.history.marks.push((end, number));
-        let (alterations, count) =
-            (&mut self.history.alterations, &mut self.history.alterations_count);
+        let (alterations, count) = (&mut self.history.alterations, &mut self.history.alterations_count);
         note_alterations(&self.shapes, &shapes, Position::Lsn(end), alterations, count);
         self.shapes = Arc::new(shapes);
         if let Some(ran) = self.history.statements.get_mut(number) {
@@ -246,15 +247,11 @@ async fn is_blocked(source: &Source, process: i32) -> Result<bool> {
     Ok(blocked.while_doing("PostgreSQL", "look for locks")?.get(0))
 }
 
-fn note_alterations(
-    before: &Shapes,
-    after: &Shapes,
-    at: Position,
-    alterations: &mut Alterations,
-    count: &mut usize,
-) {
+fn note_alterations(before: &Shapes, after: &Shapes, at: Position, alterations: &mut Alterations, count: &mut usize) {
     for (old_name, old) in before {
-        let Some((name, new)) = after.iter().find(|(_, new)| new.oid == old.oid) else { continue };
+        let Some((name, new)) = after.iter().find(|(_, new)| new.oid == old.oid) else {
+            continue;
+        };
         if name != old_name {
             alterations.rename(old_name, name);
             *count += 1;
@@ -285,7 +282,11 @@ fn note_alterations(
 
 fn failure(statement: &Statement, error: &tokio_postgres::Error) -> StatementFailure {
     let Some(said) = error.as_db_error() else {
-        return StatementFailure { message: error.to_string(), line: statement.line, column: None };
+        return StatementFailure {
+            message: error.to_string(),
+            line: statement.line,
+            column: None,
+        };
     };
     let mut message = said.message().to_owned();
     for (label, more) in [("detail", said.detail()), ("hint", said.hint())] {
@@ -294,11 +295,18 @@ fn failure(statement: &Statement, error: &tokio_postgres::Error) -> StatementFai
         }
     }
     let Some(ErrorPosition::Original(position)) = said.position() else {
-        return StatementFailure { message, line: statement.line, column: None };
+        return StatementFailure {
+            message,
+            line: statement.line,
+            column: None,
+        };
     };
-    let before: String =
-        statement.sql.chars().take((*position as usize).saturating_sub(1)).collect();
+    let before: String = statement.sql.chars().take((*position as usize).saturating_sub(1)).collect();
     let line = statement.line + before.matches('\n').count();
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    StatementFailure { message, line, column: Some(column) }
+    StatementFailure {
+        message,
+        line,
+        column: Some(column),
+    }
 }

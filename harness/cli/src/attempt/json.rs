@@ -52,9 +52,7 @@ fn lines(attempt: &Attempt) -> Vec<Json> {
                 ("as_guaranteed", losses.iter().map(loss).collect(), vec![])
             }
             Verdict::KnownFlaw { .. } => ("known_flaw", vec![], vec![]),
-            Verdict::Broken { faults } => {
-                ("broken", vec![], faults.iter().map(|fault| json!(fault)).collect())
-            }
+            Verdict::Broken { faults } => ("broken", vec![], faults.iter().map(|fault| json!(fault)).collect()),
         };
         lines.push(json!({
             "type": "verdict",

@@ -76,10 +76,8 @@ JSON: the lines' fields are described in harness/cli/README.md.";
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments, catalogue: &Catalogue) -> Result<(), Failure> {
     let shown = arguments.file.display();
-    let text = std::fs::read_to_string(&arguments.file)
-        .map_err(|error| Failure::input(format!("{shown}: {error}")))?;
-    let statements = sql_file::split(&text)
-        .map_err(|error| Failure::input(format!("{shown}: {error}")))?;
+    let text = std::fs::read_to_string(&arguments.file).map_err(|error| Failure::input(format!("{shown}: {error}")))?;
+    let statements = sql_file::split(&text).map_err(|error| Failure::input(format!("{shown}: {error}")))?;
     if statements.is_empty() {
         return Err(Failure::input(format!("{shown}: there is no statement in it")));
     }
@@ -99,19 +97,21 @@ pub(crate) async fn run(arguments: &Arguments, catalogue: &Catalogue) -> Result<
     Ok(())
 }
 
-fn methods(
-    arguments: &Arguments,
-    catalogue: &Catalogue,
-) -> Result<Vec<&'static dyn Capture>, Failure> {
+fn methods(arguments: &Arguments, catalogue: &Catalogue) -> Result<Vec<&'static dyn Capture>, Failure> {
     if arguments.methods.is_empty() {
         return Ok(catalogue.methods.to_vec());
     }
     let find = |name: &String| {
-        catalogue.methods.iter().copied().find(|method| method.name() == name).ok_or_else(|| {
-            let known: Vec<_> = catalogue.methods.iter().map(|method| method.name()).collect();
-            let (storage, known) = (catalogue.storage, known.join(", "));
-            Failure::input(format!("no method `{name}` on {storage}; there are: {known}"))
-        })
+        catalogue
+            .methods
+            .iter()
+            .copied()
+            .find(|method| method.name() == name)
+            .ok_or_else(|| {
+                let known: Vec<_> = catalogue.methods.iter().map(|method| method.name()).collect();
+                let (storage, known) = (catalogue.storage, known.join(", "));
+                Failure::input(format!("no method `{name}` on {storage}; there are: {known}"))
+            })
     };
     arguments.methods.iter().map(find).collect()
 }
@@ -122,16 +122,16 @@ struct Progress(Instant);
 impl Progress {
     fn say(&self, what: &str) {
         let seconds = self.0.elapsed().as_secs_f32();
-        let dim = if std::io::stderr().is_terminal() { anstyle::Style::new().dimmed() } else { anstyle::Style::new() };
+        let dim = if std::io::stderr().is_terminal() {
+            anstyle::Style::new().dimmed()
+        } else {
+            anstyle::Style::new()
+        };
         anstream::eprintln!("{dim}{seconds:6.1} s  {what}{dim:#}");
     }
 }
 
-async fn attempt(
-    arguments: &Arguments,
-    statements: &[Statement],
-    methods: &[&'static dyn Capture],
-) -> Result<Attempt, Failure> {
+async fn attempt(arguments: &Arguments, statements: &[Statement], methods: &[&'static dyn Capture]) -> Result<Attempt, Failure> {
     let progress = Progress(Instant::now());
     let services = services_of(methods);
     let titles: Vec<_> = services.iter().map(|service| service.title()).collect();
@@ -154,8 +154,7 @@ async fn attempt(
 }
 
 fn services_of(methods: &[&'static dyn Capture]) -> Vec<Service> {
-    let mut services: Vec<_> =
-        methods.iter().flat_map(|method| method.services().iter().copied()).collect();
+    let mut services: Vec<_> = methods.iter().flat_map(|method| method.services().iter().copied()).collect();
     services.sort_unstable();
     services.dedup();
     services
@@ -168,7 +167,13 @@ fn name_of(lease: &Lease, method: &dyn Capture) -> String {
 async fn clean_up(stack: &Stack, methods: &[&'static dyn Capture], lease: &Lease) -> Result<()> {
     for method in methods {
         let name = name_of(lease, *method);
-        method.clean_up(Subject { stack, database: lease.name(), name: &name }).await?;
+        method
+            .clean_up(Subject {
+                stack,
+                database: lease.name(),
+                name: &name,
+            })
+            .await?;
     }
     changeproof::postgres::remove_database(stack.endpoint(Service::Postgres)?, lease.name()).await
 }
@@ -189,7 +194,11 @@ async fn capture(
     let mut captures: Vec<(&dyn Capture, Box<dyn Subscription>)> = Vec::new();
     for method in methods {
         let name = name_of(lease, *method);
-        let subject = Subject { stack, database: lease.name(), name: &name };
+        let subject = Subject {
+            stack,
+            database: lease.name(),
+            name: &name,
+        };
         captures.push((*method, method.start(subject, &options).await?));
     }
 

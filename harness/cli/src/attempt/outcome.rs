@@ -55,13 +55,7 @@ pub(super) struct MethodOutcome {
 }
 
 impl MethodOutcome {
-    pub(super) fn new(
-        method: &dyn Capture,
-        options: &Options,
-        stream: Vec<Change>,
-        contents: &Contents,
-        history: &History,
-    ) -> Self {
+    pub(super) fn new(method: &dyn Capture, options: &Options, stream: Vec<Change>, contents: &Contents, history: &History) -> Self {
         let guarantees = method.guarantees(options);
         let alterations = &history.alterations;
         let nothing = Contents::new();
@@ -93,17 +87,18 @@ fn attribute(stream: Vec<Change>, history: &History) -> Vec<Attributed> {
             let ran = statement.and_then(|number| history.statements.get(number));
             let shape = ran.and_then(|ran| ran.shapes.get(&change.table));
             let image = shape.map(|shape| shape.identity.clone());
-            Attributed { change, transaction, statement, image }
+            Attributed {
+                change,
+                transaction,
+                statement,
+                image,
+            }
         })
         .collect()
 }
 
 /// Counts what the stream itself shows that it leaves out.
-fn observe(
-    changes: &[Attributed],
-    history: &History,
-    guarantees: &Guarantees,
-) -> BTreeMap<Loss, usize> {
+fn observe(changes: &[Attributed], history: &History, guarantees: &Guarantees) -> BTreeMap<Loss, usize> {
     let mut counts = BTreeMap::new();
     let mut count = |loss, number| {
         if number > 0 {
@@ -116,9 +111,7 @@ fn observe(
             Op::Update if before.is_none() => count(Loss::NoBeforeImage, 1),
             Op::Delete if before.is_none() => count(Loss::NoBeforeImage, 1),
             Op::Delete => {
-                let is_known = |column: &str| {
-                    image.as_ref().is_none_or(|image| image.iter().any(|known| known == column))
-                };
+                let is_known = |column: &str| image.as_ref().is_none_or(|image| image.iter().any(|known| known == column));
                 let columns = before.iter().flat_map(|before| before.iter());
                 let unknown: Vec<_> = columns.filter(|(column, _)| !is_known(column)).collect();
                 let is_filled = unknown.iter().any(|(_, value)| !value.is_null());

@@ -83,8 +83,7 @@ impl Assembler {
             Event::Change(change, Some(number)) => self.change(origin, *change, number),
             Event::Change(change, None) => {
                 if change.op == Op::Read
-                    && let Snapshot::Running { reads, .. } | Snapshot::Scanned { reads, .. } =
-                        &mut self.snapshot
+                    && let Snapshot::Running { reads, .. } | Snapshot::Scanned { reads, .. } = &mut self.snapshot
                 {
                     *reads += 1;
                 }
@@ -97,7 +96,9 @@ impl Assembler {
     }
 
     fn change(&mut self, origin: (String, i32), mut change: Change, number: u64) {
-        let Some(tx) = change.tx.as_ref().map(|tx| tx.0.clone()) else { return };
+        let Some(tx) = change.tx.as_ref().map(|tx| tx.0.clone()) else {
+            return;
+        };
         let pending = self.pending.entry(tx.clone()).or_default();
         change.tombstone = false;
         if self.sends_tombstones && change.op == Op::Delete && !change.key.is_empty() {
@@ -109,7 +110,9 @@ impl Assembler {
 
     /// A tombstone follows its delete at once in the same partition.
     fn tombstone(&mut self, origin: &(String, i32), key: &Row) {
-        let Some((tx, number, deleted)) = self.deleted.remove(origin) else { return };
+        let Some((tx, number, deleted)) = self.deleted.remove(origin) else {
+            return;
+        };
         if deleted != *key {
             return;
         }
@@ -151,7 +154,10 @@ impl Assembler {
             "TABLE_SCAN_COMPLETED" => {
                 let rows = notification.additional_data.get("total_rows_scanned");
                 let rows = rows.and_then(|rows| rows.as_ref()?.parse::<u64>().ok()).unwrap_or(0);
-                Snapshot::Running { reads, announced: announced + rows }
+                Snapshot::Running {
+                    reads,
+                    announced: announced + rows,
+                }
             }
             "COMPLETED" | "SKIPPED" => Snapshot::Scanned { reads, announced },
             _ => return false,
@@ -198,7 +204,9 @@ impl Assembler {
                 open => format!("the END record of {open} transactions whose changes have come"),
             };
         };
-        let Some(pending) = self.pending.get(tx) else { return format!("transaction {tx}") };
+        let Some(pending) = self.pending.get(tx) else {
+            return format!("transaction {tx}");
+        };
         format!(
             "transaction {tx}, of whose {} changes {} have come, with {} tombstones missing",
             pending.count.unwrap_or_default(),
@@ -232,9 +240,7 @@ mod tests {
 
     fn read(id: i32) -> Event {
         match change("", 0, Op::Read, id) {
-            Event::Change(change, _) => {
-                Event::Change(Box::new(Change { tx: None, ..*change }), None)
-            }
+            Event::Change(change, _) => Event::Change(Box::new(Change { tx: None, ..*change }), None),
             other => other,
         }
     }
@@ -252,10 +258,7 @@ mod tests {
         Notification {
             aggregate_type: "Initial Snapshot".into(),
             kind: kind.into(),
-            additional_data: HashMap::from([(
-                "total_rows_scanned".into(),
-                Some(rows.to_string()),
-            )]),
+            additional_data: HashMap::from([("total_rows_scanned".into(), Some(rows.to_string()))]),
         }
     }
 
@@ -263,7 +266,11 @@ mod tests {
         std::iter::from_fn(|| assembler.pop())
             .map(|change| {
                 let tombstone = if change.tombstone { "†" } else { "" };
-                format!("{}{}{tombstone}", change.op.symbol(), change.key.get("id").unwrap_or(&crate::Value::Null))
+                format!(
+                    "{}{}{tombstone}",
+                    change.op.symbol(),
+                    change.key.get("id").unwrap_or(&crate::Value::Null)
+                )
             })
             .collect()
     }

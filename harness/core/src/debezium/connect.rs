@@ -46,19 +46,12 @@ impl Connector {
         })
     }
 
-    async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Map<String, Json>>,
-        doing: &str,
-    ) -> Result<Option<Json>> {
+    async fn call(&self, method: Method, path: &str, body: Option<&Map<String, Json>>, doing: &str) -> Result<Option<Json>> {
         let doing = || format!("{doing} {}", self.name);
         let deadline = Instant::now() + CHANGE_WITHIN;
         loop {
             let url = format!("{}{path}", self.url);
-            let mut request =
-                self.client.request(method.clone(), url).basic_auth(USER, Some(&self.password));
+            let mut request = self.client.request(method.clone(), url).basic_auth(USER, Some(&self.password));
             if let Some(body) = body {
                 request = request.json(body);
             }
@@ -107,9 +100,7 @@ impl Connector {
     pub(crate) async fn check(&self) -> Result<Option<Status>> {
         let status = self.status().await?;
         match &status {
-            Some(Status { connector, task, trace })
-                if connector == "FAILED" || task.as_deref() == Some("FAILED") =>
-            {
+            Some(Status { connector, task, trace }) if connector == "FAILED" || task.as_deref() == Some("FAILED") => {
                 let trace = trace.as_deref().unwrap_or("it left no trace");
                 Err(Error::new("Debezium", format!("run the connector {}", self.name), reasons(trace))
                     .log(trace.lines().take(30).collect::<Vec<_>>().join("\n")))
@@ -139,9 +130,9 @@ impl Connector {
         let deadline = Instant::now() + CHANGE_WITHIN;
         loop {
             let status = self.check().await?;
-            let is_there = status.as_ref().is_some_and(|it| {
-                it.connector == state && it.task.as_deref().is_none_or(|task| task == state)
-            });
+            let is_there = status
+                .as_ref()
+                .is_some_and(|it| it.connector == state && it.task.as_deref().is_none_or(|task| task == state));
             if is_there {
                 return Ok(());
             }
@@ -184,7 +175,13 @@ mod tests {
     #[test]
     fn connects_message_is_taken_out_of_its_json() {
         let body = r#"{"error_code":400,"message":"Connector configuration is invalid"}"#;
-        assert_eq!(told(StatusCode::BAD_REQUEST, body), "400 Bad Request: Connector configuration is invalid");
-        assert_eq!(told(StatusCode::UNAUTHORIZED, "User cannot access"), "401 Unauthorized: User cannot access");
+        assert_eq!(
+            told(StatusCode::BAD_REQUEST, body),
+            "400 Bad Request: Connector configuration is invalid"
+        );
+        assert_eq!(
+            told(StatusCode::UNAUTHORIZED, "User cannot access"),
+            "401 Unauthorized: User cannot access"
+        );
     }
 }

@@ -67,11 +67,7 @@ impl Capture for DebeziumPostgres {
         }
     }
 
-    async fn start(
-        &self,
-        subject: Subject<'_>,
-        options: &Options,
-    ) -> Result<Box<dyn Subscription>> {
+    async fn start(&self, subject: Subject<'_>, options: &Options) -> Result<Box<dyn Subscription>> {
         let name = subject.name;
         let source = subject.stack.endpoint(Service::Postgres)?;
         let kafka = subject.stack.endpoint(Service::Kafka)?;
@@ -79,8 +75,7 @@ impl Capture for DebeziumPostgres {
         let control = ControlTopics::new(name);
         topics::create_ordered(kafka, &[&control.transactions, &control.notifications]).await?;
         let configuration = configuration(subject, source, &control, options)?;
-        let (created, server) =
-            tokio::join!(connector.create(&configuration), postgres::connect(source, USER));
+        let (created, server) = tokio::join!(connector.create(&configuration), postgres::connect(source, USER));
         created?;
         let mut check = interval(CHECK_EVERY);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -107,16 +102,9 @@ impl Capture for DebeziumPostgres {
 }
 
 /// The connector's configuration: the profile, what the lease needs, and the settings asked for over both.
-fn configuration(
-    subject: Subject<'_>,
-    source: &Endpoint,
-    control: &ControlTopics,
-    options: &Options,
-) -> Result<Map<String, Json>> {
-    let profile = |text: &str| {
-        serde_json::from_str::<Map<String, Json>>(text)
-            .while_doing("Debezium", "read the profile in fixtures/debezium")
-    };
+fn configuration(subject: Subject<'_>, source: &Endpoint, control: &ControlTopics, options: &Options) -> Result<Map<String, Json>> {
+    let profile =
+        |text: &str| serde_json::from_str::<Map<String, Json>>(text).while_doing("Debezium", "read the profile in fixtures/debezium");
     let mut configuration = profile(REFERENCE)?;
     if options.profile == Profile::LowLatency {
         configuration.extend(profile(LOW_LATENCY)?);
@@ -213,18 +201,11 @@ impl DebeziumSubscription {
 }
 
 /// Hands a record to the assembler. Returns whether it tells of topics that may not be read yet.
-fn take(
-    record: &BorrowedMessage<'_>,
-    topics: &ControlTopics,
-    decoder: &mut Decoder,
-    assembler: &mut Assembler,
-) -> Result<bool> {
+fn take(record: &BorrowedMessage<'_>, topics: &ControlTopics, decoder: &mut Decoder, assembler: &mut Assembler) -> Result<bool> {
     let (topic, value) = (record.topic(), record.payload());
     match value {
         Some(value) if topic == topics.transactions => Ok(assembler.boundary(control(value)?)),
-        Some(value) if topic == topics.notifications => {
-            Ok(assembler.notification(&control(value)?))
-        }
+        Some(value) if topic == topics.notifications => Ok(assembler.notification(&control(value)?)),
         value => {
             let event = decoder.event(record.key(), value)?;
             assembler.event((topic, record.partition()), event);
@@ -265,6 +246,7 @@ impl Subscription for DebeziumSubscription {
 
     async fn resume(&mut self) -> Result<()> {
         self.connector.resume().await?;
-        self.wait_for_slot("the connector streams", |state| state == Some("streaming")).await
+        self.wait_for_slot("the connector streams", |state| state == Some("streaming"))
+            .await
     }
 }

@@ -68,8 +68,7 @@ pub(crate) async fn remove(kafka: &Endpoint, prefix: &str) -> Result<()> {
         let metadata = admin.inner().fetch_metadata(None, TIMEOUT).while_doing(SERVICE, doing())?;
         metadata.topics().iter().map(|topic| topic.name().to_owned()).collect::<Vec<_>>()
     };
-    let of_prefix: Vec<_> =
-        listed.iter().map(String::as_str).filter(|name| is_of(prefix, name)).collect();
+    let of_prefix: Vec<_> = listed.iter().map(String::as_str).filter(|name| is_of(prefix, name)).collect();
     if of_prefix.is_empty() {
         return Ok(());
     }
@@ -154,10 +153,7 @@ impl Reader {
     }
 }
 
-fn partitions(
-    consumer: &StreamConsumer,
-    prefix: &str,
-) -> Result<HashMap<String, i32>, KafkaError> {
+fn partitions(consumer: &StreamConsumer, prefix: &str) -> Result<HashMap<String, i32>, KafkaError> {
     let metadata = consumer.fetch_metadata(None, TIMEOUT)?;
     Ok(metadata
         .topics()

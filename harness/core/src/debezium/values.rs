@@ -95,9 +95,7 @@ impl Schema {
 
 fn is_unavailable(json: &Json) -> bool {
     match json {
-        Json::String(text) => {
-            text == UNAVAILABLE || *text == BASE64_STANDARD.encode(UNAVAILABLE)
-        }
+        Json::String(text) => text == UNAVAILABLE || *text == BASE64_STANDARD.encode(UNAVAILABLE),
         Json::Array(items) => matches!(items.as_slice(), [only] if is_unavailable(only)),
         _ => false,
     }
@@ -207,21 +205,14 @@ mod tests {
         assert_eq!(decoded(json!({ "type": "double" }), &json!("NaN"))?, Value::from(f64::NAN));
         assert_eq!(decoded(json!({ "type": "bytes" }), &json!("AP8="))?, Value::Bytes(vec![0, 255]));
         let array = json!({ "type": "array", "items": { "type": "string" } });
-        assert_eq!(
-            decoded(array, &json!(["a", null]))?,
-            Value::Array(vec!["a".into(), Value::Null])
-        );
+        assert_eq!(decoded(array, &json!(["a", null]))?, Value::Array(vec!["a".into(), Value::Null]));
         assert_eq!(decoded(json!({ "type": "string" }), &Json::Null)?, Value::Null);
         Ok(())
     }
 
     #[test]
     fn what_the_log_does_not_hold_is_not_mistaken_for_a_value() -> Result<(), serde_json::Error> {
-        for payload in [
-            json!(UNAVAILABLE),
-            json!(BASE64_STANDARD.encode(UNAVAILABLE)),
-            json!([UNAVAILABLE]),
-        ] {
+        for payload in [json!(UNAVAILABLE), json!(BASE64_STANDARD.encode(UNAVAILABLE)), json!([UNAVAILABLE])] {
             assert_eq!(decoded(json!({ "type": "string" }), &payload)?, Value::Unavailable);
         }
         Ok(())

@@ -18,18 +18,18 @@ const FAULTS_TOLD: usize = 20;
 /// Changes are first paired by equality in the order of the stream, whatever their place. What is left on both sides is
 /// paired by table, key and operation, and is then wrong in what it says; what is left after that is lost, duplicated or
 /// never happened. The equal pairs then tell whether the order and the transactions are right.
-pub fn diff(
-    promise: &Promise,
-    guarantees: &Guarantees,
-    stream: &[Change],
-) -> (Vec<Fault>, Vec<Option<Expected>>) {
+pub fn diff(promise: &Promise, guarantees: &Guarantees, stream: &[Change]) -> (Vec<Fault>, Vec<Option<Expected>>) {
     let expected: Vec<(Option<usize>, &Expected)> = promise
         .reads
         .iter()
         .map(|read| (None, read))
-        .chain(promise.transactions.iter().enumerate().flat_map(|(tx, changes)| {
-            changes.iter().map(move |change| (Some(tx), change))
-        }))
+        .chain(
+            promise
+                .transactions
+                .iter()
+                .enumerate()
+                .flat_map(|(tx, changes)| changes.iter().map(move |change| (Some(tx), change))),
+        )
         .collect();
 
     let mut faults = Vec::new();
@@ -61,9 +61,7 @@ fn pair_equal(expected: &[(Option<usize>, &Expected)], stream: &[Change]) -> Pai
         .map(|change| {
             let identity = (change.op, &change.table, canonical(change.after.as_ref()));
             let candidates = waiting.get_mut(&identity)?;
-            let found = candidates.iter().position(|at| {
-                difference(expected[*at].1, change).is_none()
-            })?;
+            let found = candidates.iter().position(|at| difference(expected[*at].1, change).is_none())?;
             Some((candidates.remove(found)?, true))
         })
         .collect()
@@ -94,21 +92,14 @@ fn difference(expected: &Expected, change: &Change) -> Option<FaultKind> {
 fn is_promised_image(expected: &Expected, image: Option<&Row>) -> bool {
     match (&expected.before, image) {
         (Some(before), Some(image)) => {
-            image.len() == before.len() + expected.filler.len()
-                && image.contains(before)
-                && image.contains(&expected.filler)
+            image.len() == before.len() + expected.filler.len() && image.contains(before) && image.contains(&expected.filler)
         }
         (before, image) => before.as_ref() == image,
     }
 }
 
 /// Says of each change that has no equal partner what is wrong with it, and pairs it with what it should have been.
-fn explain_unpaired(
-    expected: &[(Option<usize>, &Expected)],
-    stream: &[Change],
-    pairing: &mut Pairing,
-    faults: &mut Vec<Fault>,
-) {
+fn explain_unpaired(expected: &[(Option<usize>, &Expected)], stream: &[Change], pairing: &mut Pairing, faults: &mut Vec<Fault>) {
     let paired: BTreeSet<usize> = pairing.iter().flatten().map(|(at, _)| *at).collect();
     let mut missing: Vec<usize> = (0..expected.len()).filter(|at| !paired.contains(at)).collect();
     for (at, change) in stream.iter().enumerate() {
@@ -122,9 +113,11 @@ fn explain_unpaired(
             let should = expected[was].1;
             let kind = difference(should, change).unwrap_or(FaultKind::Phantom);
             faults.push(Fault::new(kind, format!("{shown} (promised: {})", describe(should))));
-        } else if stream.iter().enumerate().any(|(other, same)| {
-            pairing[other].is_some() && same_event(same, change)
-        }) {
+        } else if stream
+            .iter()
+            .enumerate()
+            .any(|(other, same)| pairing[other].is_some() && same_event(same, change))
+        {
             faults.push(Fault::new(FaultKind::Duplicated, shown));
         } else {
             faults.push(Fault::new(FaultKind::Phantom, shown));
@@ -140,11 +133,7 @@ fn same_event(a: &Change, b: &Change) -> bool {
 }
 
 /// The missing change that a captured one most likely is: same table and operation, and the same row by key or by content.
-fn closest(
-    expected: &[(Option<usize>, &Expected)],
-    missing: &[usize],
-    change: &Change,
-) -> Option<usize> {
+fn closest(expected: &[(Option<usize>, &Expected)], missing: &[usize], change: &Change) -> Option<usize> {
     let alike = |at: &usize| {
         let expected = expected[*at].1;
         expected.op == change.op && expected.table == change.table
@@ -161,12 +150,7 @@ fn closest(
 }
 
 /// Reads come first, in any order; after them every change stands where it happened.
-fn check_order(
-    expected: &[(Option<usize>, &Expected)],
-    stream: &[Change],
-    pairing: &Pairing,
-    faults: &mut Vec<Fault>,
-) {
+fn check_order(expected: &[(Option<usize>, &Expected)], stream: &[Change], pairing: &Pairing, faults: &mut Vec<Fault>) {
     let mut last: Option<usize> = None;
     for (change, pair) in stream.iter().zip(pairing) {
         let Some((at, _)) = pair else { continue };
@@ -187,12 +171,7 @@ fn check_order(
 }
 
 /// Each promised transaction must be one transaction of the stream, and the other way round.
-fn check_transactions(
-    expected: &[(Option<usize>, &Expected)],
-    stream: &[Change],
-    pairing: &Pairing,
-    faults: &mut Vec<Fault>,
-) {
+fn check_transactions(expected: &[(Option<usize>, &Expected)], stream: &[Change], pairing: &Pairing, faults: &mut Vec<Fault>) {
     let mut run = 0;
     let mut told: BTreeMap<usize, (BTreeSet<usize>, &Change)> = BTreeMap::new();
     let mut happened: BTreeMap<usize, (BTreeSet<usize>, &Change)> = BTreeMap::new();

@@ -45,7 +45,10 @@ impl Alterations {
 
     /// Records that a table got another name.
     pub fn rename(&mut self, from: &TableName, to: &TableName) {
-        self.renames.values_mut().filter(|name| *name == from).for_each(|name| *name = to.clone());
+        self.renames
+            .values_mut()
+            .filter(|name| *name == from)
+            .for_each(|name| *name = to.clone());
         self.renames.insert(from.clone(), to.clone());
         if let Some(columns) = self.columns.remove(from) {
             self.columns.insert(to.clone(), columns);
@@ -101,8 +104,12 @@ pub fn judge_fold(
     }
     for (name, contents) in after {
         let table = folded.remove(name).unwrap_or_default();
-        let comparison =
-            Comparison { name, contents, altered: alterations.columns.get(name), guarantees };
+        let comparison = Comparison {
+            name,
+            contents,
+            altered: alterations.columns.get(name),
+            guarantees,
+        };
         comparison.run(table, &mut faults, &mut losses);
     }
     (faults, losses)
@@ -114,7 +121,10 @@ fn start(before: &Contents, alterations: &Alterations) -> BTreeMap<TableName, Fo
         let table = folded.entry(alterations.last_name(name).clone()).or_default();
         for row in &contents.rows {
             let key = row.project(contents.key.iter().map(String::as_str));
-            let row = FoldedRow { row: row.clone(), position: None };
+            let row = FoldedRow {
+                row: row.clone(),
+                position: None,
+            };
             if key.is_empty() {
                 table.keyless.push(row);
             } else {
@@ -127,9 +137,7 @@ fn start(before: &Contents, alterations: &Alterations) -> BTreeMap<TableName, Fo
 
 impl FoldedTable {
     fn apply(&mut self, change: &Change) -> Result<(), Fault> {
-        let wrong = |what: &str| {
-            Err(Fault::new(FaultKind::WrongState, format!("{what}: {}", text::line(change, None))))
-        };
+        let wrong = |what: &str| Err(Fault::new(FaultKind::WrongState, format!("{what}: {}", text::line(change, None))));
         match (change.op, &change.after) {
             (Op::Truncate, _) => {
                 self.keyed.clear();
@@ -137,7 +145,10 @@ impl FoldedTable {
                 Ok(())
             }
             (Op::Read | Op::Insert, Some(after)) => {
-                let row = FoldedRow { row: after.clone(), position: change.position };
+                let row = FoldedRow {
+                    row: after.clone(),
+                    position: change.position,
+                };
                 if change.key.is_empty() {
                     self.keyless.push(row);
                 } else if self.keyed.insert(key_of(&change.key), row).is_some() {
@@ -158,7 +169,10 @@ impl FoldedTable {
                         row.set(column, kept.clone());
                     }
                 }
-                let row = FoldedRow { row, position: change.position };
+                let row = FoldedRow {
+                    row,
+                    position: change.position,
+                };
                 if change.key.is_empty() {
                     self.keyless.push(row);
                 } else {
@@ -201,8 +215,7 @@ struct Comparison<'a> {
 impl Comparison<'_> {
     fn run(&self, table: FoldedTable, faults: &mut Vec<Fault>, losses: &mut BTreeSet<Loss>) {
         let folded = table.into_rows();
-        let key_is_stable =
-            !self.contents.key.is_empty() && !self.contents.key.iter().any(|c| self.is_altered(c));
+        let key_is_stable = !self.contents.key.is_empty() && !self.contents.key.iter().any(|c| self.is_altered(c));
         if key_is_stable {
             self.by_key(folded, faults, losses);
         } else {
@@ -211,8 +224,7 @@ impl Comparison<'_> {
     }
 
     fn is_altered(&self, column: &str) -> bool {
-        self.guarantees.schema_changes == SchemaChanges::NextRow
-            && self.altered.is_some_and(|altered| altered.contains_key(column))
+        self.guarantees.schema_changes == SchemaChanges::NextRow && self.altered.is_some_and(|altered| altered.contains_key(column))
     }
 
     /// Whether a folded row may be wrong in a column: it was delivered before the column changed.
@@ -224,15 +236,9 @@ impl Comparison<'_> {
             }
     }
 
-    fn by_key(
-        &self,
-        folded: Vec<FoldedRow>,
-        faults: &mut Vec<Fault>,
-        losses: &mut BTreeSet<Loss>,
-    ) {
+    fn by_key(&self, folded: Vec<FoldedRow>, faults: &mut Vec<Fault>, losses: &mut BTreeSet<Loss>) {
         let key = |row: &Row| key_of(&row.project(self.contents.key.iter().map(String::as_str)));
-        let mut folded: HashMap<Key, FoldedRow> =
-            folded.into_iter().map(|folded| (key(&folded.row), folded)).collect();
+        let mut folded: HashMap<Key, FoldedRow> = folded.into_iter().map(|folded| (key(&folded.row), folded)).collect();
         for row in &self.contents.rows {
             let Some(delivered) = folded.remove(&key(row)) else {
                 faults.push(self.fault(&format!("the database holds {row}, the stream lost it")));
@@ -252,9 +258,7 @@ impl Comparison<'_> {
                 }
             } else {
                 let delivered = &delivered.row;
-                faults.push(self.fault(&format!(
-                    "the database holds {row}, the stream gives {delivered}"
-                )));
+                faults.push(self.fault(&format!("the database holds {row}, the stream gives {delivered}")));
             }
         }
         for extra in folded.into_values() {
@@ -262,12 +266,7 @@ impl Comparison<'_> {
         }
     }
 
-    fn by_content(
-        &self,
-        folded: &[FoldedRow],
-        faults: &mut Vec<Fault>,
-        losses: &mut BTreeSet<Loss>,
-    ) {
+    fn by_content(&self, folded: &[FoldedRow], faults: &mut Vec<Fault>, losses: &mut BTreeSet<Loss>) {
         let whole = |_: &str| true;
         if self.surplus(folded, whole).is_none() {
             return;
@@ -292,7 +291,11 @@ impl Comparison<'_> {
         }
         let (row, count) = counts.into_iter().filter(|(_, count)| *count != 0).min()?;
         let row: Row = row.into_iter().collect();
-        let (more, less) = if count > 0 { ("database", "stream") } else { ("stream", "database") };
+        let (more, less) = if count > 0 {
+            ("database", "stream")
+        } else {
+            ("stream", "database")
+        };
         Some(format!("the {more} has {row} {} times more than the {less}", count.abs()))
     }
 

@@ -74,11 +74,10 @@ impl Verdict {
     #[must_use]
     pub fn explained_by(self, reference: &str, kinds: &BTreeSet<FaultKind>) -> Self {
         match &self {
-            Self::Broken { faults }
-                if faults.iter().map(|fault| fault.kind).collect::<BTreeSet<_>>() == *kinds =>
-            {
-                Self::KnownFlaw { reference: reference.to_owned(), kinds: kinds.clone() }
-            }
+            Self::Broken { faults } if faults.iter().map(|fault| fault.kind).collect::<BTreeSet<_>>() == *kinds => Self::KnownFlaw {
+                reference: reference.to_owned(),
+                kinds: kinds.clone(),
+            },
             _ => self,
         }
     }
@@ -122,7 +121,10 @@ pub struct Fault {
 
 impl Fault {
     pub(crate) fn new(kind: FaultKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into() }
+        Self {
+            kind,
+            detail: detail.into(),
+        }
     }
 }
 
@@ -193,12 +195,7 @@ pub struct Judgement {
 ///
 /// `began` is the range of commit counts in which the capture took its first look: equal numbers if nothing was written
 /// meanwhile, else a range, within which the stream itself must show one consistent cut between its reads and its changes.
-pub fn judge(
-    model: &Model,
-    guarantees: &Guarantees,
-    began: (usize, usize),
-    stream: &[Change],
-) -> Judgement {
+pub fn judge(model: &Model, guarantees: &Guarantees, began: (usize, usize), stream: &[Change]) -> Judgement {
     let streamed = count_transactions(stream);
     let committed = model.committed();
     let cut = (began.0..=began.1)
@@ -206,7 +203,11 @@ pub fn judge(
         .unwrap_or(began.1);
     let promise = guarantees.promise(&model.tables_after(cut), &committed[cut..]);
     let (faults, matched) = diff(&promise, guarantees, stream);
-    Judgement { verdict: Verdict::new(faults, promise.losses), matched, cut }
+    Judgement {
+        verdict: Verdict::new(faults, promise.losses),
+        matched,
+        cut,
+    }
 }
 
 fn count_transactions(stream: &[Change]) -> usize {
@@ -217,17 +218,20 @@ fn count_transactions(stream: &[Change]) -> usize {
 
 /// A promised change in the words of a captured one, for messages.
 fn describe(expected: &Expected) -> String {
-    text::line(&Change {
-        op: expected.op,
-        table: expected.table.clone(),
-        key: expected.key.clone(),
-        before: expected.before.clone(),
-        after: expected.after.clone(),
-        position: None,
-        tx: None,
-        commit_time_us: None,
-        tombstone: expected.tombstone,
-    }, None)
+    text::line(
+        &Change {
+            op: expected.op,
+            table: expected.table.clone(),
+            key: expected.key.clone(),
+            before: expected.before.clone(),
+            after: expected.after.clone(),
+            position: None,
+            tx: None,
+            commit_time_us: None,
+            tombstone: expected.tombstone,
+        },
+        None,
+    )
 }
 
 #[cfg(test)]

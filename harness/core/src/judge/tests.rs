@@ -54,11 +54,12 @@ fn deliver(promise: &Promise) -> Vec<Change> {
         }
     };
     let reads: Vec<_> = promise.reads.iter().map(|read| change(read, None)).collect();
-    let streamed = promise.transactions.iter().enumerate().flat_map(|(tx, changes)| {
-        changes.iter().map(move |change| (tx, change)).collect::<Vec<_>>()
-    });
-    let streamed: Vec<_> =
-        streamed.map(|(tx, expected)| change(expected, Some(tx.to_string()))).collect();
+    let streamed = promise
+        .transactions
+        .iter()
+        .enumerate()
+        .flat_map(|(tx, changes)| changes.iter().map(move |change| (tx, change)).collect::<Vec<_>>());
+    let streamed: Vec<_> = streamed.map(|(tx, expected)| change(expected, Some(tx.to_string()))).collect();
     [reads, streamed].concat()
 }
 
@@ -108,8 +109,10 @@ impl Case {
 }
 
 fn customers() -> (Step, TableRef) {
-    let table =
-        TableBuilder::new("customers").key("id", Type::Int).column("name", Type::Text).build();
+    let table = TableBuilder::new("customers")
+        .key("id", Type::Int)
+        .column("name", Type::Text)
+        .build();
     let handle = TableRef::new(&table);
     (crate::script::Action::CreateTable(table).into(), handle)
 }
@@ -122,11 +125,7 @@ fn a_stream_that_tells_all_is_exact() -> Result<(), ModelError> {
 
 #[test]
 fn a_stream_that_keeps_a_weaker_promise_names_its_losses() -> Result<(), ModelError> {
-    let losses = BTreeSet::from([
-        Loss::BeforeImageKeyOnly,
-        Loss::NoBeforeImage,
-        Loss::KeyChangeSplit,
-    ]);
+    let losses = BTreeSet::from([Loss::BeforeImageKeyOnly, Loss::NoBeforeImage, Loss::KeyChangeSplit]);
     assert_eq!(Case::usual(DEBEZIUM)?.judge().verdict, Verdict::AsGuaranteed { losses });
     Ok(())
 }
@@ -333,9 +332,11 @@ fn an_unchanged_toast_value_must_be_marked_where_it_is_not_logged() -> Result<()
 #[test]
 fn the_snapshot_and_the_stream_must_meet_at_one_point() -> Result<(), ModelError> {
     let (create, t) = customers();
-    let steps: Vec<_> =
-        std::iter::once(create).chain((1..=6).map(|id| t.insert(row! { id: id }))).collect();
-    let with_snapshot = Guarantees { initial_snapshot: true, ..DEBEZIUM };
+    let steps: Vec<_> = std::iter::once(create).chain((1..=6).map(|id| t.insert(row! { id: id }))).collect();
+    let with_snapshot = Guarantees {
+        initial_snapshot: true,
+        ..DEBEZIUM
+    };
     let case = Case::new(with_snapshot.clone(), &steps)?;
     let handed_over = |cut: usize| {
         let existing = case.model.tables_after(cut);
@@ -377,8 +378,7 @@ mod folding {
     use crate::value::Row;
 
     fn run(stream: &[Change], after: &Contents, alterations: &Alterations) -> (Vec<FaultKind>, Vec<Loss>) {
-        let (faults, losses) =
-            judge_fold(&Contents::new(), stream, after, alterations, &DEBEZIUM);
+        let (faults, losses) = judge_fold(&Contents::new(), stream, after, alterations, &DEBEZIUM);
         (kinds(&faults), losses.into_iter().collect())
     }
 
@@ -490,19 +490,19 @@ fn random_steps() -> impl Strategy<Value = Vec<Step>> {
         _ => t.insert(row! { id: id, name: name }),
     });
     let block = (prop::collection::vec(step, 1..4), any::<bool>()).prop_map(|(steps, one)| {
-        if one { [vec![begin()], steps, vec![commit()]].concat() } else { steps }
+        if one {
+            [vec![begin()], steps, vec![commit()]].concat()
+        } else {
+            steps
+        }
     });
     prop::collection::vec(block, 1..8).prop_map(move |blocks| {
         let mut steps = vec![create.clone()];
         let mut there = BTreeSet::new();
         for step in blocks.concat() {
             let keep = match &step.action {
-                crate::script::Action::Insert { rows, .. } => {
-                    rows.iter().all(|row| there.insert(format!("{:?}", row.get("id"))))
-                }
-                crate::script::Action::Delete { at, .. } => {
-                    there.remove(&format!("{:?}", at.get("id")))
-                }
+                crate::script::Action::Insert { rows, .. } => rows.iter().all(|row| there.insert(format!("{:?}", row.get("id")))),
+                crate::script::Action::Delete { at, .. } => there.remove(&format!("{:?}", at.get("id"))),
                 crate::script::Action::Truncate(_) => {
                     there.clear();
                     true

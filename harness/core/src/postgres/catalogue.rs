@@ -60,8 +60,7 @@ pub async fn shapes(client: &Client) -> Result<BTreeMap<TableName, TableShape>> 
     let tables = tables.while_doing(SERVICE, "read its catalogue")?;
     let shape = |row: &tokio_postgres::Row| {
         let name = TableName::new(row.get::<_, String>(1), row.get::<_, String>(2));
-        let (identity, primary, index): (String, Vec<i16>, Vec<i16>) =
-            (row.get(3), row.get(4), row.get(5));
+        let (identity, primary, index): (String, Vec<i16>, Vec<i16>) = (row.get(3), row.get(4), row.get(5));
         let numbers: Vec<i16> = row.get(6);
         let names: Vec<String> = row.get(7);
         let types: Vec<String> = row.get(8);
@@ -71,7 +70,12 @@ pub async fn shapes(client: &Client) -> Result<BTreeMap<TableName, TableShape>> 
             .zip(types)
             .map(|((number, name), type_name)| {
                 let ty = type_named(&type_name);
-                ColumnShape { number, name, type_name, ty }
+                ColumnShape {
+                    number,
+                    name,
+                    type_name,
+                    ty,
+                }
             })
             .collect();
         let named = |numbers: &[i16]| -> Vec<String> {
@@ -85,7 +89,15 @@ pub async fn shapes(client: &Client) -> Result<BTreeMap<TableName, TableShape>> 
             "d" => key.clone(),
             _ => Vec::new(),
         };
-        (name, TableShape { oid: row.get(0), columns, key, identity })
+        (
+            name,
+            TableShape {
+                oid: row.get(0),
+                columns,
+                key,
+                identity,
+            },
+        )
     };
     Ok(tables.iter().map(shape).collect())
 }
@@ -136,8 +148,9 @@ mod tests {
         assert_eq!(type_named("character varying(20)"), Type::Varchar(20));
         assert_eq!(type_named("integer[]"), Type::Array(Box::new(Type::Int)));
         assert_eq!(type_named("interval"), Type::Other("interval".into()));
-        assert_eq!(type_named("timestamp(3) without time zone"), Type::Other(
-            "timestamp(3) without time zone".into()
-        ));
+        assert_eq!(
+            type_named("timestamp(3) without time zone"),
+            Type::Other("timestamp(3) without time zone".into())
+        );
     }
 }

@@ -45,8 +45,7 @@ pub async fn connect(endpoint: &Endpoint, database: &str) -> Result<Client> {
         .application_name("changeproof")
         .connect_timeout(Duration::from_secs(10));
     let connected = config.connect(NoTls).await;
-    let (client, connection) =
-        connected.while_doing(SERVICE, format!("connect to the database {database}"))?;
+    let (client, connection) = connected.while_doing(SERVICE, format!("connect to the database {database}"))?;
     tokio::spawn(connection);
     Ok(client)
 }
@@ -108,9 +107,9 @@ impl Source {
             let client = connect(&self.endpoint, &self.database).await?;
             self.sessions.insert(name.to_owned(), client);
         }
-        self.sessions.get(name).ok_or_else(|| {
-            Error::new(SERVICE, format!("use session {name}"), "it is not open")
-        })
+        self.sessions
+            .get(name)
+            .ok_or_else(|| Error::new(SERVICE, format!("use session {name}"), "it is not open"))
     }
 
     /// Runs a step as SQL of PostgreSQL on its session.
@@ -209,7 +208,13 @@ impl Source {
     /// # Errors
     /// The server can't be reached or refuses.
     pub async fn close(self) -> Result<()> {
-        let Self { endpoint, database, admin, sessions, .. } = self;
+        let Self {
+            endpoint,
+            database,
+            admin,
+            sessions,
+            ..
+        } = self;
         drop((admin, sessions));
         remove_database(&endpoint, &database).await
     }

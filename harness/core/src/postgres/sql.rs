@@ -94,8 +94,11 @@ fn alter(change: &Alter) -> String {
 }
 
 fn insert(name: &TableName, rows: &[Row]) -> String {
-    let columns: Vec<_> =
-        rows.first().iter().flat_map(|row| row.columns().map(ident).collect::<Vec<_>>()).collect();
+    let columns: Vec<_> = rows
+        .first()
+        .iter()
+        .flat_map(|row| row.columns().map(ident).collect::<Vec<_>>())
+        .collect();
     if columns.is_empty() {
         return format!("INSERT INTO {} DEFAULT VALUES", table(name));
     }
@@ -117,7 +120,11 @@ fn matching(at: &Row) -> String {
             value => format!("{} = {}", ident(column), literal(value)),
         })
         .collect();
-    if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") }
+    if conditions.is_empty() {
+        "true".to_owned()
+    } else {
+        conditions.join(" AND ")
+    }
 }
 
 fn type_name(ty: &Type) -> String {

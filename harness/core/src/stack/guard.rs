@@ -113,8 +113,7 @@ fn wait_for_end(run: i32) {
         event::{PollFd, PollFlags, poll},
         process::{PidfdFlags, pidfd_open},
     };
-    let Some(Ok(process)) = Pid::from_raw(run).map(|pid| pidfd_open(pid, PidfdFlags::empty()))
-    else {
+    let Some(Ok(process)) = Pid::from_raw(run).map(|pid| pidfd_open(pid, PidfdFlags::empty())) else {
         return;
     };
     let mut ended = [PollFd::new(&process, PollFlags::IN)];

@@ -27,7 +27,11 @@ impl Lease {
     fn hold(state: &State, name: String) -> Result<Self> {
         let held = state.lock_file(&format!("{name}.lease"))?;
         held.lock().while_doing("the lease", "lock its name")?;
-        Ok(Self { name, state: state.clone(), _held: held })
+        Ok(Self {
+            name,
+            state: state.clone(),
+            _held: held,
+        })
     }
 
     /// The name: letters, digits and underscores, at most 13 bytes.
@@ -54,7 +58,11 @@ pub fn stale(state: &State) -> Result<Vec<Lease>> {
         let held = state.lock_file(&file)?;
         if held.try_lock().is_ok() {
             let name = file.trim_end_matches(".lease").to_owned();
-            stale.push(Lease { name, state: state.clone(), _held: held });
+            stale.push(Lease {
+                name,
+                state: state.clone(),
+                _held: held,
+            });
         }
     }
     Ok(stale)

@@ -58,7 +58,11 @@ impl Stack {
             async move { Ok::<_, Error>((*service, service::ensure(*service, state).await?)) }
         }))
         .await?;
-        Ok(Self { state, endpoints: endpoints.into_iter().collect(), _in_use: in_use })
+        Ok(Self {
+            state,
+            endpoints: endpoints.into_iter().collect(),
+            _in_use: in_use,
+        })
     }
 
     /// How to reach a service of the stack.
@@ -66,9 +70,9 @@ impl Stack {
     /// # Errors
     /// The service was not among those acquired.
     pub fn endpoint(&self, service: Service) -> Result<&Endpoint> {
-        self.endpoints.get(&service).ok_or_else(|| {
-            Error::new(service.title(), "use the service", "the stack was acquired without it")
-        })
+        self.endpoints
+            .get(&service)
+            .ok_or_else(|| Error::new(service.title(), "use the service", "the stack was acquired without it"))
     }
 
     /// The folder of locks and records that the stack belongs to.
@@ -113,8 +117,7 @@ pub async fn sweep() -> Result<Vec<String>> {
     let state = State::open()?;
     let lock = state.lock_file("use.lock")?;
     if lock.try_lock().is_err() {
-        return Err(Error::new("the stack", "remove the services", "they are in use")
-            .help("wait for the run that uses them, or end it"));
+        return Err(Error::new("the stack", "remove the services", "they are in use").help("wait for the run that uses them, or end it"));
     }
     let removed = docker::remove_all(&state).await?;
     state.forget_services()?;

@@ -57,7 +57,13 @@ impl Service {
             Self::Kafka => ("Kafka", "kafka", "kafka", 9092, 2048),
             Self::Connect => ("Kafka Connect", "connect", "kafka", 8083, 1024),
         };
-        Definition { title, name, image, port, memory_mb }
+        Definition {
+            title,
+            name,
+            image,
+            port,
+            memory_mb,
+        }
     }
 
     /// The name people know it by.
@@ -140,7 +146,12 @@ pub(crate) async fn ensure(service: Service, state: &State) -> Result<Endpoint> 
     state.starting(service.name(), true)?;
     docker::remove_container(&container).await?;
     let password = uuid::Uuid::new_v4().simple().to_string();
-    let mut endpoint = Endpoint { container, image, port: 0, password };
+    let mut endpoint = Endpoint {
+        container,
+        image,
+        port: 0,
+        password,
+    };
     endpoint.port = match service {
         Service::Postgres => start_postgres(state, &endpoint).await?,
         Service::Kafka => start_kafka(state, &endpoint).await?,
@@ -153,7 +164,9 @@ pub(crate) async fn ensure(service: Service, state: &State) -> Result<Endpoint> 
 }
 
 async fn running(service: Service, state: &State, record: &str) -> Result<Option<Endpoint>> {
-    let Some(found) = state.read::<Endpoint>(record) else { return Ok(None) };
+    let Some(found) = state.read::<Endpoint>(record) else {
+        return Ok(None);
+    };
     if !docker::is_running(&found.container).await? {
         return Ok(None);
     }
@@ -178,7 +191,16 @@ async fn start_postgres(state: &State, endpoint: &Endpoint) -> Result<u16> {
     let postgres = Postgres::default().with_user(USER).with_db_name(USER);
     let postgres = postgres.with_password(&endpoint.password);
     let (name, tag) = split_tag(&endpoint.image);
-    let request = postgres.with_name(name).with_tag(tag);
+    // The project's own image has these as its defaults; another of the same contract need not.
+    let settings = [
+        "fsync=off",
+        "wal_level=logical",
+        "max_connections=200",
+        "max_replication_slots=64",
+        "max_wal_senders=64",
+    ];
+    let arguments = settings.iter().flat_map(|setting| ["-c", *setting]);
+    let request = postgres.with_name(name).with_tag(tag).with_cmd(arguments);
     start(Service::Postgres, state, endpoint, request, 0).await
 }
 
@@ -189,8 +211,7 @@ async fn start_kafka(state: &State, endpoint: &Endpoint) -> Result<u16> {
     // A broker tells its clients the address to come back to, so its port has to be known before it starts.
     let mut port = free_port()?;
     for attempt in 1.. {
-        let advertised =
-            format!("EXTERNAL://127.0.0.1:{port},INTERNAL://{}:19092", endpoint.container);
+        let advertised = format!("EXTERNAL://127.0.0.1:{port},INTERNAL://{}:19092", endpoint.container);
         let request = plain_image(endpoint, "broker")
             .with_env_var("KAFKA_LISTENERS", listeners)
             .with_env_var("KAFKA_ADVERTISED_LISTENERS", advertised)
@@ -245,8 +266,7 @@ async fn wait_for_rest(endpoint: &Endpoint, port: u16) -> Result<()> {
         };
         if Instant::now() > deadline || !docker::is_running(&endpoint.container).await? {
             let service = Service::Connect.title();
-            return Err(Error::new(service, "wait until it lists connectors", seen)
-                .log(docker::log_tail(&endpoint.container).await));
+            return Err(Error::new(service, "wait until it lists connectors", seen).log(docker::log_tail(&endpoint.container).await));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(200));
@@ -289,7 +309,10 @@ async fn start<I: Image>(
             host.memory_swap = Some(memory_bytes);
             host.publish_all_ports = Some(false);
             let host_ip = Some("127.0.0.1".to_owned());
-            let binding = PortBinding { host_ip, host_port: Some(host_port.to_string()) };
+            let binding = PortBinding {
+                host_ip,
+                host_port: Some(host_port.to_string()),
+            };
             host.port_bindings = Some(HashMap::from([(format!("{port}/tcp"), Some(vec![binding]))]));
         });
     let container = match AsyncRunner::start(request).await {
@@ -306,10 +329,7 @@ async fn start<I: Image>(
     published.while_doing(service.title(), "look up its port")
 }
 
-async fn published_port<I: Image>(
-    container: &ContainerAsync<I>,
-    port: u16,
-) -> Result<u16, TestcontainersError> {
+async fn published_port<I: Image>(container: &ContainerAsync<I>, port: u16) -> Result<u16, TestcontainersError> {
     container.get_host_port_ipv4(ContainerPort::Tcp(port)).await
 }
 

@@ -27,8 +27,7 @@ impl State {
     /// The folder can't be made.
     pub fn open() -> Result<Self> {
         let user = rustix::process::getuid().as_raw();
-        let dir = std::env::var_os(STATE_DIR)
-            .map_or_else(|| std::env::temp_dir().join(format!("changeproof-{user}")), PathBuf::from);
+        let dir = std::env::var_os(STATE_DIR).map_or_else(|| std::env::temp_dir().join(format!("changeproof-{user}")), PathBuf::from);
         Self::at(&dir)
     }
 
@@ -67,7 +66,9 @@ impl State {
     /// Says whether services stay when nobody uses them.
     pub(crate) fn keep(&self, keep: bool) -> Result<()> {
         if keep {
-            File::create(self.dir.join("keep")).map(drop).while_doing("the stack", "keep services")
+            File::create(self.dir.join("keep"))
+                .map(drop)
+                .while_doing("the stack", "keep services")
         } else {
             self.remove("keep")
         }
@@ -103,16 +104,13 @@ impl State {
         let partial = self.dir.join(format!("{name}.{}", std::process::id()));
         let json = serde_json::to_vec_pretty(record).while_doing("the stack", doing())?;
         fs::write(&partial, json).while_doing("the stack", doing())?;
-        fs::set_permissions(&partial, fs::Permissions::from_mode(0o600))
-            .while_doing("the stack", doing())?;
+        fs::set_permissions(&partial, fs::Permissions::from_mode(0o600)).while_doing("the stack", doing())?;
         fs::rename(&partial, self.dir.join(name)).while_doing("the stack", doing())
     }
 
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
         match fs::remove_file(self.dir.join(name)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).while_doing("the stack", format!("remove {name}"))
-            }
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).while_doing("the stack", format!("remove {name}")),
             _ => Ok(()),
         }
     }

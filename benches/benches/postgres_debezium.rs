@@ -1,0 +1,7 @@
+//! Debezium on PostgreSQL.
+
+use changeproof::debezium::DebeziumPostgres;
+
+fn main() -> std::process::ExitCode {
+    changeproof_benches::main("postgres", &DebeziumPostgres)
+}
