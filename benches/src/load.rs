@@ -1,7 +1,7 @@
 //! The two loads.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     ops::Range,
     time::{Duration, Instant},
 };
@@ -133,7 +133,7 @@ fn check(done: Result<Result<u64, tokio_postgres::Error>, tokio::task::JoinError
 
 /// Takes changes until each of the rows has been seen once.
 async fn see_all(subscription: &mut dyn Subscription, ids: Range<i64>, mut seen: impl FnMut(i64)) -> Result<()> {
-    let mut missing: HashMap<i64, ()> = ids.map(|id| (id, ())).collect();
+    let mut missing: HashSet<i64> = ids.collect();
     while !missing.is_empty() {
         let next = tokio::time::timeout(SILENCE, subscription.next()).await;
         let Ok(change) = next else {
@@ -141,7 +141,7 @@ async fn see_all(subscription: &mut dyn Subscription, ids: Range<i64>, mut seen:
             return Err(Error::new("the bench", "see every change", seen));
         };
         let change = change?;
-        let id = inserted_id(&change).filter(|id| missing.remove(id).is_some());
+        let id = inserted_id(&change).filter(|id| missing.remove(id));
         let Some(id) = id else {
             return Err(Error::new("the bench", "see each change once", format!("{change:?}")));
         };

@@ -70,9 +70,9 @@ fn parts(change: &Change, before: Option<&Row>) -> Vec<String> {
             for (column, value) in after.iter() {
                 let old = before.and_then(|before| before.get(column)).filter(|old| *old != value);
                 match old {
-                    Some(old) => parts.push(format!("{column}: {old} → {}", value)),
+                    Some(old) => parts.push(format!("{column}: {old} → {value}")),
                     None if in_key(column) => {}
-                    None => parts.push(format!("{column}: {}", value)),
+                    None => parts.push(format!("{column}: {value}")),
                 }
             }
             if change.op == Op::Update && before.is_none() {

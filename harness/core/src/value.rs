@@ -82,6 +82,7 @@ impl Value {
     ///
     /// Covers the assignments a [`Step`](crate::script::Step) can make: integers to decimals, decimals to their scale
     /// (half away from zero, PostgreSQL manual 8.1.2), text to numbers. Anything else stays as it is.
+    #[must_use]
     pub fn cast(&self, ty: &Type) -> Self {
         match (self, ty) {
             (Self::Int(n), Type::Numeric(scale)) => decimal(&n.to_string(), *scale),
@@ -110,7 +111,7 @@ fn decimal(text: &str, precision: Option<(u16, u16)>) -> Value {
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     digits

@@ -108,8 +108,7 @@ fn observe(changes: &[Attributed], history: &History, guarantees: &Guarantees) -
     for Attributed { change, image, .. } in changes {
         let before = change.before.as_ref();
         match change.op {
-            Op::Update if before.is_none() => count(Loss::NoBeforeImage, 1),
-            Op::Delete if before.is_none() => count(Loss::NoBeforeImage, 1),
+            Op::Update | Op::Delete if before.is_none() => count(Loss::NoBeforeImage, 1),
             Op::Delete => {
                 let is_known = |column: &str| image.as_ref().is_none_or(|image| image.iter().any(|known| known == column));
                 let columns = before.iter().flat_map(|before| before.iter());

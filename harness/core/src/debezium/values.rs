@@ -77,8 +77,8 @@ impl Schema {
             "io.debezium.time.Date" => date(json.as_i64()?)?,
             "io.debezium.time.Timestamp" => timestamp(json.as_i64()?.checked_mul(1000)?)?,
             "io.debezium.time.MicroTimestamp" => timestamp(json.as_i64()?)?,
-            "io.debezium.time.Time" => time(json.as_i64()?.checked_mul(1000)?)?,
-            "io.debezium.time.MicroTime" => time(json.as_i64()?)?,
+            "io.debezium.time.Time" => time(json.as_i64()?.checked_mul(1000)?),
+            "io.debezium.time.MicroTime" => time(json.as_i64()?),
             "io.debezium.time.ZonedTimestamp" => zoned_timestamp(json.as_str()?)?,
             "org.apache.kafka.connect.data.Decimal" => {
                 let scale = self.parameters.get("scale")?.parse().ok()?;
@@ -141,13 +141,13 @@ fn naive(moment: &NaiveDateTime) -> String {
 }
 
 /// A time of day; PostgreSQL has 24:00 as well.
-fn time(micros: i64) -> Option<String> {
+fn time(micros: i64) -> String {
     const DAY_MICROS: i64 = 86_400_000_000;
     if micros == DAY_MICROS {
-        return Some("24:00:00".to_owned());
+        return "24:00:00".to_owned();
     }
     let time = NaiveTime::default().overflowing_add_signed(TimeDelta::microseconds(micros)).0;
-    Some(without_trailing_zeros(&time.format("%H:%M:%S%.6f").to_string()))
+    without_trailing_zeros(&time.format("%H:%M:%S%.6f").to_string())
 }
 
 fn zoned_timestamp(text: &str) -> Option<String> {
