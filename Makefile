@@ -55,10 +55,12 @@ lint: ## Checks format, lints, licences, spelling, shell scripts, Dockerfiles, w
 	@scripts/advisories
 	cargo clippy --workspace --all-targets -- --deny warnings
 
-.PHONY: review
-review: ## Shows snapshots that have changed, and accepts or rejects each
-	@scripts/tools insta
-	@cargo insta review
+.PHONY: accept
+accept: engine ## Runs the scenarios, takes their pages as the right ones, and shows what changed: look before you commit
+	@scripts/tools nextest
+	@INSTA_UPDATE=always cargo nextest run --package scenarios-postgres --test catalogue
+	@find snapshots -name '*.snap.new' -delete
+	@git --no-pager diff --stat -- snapshots
 
 ##@ Set-up (the targets above do what they need of it by themselves)
 

@@ -35,21 +35,9 @@ pub struct Tier {
 
 /// The tiers.
 pub const TIERS: [Tier; 3] = [
-    Tier {
-        name: "1k",
-        rows: 1_000,
-        offered_per_s: 1_000,
-    },
-    Tier {
-        name: "10k",
-        rows: 10_000,
-        offered_per_s: 1_000,
-    },
-    Tier {
-        name: "100k",
-        rows: 100_000,
-        offered_per_s: 2_000,
-    },
+    Tier { name: "1k", rows: 1_000, offered_per_s: 1_000 },
+    Tier { name: "10k", rows: 10_000, offered_per_s: 1_000 },
+    Tier { name: "100k", rows: 100_000, offered_per_s: 2_000 },
 ];
 
 const PROFILES: [Profile; 2] = [Profile::Reference, Profile::LowLatency];
@@ -89,7 +77,12 @@ pub fn main(storage: &'static str, method: &'static dyn Capture) -> ExitCode {
     }
 }
 
-fn measure(runtime: &tokio::runtime::Runtime, storage: &'static str, method: &'static dyn Capture, tiers: &[Tier]) -> Result<()> {
+fn measure(
+    runtime: &tokio::runtime::Runtime,
+    storage: &'static str,
+    method: &'static dyn Capture,
+    tiers: &[Tier],
+) -> Result<()> {
     let mut report = Report::new(storage, method.name());
     let mut criterion = Criterion::default().without_plots();
     for profile in PROFILES {

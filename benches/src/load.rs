@@ -24,7 +24,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 const WRITERS: usize = 4;
 
 const INSERT: &str = "INSERT INTO public.readings (id, sensor, celsius, note) \
-    VALUES ($1, 'sensor-' || ($1 % 100), $1 % 40, repeat('x', 60))";
+    VALUES ($1::bigint, 'sensor-' || ($1::bigint % 100), $1::bigint % 40, repeat('x', 60))";
 
 /// The lags of an open loop, in microseconds.
 #[derive(Debug)]
@@ -47,10 +47,7 @@ pub async fn burst(rig: &mut Rig, rows: u32) -> Result<Duration> {
         ids.start,
         ids.end - 1
     );
-    rig.writer
-        .batch_execute(&insert)
-        .await
-        .while_doing("PostgreSQL", "write the burst")?;
+    rig.writer.batch_execute(&insert).await.while_doing("PostgreSQL", "write the burst")?;
     let started = Instant::now();
     let writer = &rig.writer;
     let commit = async { writer.batch_execute("COMMIT").await.while_doing("PostgreSQL", "commit") };
@@ -92,10 +89,7 @@ pub async fn open_loop(rig: &mut Rig, tier: Tier) -> Result<OpenLoop> {
     while let Some(written) = writing.join_next().await {
         written.while_doing("the bench", "write")??;
     }
-    Ok(OpenLoop {
-        lags_us,
-        took: begin.elapsed(),
-    })
+    Ok(OpenLoop { lags_us, took: begin.elapsed() })
 }
 
 fn histogram() -> Result<Histogram<u64>> {
@@ -126,9 +120,7 @@ async fn write(
 }
 
 fn check(done: Result<Result<u64, tokio_postgres::Error>, tokio::task::JoinError>) -> Result<()> {
-    done.while_doing("the bench", "write")?
-        .while_doing("PostgreSQL", "insert a row")
-        .map(drop)
+    done.while_doing("the bench", "write")?.while_doing("PostgreSQL", "insert a row").map(drop)
 }
 
 /// Takes changes until each of the rows has been seen once.

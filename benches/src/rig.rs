@@ -44,25 +44,11 @@ impl Rig {
             id bigint PRIMARY KEY, sensor text NOT NULL, celsius double precision, taken timestamptz DEFAULT now(), \
             note text)";
         writer.batch_execute(table).await.while_doing("PostgreSQL", "create the table")?;
-        let subject = Subject {
-            stack: &stack,
-            database: lease.name(),
-            name: lease.name(),
-        };
-        let options = Options {
-            profile,
-            ..Options::default()
-        };
+        let name = lease.name_for(method.name());
+        let subject = Subject { stack: &stack, database: lease.name(), name: &name };
+        let options = Options { profile, ..Options::default() };
         let subscription = method.start(subject, &options).await?;
-        Ok(Self {
-            method,
-            stack,
-            lease,
-            source,
-            subscription,
-            writer,
-            next_id: 1,
-        })
+        Ok(Self { method, stack, lease, source, subscription, writer, next_id: 1 })
     }
 
     /// Reserves row identifiers.
@@ -90,10 +76,7 @@ impl Rig {
             images.push(self.stack.endpoint(*service)?.image.clone());
         }
         images.dedup();
-        Ok(Versions {
-            postgres: self.source.version().await?,
-            images,
-        })
+        Ok(Versions { postgres: self.source.version().await?, images })
     }
 
     /// Removes all that it made.
@@ -103,11 +86,8 @@ impl Rig {
     pub async fn close(self) -> Result<()> {
         drop(self.subscription);
         let (stack, lease) = (self.stack, self.lease);
-        let subject = Subject {
-            stack: &stack,
-            database: lease.name(),
-            name: lease.name(),
-        };
+        let name = lease.name_for(self.method.name());
+        let subject = Subject { stack: &stack, database: lease.name(), name: &name };
         self.method.clean_up(subject).await?;
         self.source.close().await?;
         lease.release()

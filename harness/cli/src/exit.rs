@@ -29,7 +29,7 @@ impl Failure {
             Self::BrokenPromise => return ExitCode::from(1),
             Self::Input(message) => (2, message.clone()),
             Self::Service(error) => (3, error.to_string()),
-            Self::Interrupted => (130, "interrupted; what was started is being removed".to_owned()),
+            Self::Interrupted => (130, "interrupted".to_owned()),
         };
         anstream::eprintln!("{red}cdc:{red:#} {message}");
         ExitCode::from(code)

@@ -37,18 +37,13 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut out: Box<dyn Write> = match &arguments.output {
-        Some(path) => Box::new(File::create(path).map_err(|error| Failure::input(format!("{}: {error}", path.display())))?),
+        Some(path) => {
+            Box::new(File::create(path).map_err(|error| Failure::input(format!("{}: {error}", path.display())))?)
+        }
         None => Box::new(io::stdout().lock()),
     };
     let mut told = Told::new(arguments.rows);
-    let Arguments {
-        table,
-        rows,
-        seed,
-        locale,
-        format,
-        ..
-    } = arguments;
+    let Arguments { table, rows, seed, locale, format, .. } = arguments;
     let written = write_table(&mut out, *table, *rows, *seed, *locale, *format, |done| told.say(done));
     told.end();
     match written {
@@ -71,12 +66,7 @@ impl Told {
 
     fn new(rows: u32) -> Self {
         let looked_at = io::stderr().is_terminal();
-        Self {
-            rows,
-            next: Instant::now() + Self::EVERY,
-            said: false,
-            looked_at,
-        }
+        Self { rows, next: Instant::now() + Self::EVERY, said: false, looked_at }
     }
 
     fn say(&mut self, done: u64) {

@@ -13,10 +13,8 @@ pub(crate) fn print(catalogues: &[&Catalogue]) {
         for method in catalogue.methods {
             let services = method.services();
             let memory_mb: u32 = services.iter().map(|service| service.memory_mb()).sum();
-            let named: Vec<_> = services
-                .iter()
-                .map(|service| format!("{} {} MB", service.title(), service.memory_mb()))
-                .collect();
+            let named: Vec<_> =
+                services.iter().map(|service| format!("{} {} MB", service.title(), service.memory_mb())).collect();
             anstream::println!("    {BOLD}{:width$}{BOLD:#}  {}", method.name(), method.summary());
             anstream::println!("    {:width$}  needs {}; {memory_mb} MB in all", "", named.join(", "));
         }

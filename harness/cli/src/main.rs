@@ -66,9 +66,9 @@ async fn run(command: Command) -> Result<(), Failure> {
             Ok(())
         }
         Command::Up(arguments) => services::up(&arguments).await,
-        Command::Down => services::down().await,
+        Command::Down | Command::Sweep => services::remove().await,
         Command::Ps => services::ps().await,
-        Command::Sweep => services::sweep().await,
+
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "cdc", &mut std::io::stdout());

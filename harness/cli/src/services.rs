@@ -34,7 +34,10 @@ pub(crate) async fn up(arguments: &UpArguments) -> Result<(), Failure> {
     anstream::eprintln!("starting {} …", titles.join(", "));
     let stack = tokio::select! {
         stack = stack::up(services) => stack?,
-        () = crate::exit::interrupted() => return Err(Failure::Interrupted),
+        () = crate::exit::interrupted() => {
+            anstream::eprintln!("what has been started stays; `cdc down` removes it");
+            return Err(Failure::Interrupted);
+        }
     };
     print(&stack, services)?;
     anstream::println!("`cdc down` removes them.");
@@ -62,21 +65,14 @@ pub(crate) async fn ps() -> Result<(), Failure> {
     Ok(())
 }
 
-pub(crate) async fn down() -> Result<(), Failure> {
-    removed(stack::sweep().await?);
-    Ok(())
-}
-
-pub(crate) async fn sweep() -> Result<(), Failure> {
-    removed(stack::sweep().await?);
-    Ok(())
-}
-
-fn removed(names: Vec<String>) {
-    if names.is_empty() {
+/// Removes the services that nobody uses: what `cdc up` has started, what was kept, and what a crash has left.
+pub(crate) async fn remove() -> Result<(), Failure> {
+    let removed = stack::sweep().await?;
+    if removed.is_empty() {
         anstream::println!("there was nothing to remove");
     }
-    for name in names {
+    for name in removed {
         anstream::println!("removed {name}");
     }
+    Ok(())
 }

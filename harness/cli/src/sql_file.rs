@@ -38,11 +38,7 @@ impl fmt::Display for SqlFileError {
 /// # Errors
 /// A quote or comment that doesn't end, a command of psql's own, rows of COPY in the file.
 pub(crate) fn split(text: &str) -> Result<Vec<Statement>, SqlFileError> {
-    let mut splitter = Splitter {
-        text,
-        chars: text.char_indices().peekable(),
-        depth: 0,
-    };
+    let mut splitter = Splitter { text, chars: text.char_indices().peekable(), depth: 0 };
     let mut statements = Vec::new();
     while let Some(statement) = splitter.statement()? {
         statements.push(statement);
@@ -63,10 +59,7 @@ impl Splitter<'_> {
     }
 
     fn error<T>(&self, at: usize, problem: impl Into<String>) -> Result<T, SqlFileError> {
-        Err(SqlFileError {
-            line: self.line_at(at),
-            problem: problem.into(),
-        })
+        Err(SqlFileError { line: self.line_at(at), problem: problem.into() })
     }
 
     fn statement(&mut self) -> Result<Option<Statement>, SqlFileError> {
@@ -100,7 +93,13 @@ impl Splitter<'_> {
         }
     }
 
-    fn finish(&self, start: usize, end: usize, session: Option<String>, words: &Words) -> Result<Option<Statement>, SqlFileError> {
+    fn finish(
+        &self,
+        start: usize,
+        end: usize,
+        session: Option<String>,
+        words: &Words,
+    ) -> Result<Option<Statement>, SqlFileError> {
         if words.is_copy_from_stdin() {
             return self.error(start, "COPY … FROM STDIN needs rows that this file can't give; use INSERT");
         }
@@ -127,7 +126,9 @@ impl Splitter<'_> {
             }
             char if char.is_alphabetic() || char == '_' => {
                 let mut end = at + char.len_utf8();
-                while let Some((next, char)) = self.chars.next_if(|(_, c)| c.is_alphanumeric() || *c == '_' || *c == '$') {
+                while let Some((next, char)) =
+                    self.chars.next_if(|(_, c)| c.is_alphanumeric() || *c == '_' || *c == '$')
+                {
                     end = next + char.len_utf8();
                 }
                 match words.push(&self.text[at..end]) {
@@ -164,7 +165,8 @@ impl Splitter<'_> {
         let rest = &self.text[start + 1..];
         let Some(tag_length) = rest.find('$') else { return Ok(()) };
         let tag = &rest[..tag_length];
-        let is_tag = tag.chars().all(|c| c.is_alphanumeric() || c == '_') && !tag.starts_with(|c: char| c.is_ascii_digit());
+        let is_tag =
+            tag.chars().all(|c| c.is_alphanumeric() || c == '_') && !tag.starts_with(|c: char| c.is_ascii_digit());
         if !is_tag {
             return Ok(());
         }
@@ -281,18 +283,10 @@ mod tests {
     #[test]
     fn statements_know_their_lines_and_sessions() -> Result<(), SqlFileError> {
         let text = "-- a comment\nSELECT 1;\n\n-- session: b\n  UPDATE t\n SET x = 1 ;SELECT 2";
-        let statement = |session: &str, sql: &str, line| Statement {
-            session: session.into(),
-            sql: sql.into(),
-            line,
-        };
+        let statement = |session: &str, sql: &str, line| Statement { session: session.into(), sql: sql.into(), line };
         assert_eq!(
             split(text)?,
-            [
-                statement("a", "SELECT 1", 2),
-                statement("b", "UPDATE t\n SET x = 1", 5),
-                statement("a", "SELECT 2", 6)
-            ]
+            [statement("a", "SELECT 1", 2), statement("b", "UPDATE t\n SET x = 1", 5), statement("a", "SELECT 2", 6)]
         );
         Ok(())
     }

@@ -78,11 +78,7 @@ mod docker {
 
     fn signal(signal: &str, process: u32) -> Outcome {
         let status = Command::new("kill").args([signal, &process.to_string()]).status()?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(format!("kill: {status}").into())
-        }
+        if status.success() { Ok(()) } else { Err(format!("kill: {status}").into()) }
     }
 
     fn sql(name: &str, text: &str) -> Result<String, Box<dyn Error>> {
@@ -124,7 +120,8 @@ mod docker {
         )?;
         let output = Command::new(CDC).args(["try", &file, "--format", "json"]).output()?;
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-        let lines: Vec<serde_json::Value> = text(&output.stdout).lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        let lines: Vec<serde_json::Value> =
+            text(&output.stdout).lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
         let of = |kind: &str| lines.iter().filter(|line| line["type"] == kind).collect::<Vec<_>>();
         assert_eq!(of("statement").len(), 3);
         let changes = of("change");
@@ -226,10 +223,7 @@ mod without_docker {
     fn a_missing_engine_is_told_with_the_way_to_get_one() -> std::io::Result<()> {
         let (code, told) = run(&["try", DEMO])?;
         assert_eq!(code, Some(3), "{told}");
-        assert!(
-            told.contains("could not reach the engine") && told.contains("DOCKER_HOST"),
-            "{told}"
-        );
+        assert!(told.contains("could not reach the engine") && told.contains("DOCKER_HOST"), "{told}");
         Ok(())
     }
 
@@ -252,9 +246,8 @@ mod without_docker {
 
     #[test]
     fn generated_rows_are_the_same_each_time() -> std::io::Result<()> {
-        let arguments = [
-            "generate", "--table", "orders", "--rows", "3", "--seed", "7", "--locale", "de", "--format", "jsonl",
-        ];
+        let arguments =
+            ["generate", "--table", "orders", "--rows", "3", "--seed", "7", "--locale", "de", "--format", "jsonl"];
         let (code, rows) = run(&arguments)?;
         assert_eq!((code, rows.lines().count()), (Some(0), 3), "{rows}");
         assert_eq!(run(&arguments)?.1, rows);

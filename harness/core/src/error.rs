@@ -18,13 +18,7 @@ pub struct Error {
 impl Error {
     /// An error of a service in an action: `Error::new("Kafka Connect", "register the connector", cause)`.
     pub fn new(service: impl Into<String>, action: impl Into<String>, cause: impl fmt::Display) -> Self {
-        Self {
-            service: service.into(),
-            action: action.into(),
-            cause: cause.to_string(),
-            help: None,
-            log: None,
-        }
+        Self { service: service.into(), action: action.into(), cause: cause.to_string(), help: None, log: None }
     }
 
     /// Adds what the reader can do about it.
@@ -34,10 +28,10 @@ impl Error {
         self
     }
 
-    /// Adds the last lines of the service's log.
+    /// Adds the last lines of the service's log, unless it has some already.
     #[must_use]
     pub fn log(mut self, log: impl Into<String>) -> Self {
-        self.log = Some(log.into()).filter(|log| !log.trim().is_empty());
+        self.log = self.log.or_else(|| Some(log.into()).filter(|log| !log.trim().is_empty()));
         self
     }
 }

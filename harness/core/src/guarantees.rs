@@ -148,11 +148,8 @@ impl Guarantees {
     pub fn promise(&self, existing: &Tables, committed: &[IdealTransaction]) -> Promise {
         let mut promise = Promise::default();
         if self.initial_snapshot {
-            promise.reads = existing
-                .0
-                .values()
-                .flat_map(|state| state.rows.iter().map(|row| read(&state.table, row)))
-                .collect();
+            promise.reads =
+                existing.0.values().flat_map(|state| state.rows.iter().map(|row| read(&state.table, row))).collect();
         }
         for transaction in committed {
             let mut changes = Vec::new();
@@ -197,7 +194,14 @@ impl Guarantees {
         }
     }
 
-    fn promise_update(&self, table: &Arc<Table>, before: &Row, after: &Row, promised: &mut Vec<Expected>, losses: &mut BTreeSet<Loss>) {
+    fn promise_update(
+        &self,
+        table: &Arc<Table>,
+        before: &Row,
+        after: &Row,
+        promised: &mut Vec<Expected>,
+        losses: &mut BTreeSet<Loss>,
+    ) {
         let key_changed = table.key_of(before) != table.key_of(after);
         let delivered = self.new_row(table, before, after, losses);
         let new = Expected {
@@ -361,13 +365,7 @@ mod tests {
     fn a_missed_truncate_is_a_loss_and_leaves_no_empty_transaction() -> Result<(), ModelError> {
         let (create, t) = table();
         let steps = [create, t.insert(row! { id: 1 }), t.truncate()];
-        let blind = promise(
-            &Guarantees {
-                truncate: false,
-                ..EVERYTHING
-            },
-            &steps,
-        )?;
+        let blind = promise(&Guarantees { truncate: false, ..EVERYTHING }, &steps)?;
         assert_eq!(blind.transactions.len(), 1);
         assert_eq!(blind.losses, BTreeSet::from([Loss::TruncateMissed]));
         assert_eq!(promise(&EVERYTHING, &steps)?.transactions.len(), 2);
@@ -379,16 +377,10 @@ mod tests {
         let (create, t) = table();
         let steps = [create, t.insert(row! { id: 1, n: 5 }), t.update(1, row! { id: 2 })];
         let ops = |promise: &Promise| {
-            promise.transactions[1]
-                .iter()
-                .map(|change| (change.op, change.key.clone()))
-                .collect::<Vec<_>>()
+            promise.transactions[1].iter().map(|change| (change.op, change.key.clone())).collect::<Vec<_>>()
         };
         assert_eq!(ops(&promise(&EVERYTHING, &steps)?), [(Op::Update, row! { id: 2 })]);
-        let split = Guarantees {
-            key_change: KeyChange::DeleteAndInsert,
-            ..EVERYTHING
-        };
+        let split = Guarantees { key_change: KeyChange::DeleteAndInsert, ..EVERYTHING };
         let split = promise(&split, &steps)?;
         assert_eq!(ops(&split), [(Op::Delete, row! { id: 1 }), (Op::Insert, row! { id: 2 })]);
         assert!(split.losses.contains(&Loss::KeyChangeSplit));
@@ -398,14 +390,9 @@ mod tests {
     #[test]
     fn a_change_of_the_replica_identity_is_no_change_of_the_shape() -> Result<(), ModelError> {
         let (create, t) = table();
-        let alter = Action::Alter {
-            table: t.name().clone(),
-            change: crate::script::Alter::Identity(ReplicaIdentity::Full),
-        };
-        let by_identity = Guarantees {
-            before_images: BeforeImages::ReplicaIdentity,
-            ..EVERYTHING
-        };
+        let alter =
+            Action::Alter { table: t.name().clone(), change: crate::script::Alter::Identity(ReplicaIdentity::Full) };
+        let by_identity = Guarantees { before_images: BeforeImages::ReplicaIdentity, ..EVERYTHING };
         let steps = [create, t.insert(row! { id: 1, n: 5 }), alter.into(), t.delete(1)];
         let promised = promise(&by_identity, &steps)?;
         assert_eq!(promised.losses, BTreeSet::new());

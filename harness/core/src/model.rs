@@ -78,10 +78,7 @@ impl Tables {
     fn apply(&mut self, change: &IdealChange) {
         match change {
             IdealChange::Created(table) => {
-                let state = TableState {
-                    table: Arc::clone(table),
-                    rows: Vec::new(),
-                };
+                let state = TableState { table: Arc::clone(table), rows: Vec::new() };
                 self.0.insert(table.name.clone(), state);
             }
             IdealChange::Altered { table, change } => {
@@ -132,9 +129,7 @@ fn altered(state: TableState, change: &Alter) -> TableState {
                 }
             }
             let renamed = |row: &Row| {
-                row.iter()
-                    .map(|(name, value)| (if name == from { to } else { name }, value.clone()))
-                    .collect()
+                row.iter().map(|(name, value)| (if name == from { to } else { name }, value.clone())).collect()
             };
             rows = rows.iter().map(renamed).collect();
         }
@@ -152,10 +147,7 @@ fn altered(state: TableState, change: &Alter) -> TableState {
         Alter::RenameTable(name) => table.name.name.clone_from(name),
         Alter::Identity(identity) => table.identity = identity.clone(),
     }
-    TableState {
-        table: Arc::new(table),
-        rows,
-    }
+    TableState { table: Arc::new(table), rows }
 }
 
 /// An open transaction: its changes so far, each with the tables as they were before it touched them.
@@ -168,15 +160,8 @@ struct Open {
 /// How to take a change back. Rows are taken back one by one, so that sessions can interleave on a table.
 #[derive(Debug)]
 enum Undo {
-    Row {
-        table: TableName,
-        before: Option<Row>,
-        after: Option<Row>,
-    },
-    Table {
-        remove: Option<TableName>,
-        restore: Option<TableState>,
-    },
+    Row { table: TableName, before: Option<Row>, after: Option<Row> },
+    Table { remove: Option<TableName>, restore: Option<TableState> },
 }
 
 /// The script run on in-memory tables.
@@ -243,11 +228,7 @@ impl Model {
     /// The tables as they were when a number of transactions had been committed.
     pub fn tables_after(&self, transactions: usize) -> Tables {
         let mut tables = Tables::default();
-        self.committed
-            .iter()
-            .take(transactions)
-            .flatten()
-            .for_each(|change| tables.apply(change));
+        self.committed.iter().take(transactions).flatten().for_each(|change| tables.apply(change));
         tables
     }
 
@@ -289,10 +270,7 @@ impl Model {
     fn run(&mut self, action: &Action, done: &mut Vec<(IdealChange, Undo)>) -> Result<(), ModelError> {
         match action {
             Action::CreateTable(table) => {
-                let undo = Undo::Table {
-                    remove: Some(table.name.clone()),
-                    restore: None,
-                };
+                let undo = Undo::Table { remove: Some(table.name.clone()), restore: None };
                 self.change(IdealChange::Created(Arc::new(table.clone())), undo, done);
             }
             Action::Insert { table, rows } => {
@@ -323,22 +301,10 @@ impl Model {
             Action::Truncate(tables) => {
                 for table in tables {
                     let state = self.tables.get(table)?;
-                    let undo = Undo::Table {
-                        remove: None,
-                        restore: Some(state.clone()),
-                    };
+                    let undo = Undo::Table { remove: None, restore: Some(state.clone()) };
                     let table = Arc::clone(&state.table);
                     let op = Op::Truncate;
-                    self.change(
-                        IdealChange::Row {
-                            op,
-                            table,
-                            before: None,
-                            after: None,
-                        },
-                        undo,
-                        done,
-                    );
+                    self.change(IdealChange::Row { op, table, before: None, after: None }, undo, done);
                 }
             }
             Action::Alter { table, change } => {
@@ -348,18 +314,8 @@ impl Model {
                     Alter::RenameTable(name) => Some(TableName::new(&table.name.schema, name)),
                     _ => None,
                 };
-                let undo = Undo::Table {
-                    remove,
-                    restore: Some(state),
-                };
-                self.change(
-                    IdealChange::Altered {
-                        table,
-                        change: change.clone(),
-                    },
-                    undo,
-                    done,
-                );
+                let undo = Undo::Table { remove, restore: Some(state) };
+                self.change(IdealChange::Altered { table, change: change.clone() }, undo, done);
             }
             Action::Raw { means, .. } => {
                 means.iter().try_for_each(|action| self.run(action, done))?;
@@ -378,11 +334,7 @@ impl Model {
         done: &mut Vec<(IdealChange, Undo)>,
     ) -> Result<(), ModelError> {
         let table = Arc::clone(&self.tables.get(name)?.table);
-        let undo = Undo::Row {
-            table: name.clone(),
-            before: before.clone(),
-            after: after.clone(),
-        };
+        let undo = Undo::Row { table: name.clone(), before: before.clone(), after: after.clone() };
         self.change(IdealChange::Row { op, table, before, after }, undo, done);
         Ok(())
     }
@@ -413,9 +365,8 @@ fn inserted(table: &Table, row: &Row) -> Result<Row, ModelError> {
 fn assigned(table: &Table, row: &Row) -> Result<Row, ModelError> {
     row.iter()
         .map(|(name, value)| {
-            let column = table
-                .column(name)
-                .ok_or_else(|| ModelError::UnknownColumn(table.name.clone(), name.to_owned()))?;
+            let column =
+                table.column(name).ok_or_else(|| ModelError::UnknownColumn(table.name.clone(), name.to_owned()))?;
             Ok((name.to_owned(), value.cast(&column.ty)))
         })
         .collect::<Result<Vec<_>, _>>()
@@ -434,10 +385,8 @@ mod tests {
     type Outcome = Result<(), ModelError>;
 
     fn model() -> Result<(Model, TableRef), ModelError> {
-        let table = TableBuilder::new("t")
-            .key("id", Type::Int)
-            .column_default("n", Type::Numeric(Some((6, 2))), 1)
-            .build();
+        let table =
+            TableBuilder::new("t").key("id", Type::Int).column_default("n", Type::Numeric(Some((6, 2))), 1).build();
         let mut model = Model::default();
         model.apply(&Action::CreateTable(table.clone()).into())?;
         Ok((model, TableRef::new(&table)))
@@ -525,10 +474,7 @@ mod tests {
         let before = model.tables_after(2);
         assert_eq!(before.0[&"t".into()].rows, [row! { id: 1, n: Value::Decimal("3.00".into()) }]);
         let renamed = model.tables_after(6);
-        assert_eq!(
-            renamed.0[&"u".into()].rows,
-            [row! { id: 1, amount: Value::Decimal("3.000".into()), vip: false }]
-        );
+        assert_eq!(renamed.0[&"u".into()].rows, [row! { id: 1, amount: Value::Decimal("3.000".into()), vip: false }]);
         assert_eq!(&model.tables_after(7), model.tables());
         Ok(())
     }

@@ -32,9 +32,8 @@ impl Catalogue {
 pub fn main(catalogue: Catalogue) -> ExitCode {
     stack::run_guard_if_asked();
     let arguments = Arguments::from_args();
-    let mut trials = vec![Trial::test("snapshots::each_has_its_scenario", move || {
-        each_snapshot_has_its_scenario(&catalogue)
-    })];
+    let mut trials =
+        vec![Trial::test("snapshots::each_has_its_scenario", move || each_snapshot_has_its_scenario(&catalogue))];
     for definition in catalogue.scenarios() {
         for method in catalogue.methods {
             let name = format!("{}::{}", method.name(), definition.name);

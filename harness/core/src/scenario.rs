@@ -49,9 +49,7 @@ impl Definition {
     /// The doc comment's first sentence.
     pub fn summary(&self) -> String {
         let text = self.doc.replace('\n', " ");
-        text.split_once(". ")
-            .map_or(text.trim_end_matches('.'), |(first, _)| first)
-            .to_owned()
+        text.split_once(". ").map_or(text.trim_end_matches('.'), |(first, _)| first).to_owned()
     }
 }
 
@@ -92,7 +90,8 @@ impl Scenario {
         ran?;
         closed?;
         outcome.ok_or_else(|| {
-            Error::new(definition.name, "pass", "it ended without asking the judge").help("end the scenario with s.judge().await")
+            Error::new(definition.name, "pass", "it ended without asking the judge")
+                .help("end the scenario with s.judge().await")
         })
     }
 
@@ -107,10 +106,7 @@ impl Scenario {
         Ok(Self {
             name: definition.name,
             method,
-            options: Options {
-                snapshot: definition.snapshot,
-                ..Options::default()
-            },
+            options: Options { snapshot: definition.snapshot, ..Options::default() },
             stack,
             lease,
             source,
@@ -204,26 +200,30 @@ impl Scenario {
     /// The method can't be started, or a step fails.
     pub async fn start_capture_amid(&mut self, mut step: impl FnMut(i32) -> Option<Step>) -> Result<()> {
         let before = self.model.committed().len();
-        let subject = subject(&self.stack, &self.lease);
+        let name = self.lease.name_for(self.method.name());
+        let subject = Subject { stack: &self.stack, database: self.lease.name(), name: &name };
         let start = self.method.start(subject, &self.options);
         tokio::pin!(start);
         let (source, model) = (&mut self.source, &mut self.model);
         let mut steps = (1..).map_while(&mut step);
         let subscription = loop {
-            let Some(step) = steps.next() else { break start.await? };
+            let Some(step) = steps.next() else { break start.await };
             let applied = source.apply(&step);
             tokio::pin!(applied);
             // A step that is under way when the capture has started is still finished: the Model has to follow.
             let started = tokio::select! {
                 applied = &mut applied => { applied?; None }
-                started = &mut start => { applied.await?; Some(started?) }
+                started = &mut start => { applied.await?; Some(started) }
             };
             model.apply(&step).while_doing("the Model", "follow the script")?;
             if let Some(subscription) = started {
                 break subscription;
             }
         };
-        self.subscription = Some(subscription);
+        match subscription {
+            Ok(subscription) => self.subscription = Some(subscription),
+            Err(error) => return Err(self.stack.explain(self.method.services(), error).await),
+        }
         self.began = (before, self.model.committed().len());
         Ok(())
     }
@@ -247,7 +247,8 @@ impl Scenario {
     fn subscription(&mut self) -> Result<&mut dyn Subscription> {
         match &mut self.subscription {
             Some(subscription) => Ok(subscription.as_mut()),
-            None => Err(Error::new(self.name, "use the capture", "it was not started").help("call s.start_capture().await? before")),
+            None => Err(Error::new(self.name, "use the capture", "it was not started")
+                .help("call s.start_capture().await? before")),
         }
     }
 
@@ -267,11 +268,7 @@ impl Scenario {
                 self.stream.extend(changes);
                 Ok(())
             }
-            Err(error) => {
-                let last = self.method.services().last().copied();
-                let log = self.stack.log_tail(last.unwrap_or(Service::Postgres)).await;
-                Err(error.log(log))
-            }
+            Err(error) => Err(self.stack.explain(self.method.services(), error).await),
         }
     }
 
@@ -283,18 +280,14 @@ impl Scenario {
         self.judge_and(|verdict| verdict).await
     }
 
-    /// Judges a stream that must show a known flaw of the method: faults of these kinds, and of no others.
+    /// Judges a stream that must show a known flaw of the method: just these faults, each as often as it is named.
     ///
     /// # Errors
     /// The faults are others, or there are none because the flaw has been mended.
     pub async fn judge_known_flaw(&mut self, reference: &str, kinds: &[FaultKind]) -> Result<()> {
-        let kinds = kinds.iter().copied().collect();
-        self.judge_and(|verdict| verdict.explained_by(reference, &kinds)).await?;
+        self.judge_and(|verdict| verdict.explained_by(reference, kinds)).await?;
         match &self.outcome {
-            Some(Outcome {
-                verdict: Verdict::KnownFlaw { .. },
-                ..
-            }) => Ok(()),
+            Some(Outcome { verdict: Verdict::KnownFlaw { .. }, .. }) => Ok(()),
             _ => Err(Error::new(self.name, "see a known flaw", "the stream doesn't show it")
                 .help(format!("if {reference} has been mended, end the scenario with s.judge()"))),
         }
@@ -337,17 +330,9 @@ impl Scenario {
     }
 }
 
-/// A scenario has one capture, so that the lease's name will do for all it makes.
-fn subject<'a>(stack: &'a Stack, lease: &'a Lease) -> Subject<'a> {
-    Subject {
-        stack,
-        database: lease.name(),
-        name: lease.name(),
-    }
-}
-
 async fn remove_all_of(stack: &Stack, method: &dyn Capture, lease: &Lease) -> Result<()> {
-    method.clean_up(subject(stack, lease)).await?;
+    let name = lease.name_for(method.name());
+    method.clean_up(Subject { stack, database: lease.name(), name: &name }).await?;
     postgres::remove_database(stack.endpoint(Service::Postgres)?, lease.name()).await
 }
 
@@ -427,13 +412,7 @@ mod tests {
     use crate::{Row, row};
 
     fn contents(rows: Vec<Row>) -> Contents {
-        Contents::from([(
-            "t".into(),
-            TableContents {
-                key: vec!["id".into()],
-                rows,
-            },
-        )])
+        Contents::from([("t".into(), TableContents { key: vec!["id".into()], rows })])
     }
 
     #[test]

@@ -21,10 +21,7 @@ pub const DEFAULT_SCHEMA: &str = "public";
 impl TableName {
     /// A name in a schema of its own.
     pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            schema: schema.into(),
-            name: name.into(),
-        }
+        Self { schema: schema.into(), name: name.into() }
     }
 }
 

@@ -28,10 +28,7 @@ impl Step {
 
 impl From<Action> for Step {
     fn from(action: Action) -> Self {
-        Self {
-            session: FIRST_SESSION.to_owned(),
-            action,
-        }
+        Self { session: FIRST_SESSION.to_owned(), action }
     }
 }
 
@@ -153,11 +150,7 @@ pub fn truncate(tables: &[&TableRef]) -> Step {
 /// SQL that the Model can't read, with the steps that it amounts to.
 pub fn raw(sql: &str, means: impl IntoIterator<Item = Step>) -> Step {
     let means = means.into_iter().map(|step| step.action).collect();
-    Action::Raw {
-        sql: sql.to_owned(),
-        means,
-    }
-    .into()
+    Action::Raw { sql: sql.to_owned(), means }.into()
 }
 
 /// Picks rows: by the key's value, by the values of a composite key as a tuple, or by a [`Row`] of any columns.
@@ -202,10 +195,7 @@ pub struct TableRef {
 impl TableRef {
     /// A handle on a table of the definition.
     pub fn new(table: &Table) -> Self {
-        Self {
-            name: table.name.clone(),
-            key: table.key.clone(),
-        }
+        Self { name: table.name.clone(), key: table.key.clone() }
     }
 
     /// The table's name.
@@ -216,10 +206,7 @@ impl TableRef {
     /// The handle to use after [`TableRef::rename_to`].
     #[must_use]
     pub fn renamed(&self, name: &str) -> Self {
-        Self {
-            name: TableName::new(&self.name.schema, name),
-            key: self.key.clone(),
-        }
+        Self { name: TableName::new(&self.name.schema, name), key: self.key.clone() }
     }
 
     /// Inserts a row.
@@ -229,30 +216,17 @@ impl TableRef {
 
     /// Inserts rows by one statement.
     pub fn insert_many(&self, rows: impl IntoIterator<Item = Row>) -> Step {
-        Action::Insert {
-            table: self.name.clone(),
-            rows: rows.into_iter().collect(),
-        }
-        .into()
+        Action::Insert { table: self.name.clone(), rows: rows.into_iter().collect() }.into()
     }
 
     /// Updates the rows picked.
     pub fn update(&self, at: impl Into<Selector>, set: Row) -> Step {
-        Action::Update {
-            table: self.name.clone(),
-            at: self.select(at.into()),
-            set,
-        }
-        .into()
+        Action::Update { table: self.name.clone(), at: self.select(at.into()), set }.into()
     }
 
     /// Deletes the rows picked.
     pub fn delete(&self, at: impl Into<Selector>) -> Step {
-        Action::Delete {
-            table: self.name.clone(),
-            at: self.select(at.into()),
-        }
-        .into()
+        Action::Delete { table: self.name.clone(), at: self.select(at.into()) }.into()
     }
 
     /// Empties the table.
@@ -277,29 +251,18 @@ impl TableRef {
 
     /// Renames a column.
     pub fn rename_column(&self, from: &str, to: &str) -> Step {
-        self.alter(Alter::RenameColumn {
-            from: from.to_owned(),
-            to: to.to_owned(),
-        })
+        self.alter(Alter::RenameColumn { from: from.to_owned(), to: to.to_owned() })
     }
 
     /// Changes a column's type where the database converts by itself.
     pub fn change_type(&self, column: &str, ty: Type) -> Step {
-        self.alter(Alter::ChangeType {
-            column: column.to_owned(),
-            ty,
-            using: None,
-        })
+        self.alter(Alter::ChangeType { column: column.to_owned(), ty, using: None })
     }
 
     /// Changes a column's type by an expression of the database's dialect.
     pub fn change_type_using(&self, column: &str, ty: Type, using: &str) -> Step {
         let using = Some(using.to_owned());
-        self.alter(Alter::ChangeType {
-            column: column.to_owned(),
-            ty,
-            using,
-        })
+        self.alter(Alter::ChangeType { column: column.to_owned(), ty, using })
     }
 
     /// Renames the table.
@@ -308,11 +271,7 @@ impl TableRef {
     }
 
     fn alter(&self, change: Alter) -> Step {
-        Action::Alter {
-            table: self.name.clone(),
-            change,
-        }
-        .into()
+        Action::Alter { table: self.name.clone(), change }.into()
     }
 
     fn select(&self, at: Selector) -> Row {
@@ -325,13 +284,7 @@ impl TableRef {
 
 fn column(name: &str, ty: Type, nullable: bool, default: Option<Value>) -> Column {
     let default = default.map(|value| value.cast(&ty));
-    Column {
-        name: name.to_owned(),
-        ty,
-        nullable,
-        default,
-        external: false,
-    }
+    Column { name: name.to_owned(), ty, nullable, default, external: false }
 }
 
 /// Declares a table, column by column.
@@ -344,14 +297,7 @@ impl TableBuilder {
     /// A table without columns yet.
     pub fn new(name: impl Into<TableName>) -> Self {
         let identity = ReplicaIdentity::Default;
-        Self {
-            table: Table {
-                name: name.into(),
-                columns: Vec::new(),
-                key: Vec::new(),
-                identity,
-            },
-        }
+        Self { table: Table { name: name.into(), columns: Vec::new(), key: Vec::new(), identity } }
     }
 
     /// A column of the primary key; several make a composite key.
@@ -393,10 +339,7 @@ impl TableBuilder {
     /// A text column whose large values are stored out of line, uncompressed.
     #[must_use]
     pub fn column_external(mut self, name: &str, ty: Type) -> Self {
-        self.table.columns.push(Column {
-            external: true,
-            ..column(name, ty, true, None)
-        });
+        self.table.columns.push(Column { external: true, ..column(name, ty, true, None) });
         self
     }
 
@@ -424,20 +367,11 @@ mod tests {
         let lines = TableRef::new(&lines);
         assert_eq!(
             lines.delete((7, "A-1")).action,
-            Action::Delete {
-                table: "lines".into(),
-                at: row! { order_id: 7, sku: "A-1" }
-            }
+            Action::Delete { table: "lines".into(), at: row! { order_id: 7, sku: "A-1" } }
         );
         assert_eq!(
             lines.delete(row! { sku: "B" }).on("b"),
-            Step {
-                session: "b".into(),
-                action: Action::Delete {
-                    table: "lines".into(),
-                    at: row! { sku: "B" }
-                }
-            }
+            Step { session: "b".into(), action: Action::Delete { table: "lines".into(), at: row! { sku: "B" } } }
         );
     }
 }

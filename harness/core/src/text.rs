@@ -218,7 +218,8 @@ mod tests {
             change
         };
         let changes = [at(900, "x", 1), at(950, "x", 10), at(100, "y", 2)];
-        let expected = "tx#1 · lsn#2\n  + customers 1   n: 1\n  + customers 10  n: 10\ntx#2 · lsn#1\n  + customers 2  n: 2\n";
+        let expected =
+            "tx#1 · lsn#2\n  + customers 1   n: 1\n  + customers 10  n: 10\ntx#2 · lsn#1\n  + customers 2  n: 2\n";
         assert_eq!(stream(&changes, |_| None), expected);
         let shifted: Vec<_> = [at(7900, "p", 1), at(7950, "p", 10), at(7100, "q", 2)].into();
         assert_eq!(stream(&shifted, |_| None), expected, "another run, the same page");
@@ -227,10 +228,7 @@ mod tests {
     #[test]
     fn reads_are_sorted_and_long_runs_are_counted() {
         let read = |id: i32| change(Op::Read, id, None, Some(row! { id: id }));
-        assert_eq!(
-            stream(&[read(2), read(1)], |_| None),
-            "snapshot\n  = customers 1\n  = customers 2\n"
-        );
+        assert_eq!(stream(&[read(2), read(1)], |_| None), "snapshot\n  = customers 1\n  = customers 2\n");
         let many: Vec<_> = (1..=100).map(read).collect();
         assert!(stream(&many, |_| None).contains("= customers … 98 more of these …"));
         assert_eq!(stream(&[], |_| None), "(no change)\n");

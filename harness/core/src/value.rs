@@ -89,9 +89,13 @@ impl Value {
             (Self::Int(n), Type::Real | Type::Double) => Self::Float(Float::new(n.to_f64().unwrap_or(f64::NAN))),
             (Self::Int(n), Type::Text | Type::Varchar(_)) => Self::Text(n.to_string()),
             (Self::Decimal(text) | Self::Text(text), Type::Numeric(scale)) => decimal(text, *scale),
-            (Self::Text(text), Type::SmallInt | Type::Int | Type::BigInt) => text.trim().parse().map_or_else(|_| self.clone(), Self::Int),
+            (Self::Text(text), Type::SmallInt | Type::Int | Type::BigInt) => {
+                text.trim().parse().map_or_else(|_| self.clone(), Self::Int)
+            }
             (Self::Decimal(text), Type::Text | Type::Varchar(_)) => Self::Text(text.clone()),
-            (Self::Array(items), Type::Array(element)) => Self::Array(items.iter().map(|item| item.cast(element)).collect()),
+            (Self::Array(items), Type::Array(element)) => {
+                Self::Array(items.iter().map(|item| item.cast(element)).collect())
+            }
             _ => self.clone(),
         }
     }
@@ -104,7 +108,9 @@ pub(crate) fn widen(number: f32) -> f64 {
 
 fn decimal(text: &str, precision: Option<(u16, u16)>) -> Value {
     match (BigDecimal::from_str(text), precision) {
-        (Ok(number), Some((_, scale))) => Value::Decimal(number.with_scale_round(i64::from(scale), RoundingMode::HalfUp).to_plain_string()),
+        (Ok(number), Some((_, scale))) => {
+            Value::Decimal(number.with_scale_round(i64::from(scale), RoundingMode::HalfUp).to_plain_string())
+        }
         _ => Value::Decimal(text.to_owned()),
     }
 }
@@ -114,10 +120,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     if !digits.len().is_multiple_of(2) {
         return None;
     }
-    digits
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 /// Parses PostgreSQL's array literal (manual 8.15.6), of one or more dimensions.
@@ -155,11 +158,7 @@ fn parse_array_level(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, eleme
                 while let Some(char) = chars.next_if(|c| !matches!(c, ',' | '}')) {
                     item.push(char);
                 }
-                if item == "NULL" {
-                    Value::Null
-                } else {
-                    Value::from_text(&item, element)
-                }
+                if item == "NULL" { Value::Null } else { Value::from_text(&item, element) }
             }
         });
         match chars.next()? {
@@ -317,10 +316,7 @@ impl Row {
     /// The part of the row that the columns name, in their order; columns it doesn't have are left out.
     #[must_use]
     pub fn project<'a>(&self, columns: impl IntoIterator<Item = &'a str>) -> Self {
-        columns
-            .into_iter()
-            .filter_map(|column| Some((column, self.get(column)?.clone())))
-            .collect()
+        columns.into_iter().filter_map(|column| Some((column, self.get(column)?.clone()))).collect()
     }
 
     /// Whether every column of `part` has the same value here.

@@ -86,8 +86,7 @@ async fn nulls_and_defaults(s: &mut Scenario) -> Result<()> {
     s.start_capture().await?;
 
     s.apply(products.insert(row! { id: 1 })).await?;
-    s.apply(products.insert(row! { id: 2, name: "", stock: None::<i32>, active: false }))
-        .await?;
+    s.apply(products.insert(row! { id: 2, name: "", stock: None::<i32>, active: false })).await?;
     s.apply(products.update(1, row! { name: "NULL", price: None::<i32> })).await?;
     s.apply(products.update(2, row! { name: None::<&str>, stock: -5 })).await?;
 
@@ -149,8 +148,7 @@ async fn common_types(s: &mut Scenario) -> Result<()> {
         tags: vec!["a,b", "\"c\"", ""],
     }))
     .await?;
-    s.apply(samples.insert(row! { id: 2, tags: Value::Array(vec![Value::Null]) }))
-        .await?;
+    s.apply(samples.insert(row! { id: 2, tags: Value::Array(vec![Value::Null]) })).await?;
 
     s.judge().await
 }

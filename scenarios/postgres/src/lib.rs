@@ -11,15 +11,14 @@ mod truncate;
 use changeproof::{debezium::DebeziumPostgres, runner::Catalogue};
 
 /// The scenarios of PostgreSQL and the methods that capture it.
-pub const CATALOGUE: Catalogue = Catalogue {
-    storage: "postgres",
-    package: env!("CARGO_PKG_NAME"),
-    methods: &[&DebeziumPostgres],
-};
+pub const CATALOGUE: Catalogue =
+    Catalogue { storage: "postgres", package: env!("CARGO_PKG_NAME"), methods: &[&DebeziumPostgres] };
 
 /// What every page of scenarios begins with.
 mod prelude {
-    pub(crate) use changeproof::{error::Result, judge::FaultKind, row, scenario, scenario::Scenario, schema::Type::*, script::*};
+    pub(crate) use changeproof::{
+        error::Result, judge::FaultKind, row, scenario, scenario::Scenario, schema::Type::*, script::*,
+    };
 
     /// Begins the declaration of a table.
     pub(crate) fn table(name: &str) -> TableBuilder {

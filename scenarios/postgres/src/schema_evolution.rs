@@ -11,8 +11,7 @@ async fn add_a_nullable_column(s: &mut Scenario) -> Result<()> {
     s.apply(customers.insert(row! { id: 1, name: "Ada" })).await?;
     s.catch_up().await?;
     s.apply(customers.add_column("email", Text)).await?;
-    s.apply(customers.insert(row! { id: 2, name: "Bob", email: "bob@example.org" }))
-        .await?;
+    s.apply(customers.insert(row! { id: 2, name: "Bob", email: "bob@example.org" })).await?;
     s.apply(customers.insert(row! { id: 3, name: "Cyd" })).await?;
 
     s.judge().await
@@ -155,8 +154,7 @@ async fn rename_a_table_while_the_capture_lags(s: &mut Scenario) -> Result<()> {
 
     s.apply(customers.insert(row! { id: 1, name: "Ada" })).await?;
     s.apply(customers.rename_to("clients")).await?;
-    s.apply(customers.renamed("clients").update(1, row! { name: "Ada Lovelace" }))
-        .await?;
+    s.apply(customers.renamed("clients").update(1, row! { name: "Ada Lovelace" })).await?;
     s.resume_capture().await?;
 
     let reference = "https://debezium.io/documentation/reference/3.5/connectors/postgresql.html";

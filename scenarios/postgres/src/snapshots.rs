@@ -22,8 +22,7 @@ async fn initial_snapshot_of_existing_rows(s: &mut Scenario) -> Result<()> {
     let customers = s.create(table("customers").key("id", Int).column("name", Text)).await?;
     let empty = s.create(table("empty").key("id", Int)).await?;
     let rows = ["Ada", "Bob", "Cyd"].into_iter().zip(1..);
-    s.apply(customers.insert_many(rows.map(|(name, id)| row! { id: id, name: name })))
-        .await?;
+    s.apply(customers.insert_many(rows.map(|(name, id)| row! { id: id, name: name }))).await?;
     s.apply(customers.delete(2)).await?;
     s.start_capture().await?;
 
@@ -38,8 +37,7 @@ async fn initial_snapshot_of_existing_rows(s: &mut Scenario) -> Result<()> {
 #[scenario(initial_snapshot)]
 async fn initial_snapshot_amid_writes(s: &mut Scenario) -> Result<()> {
     let orders = s.create(table("orders").key("id", Int).column("total", Int)).await?;
-    s.apply(orders.insert_many((1..=2_000).map(|id| row! { id: -id, total: id })))
-        .await?;
+    s.apply(orders.insert_many((1..=2_000).map(|id| row! { id: -id, total: id }))).await?;
 
     let order = |id: i32| orders.insert(row! { id: id, total: id });
     s.start_capture_amid(|step| Some(order(step))).await?;

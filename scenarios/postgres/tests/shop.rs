@@ -47,11 +47,8 @@ async fn capture_shop(locale: Locale) -> Result<()> {
     let stack = Stack::acquire(method.services()).await?;
     let lease = Lease::take(stack.state())?;
     let source = Source::create(stack.endpoint(Service::Postgres)?, lease.name()).await?;
-    let subject = Subject {
-        stack: &stack,
-        database: lease.name(),
-        name: lease.name(),
-    };
+    let name = lease.name_for(method.name());
+    let subject = Subject { stack: &stack, database: lease.name(), name: &name };
     let captured = load_and_judge(&method, subject, source, locale).await;
     method.clean_up(subject).await?;
     changeproof::postgres::remove_database(stack.endpoint(Service::Postgres)?, lease.name()).await?;
@@ -61,10 +58,7 @@ async fn capture_shop(locale: Locale) -> Result<()> {
 
 /// Customers and products are there before the capture begins; orders and their lines come while it runs.
 async fn load_and_judge(method: &dyn Capture, subject: Subject<'_>, mut source: Source, locale: Locale) -> Result<()> {
-    let options = Options {
-        snapshot: SnapshotMode::Initial,
-        ..Options::default()
-    };
+    let options = Options { snapshot: SnapshotMode::Initial, ..Options::default() };
     let shop = source.session("a").await?;
     shop.batch_execute(SCHEMA).await.while_doing("PostgreSQL", "make the shop")?;
     copy(shop, Table::Customers, locale).await?;
@@ -95,7 +89,8 @@ async fn copy(client: &Client, table: Table, locale: Locale) -> Result<()> {
     let doing = || format!("load {table} by COPY");
     let shop = Generator::new(SEED, locale);
     let rows = shop.table(table).rows(shop.rows_in_shop(table, ORDERS));
-    let statement = copy_statement(table, Format::Copy).ok_or_else(|| Error::new("the shop", doing(), "the format can't be loaded"))?;
+    let statement = copy_statement(table, Format::Copy)
+        .ok_or_else(|| Error::new("the shop", doing(), "the format can't be loaded"))?;
     let sink = client.copy_in(&statement).await.while_doing("PostgreSQL", doing())?;
     let mut sink = pin!(sink);
     for chunk in rows.chunks(Format::Copy) {

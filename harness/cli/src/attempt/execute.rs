@@ -104,16 +104,16 @@ impl Execution {
     /// Waits for statements that still wait, ends open transactions as a closing connection does, and tells what happened.
     pub(super) async fn finish(mut self, source: &Source) -> Result<History> {
         let names: Vec<_> = self.sessions.keys().cloned().collect();
-        for name in &names {
-            if !self.is_waiting(name) {
-                self.roll_back(name).await?;
-            }
-        }
-        for name in &names {
-            self.settle(name).await?;
+        for name in names.iter().filter(|name| !self.is_waiting(name)) {
             self.roll_back(name).await?;
         }
         self.note(source, self.history.statements.len().saturating_sub(1)).await?;
+        for name in &names {
+            if let Some(number) = self.settle(name).await? {
+                self.note(source, number).await?;
+            }
+            self.roll_back(name).await?;
+        }
         Ok(self.history)
     }
 
@@ -173,12 +173,7 @@ impl Execution {
 
     fn push(&mut self, statement: &Statement, failure: Option<StatementFailure>) {
         let (statement, shapes) = (statement.clone(), Arc::clone(&self.shapes));
-        self.history.statements.push(Ran {
-            statement,
-            failure,
-            waited: false,
-            shapes,
-        });
+        self.history.statements.push(Ran { statement, failure, waited: false, shapes });
     }
 
     async fn open(&mut self, name: &str) -> Result<()> {
@@ -186,11 +181,7 @@ impl Execution {
             let client = postgres::connect(&self.endpoint, &self.database).await?;
             let process = client.query_one("SELECT pg_backend_pid()", &[]).await;
             let process = process.while_doing("PostgreSQL", format!("open session {name}"))?.get(0);
-            let session = Session {
-                client: Arc::new(client),
-                process,
-                waiting: None,
-            };
+            let session = Session { client: Arc::new(client), process, waiting: None };
             self.sessions.insert(name.to_owned(), session);
         }
         Ok(())
@@ -202,22 +193,28 @@ impl Execution {
         let names: Vec<_> = self.sessions.keys().cloned().collect();
         for name in names {
             let Some(session) = self.sessions.get(&name) else { continue };
-            let Some((number, _)) = session.waiting else { continue };
+            if session.waiting.is_none() {
+                continue;
+            }
             if !is_blocked(source, session.process).await? {
-                self.settle(&name).await?;
-                released = Some(number);
+                released = self.settle(&name).await?;
             }
         }
         Ok(released)
     }
 
-    async fn settle(&mut self, name: &str) -> Result<()> {
+    /// Waits for the end of a session's waiting statement, if it has one, and returns which one it was.
+    async fn settle(&mut self, name: &str) -> Result<Option<usize>> {
         let waiting = self.sessions.get_mut(name).and_then(|session| session.waiting.take());
-        let Some((number, running)) = waiting else { return Ok(()) };
-        let ended = tokio::time::timeout(STATEMENT_WITHIN, running).await;
-        let ended = ended.while_doing("PostgreSQL", format!("wait for session {name}"))?;
+        let Some((number, running)) = waiting else { return Ok(None) };
+        let Ok(ended) = tokio::time::timeout(STATEMENT_WITHIN, running).await else {
+            let line = self.history.statements[number].statement.line;
+            let seconds = STATEMENT_WITHIN.as_secs();
+            let cause = format!("session {name} still waited for a lock after {seconds} s");
+            return Err(Error::new("PostgreSQL", format!("run the statement of line {line}"), cause));
+        };
         self.note_end(number, ended.while_doing("cdc", "run a statement")?);
-        Ok(())
+        Ok(Some(number))
     }
 
     fn note_end(&mut self, number: usize, ended: Result<(), tokio_postgres::Error>) {
@@ -282,31 +279,19 @@ fn note_alterations(before: &Shapes, after: &Shapes, at: Position, alterations: 
 
 fn failure(statement: &Statement, error: &tokio_postgres::Error) -> StatementFailure {
     let Some(said) = error.as_db_error() else {
-        return StatementFailure {
-            message: error.to_string(),
-            line: statement.line,
-            column: None,
-        };
+        return StatementFailure { message: error.to_string(), line: statement.line, column: None };
     };
     let mut message = said.message().to_owned();
     for (label, more) in [("detail", said.detail()), ("hint", said.hint())] {
         if let Some(more) = more {
-            message.push_str(&format!("\n  {label}: {more}"));
+            message.push_str(&format!("\n       {label}: {more}"));
         }
     }
     let Some(ErrorPosition::Original(position)) = said.position() else {
-        return StatementFailure {
-            message,
-            line: statement.line,
-            column: None,
-        };
+        return StatementFailure { message, line: statement.line, column: None };
     };
     let before: String = statement.sql.chars().take((*position as usize).saturating_sub(1)).collect();
     let line = statement.line + before.matches('\n').count();
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    StatementFailure {
-        message,
-        line,
-        column: Some(column),
-    }
+    StatementFailure { message, line, column: Some(column) }
 }

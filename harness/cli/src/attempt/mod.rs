@@ -9,7 +9,7 @@ use std::{io::IsTerminal, path::PathBuf, time::Instant};
 
 use changeproof::{
     capture::{Capture, Options, Subject, Subscription, collect_until_fence},
-    error::{Error, Result},
+    error::Result,
     postgres::Source,
     runner::Catalogue,
     stack::{Lease, Service, Stack, stale_leases},
@@ -102,16 +102,11 @@ fn methods(arguments: &Arguments, catalogue: &Catalogue) -> Result<Vec<&'static 
         return Ok(catalogue.methods.to_vec());
     }
     let find = |name: &String| {
-        catalogue
-            .methods
-            .iter()
-            .copied()
-            .find(|method| method.name() == name)
-            .ok_or_else(|| {
-                let known: Vec<_> = catalogue.methods.iter().map(|method| method.name()).collect();
-                let (storage, known) = (catalogue.storage, known.join(", "));
-                Failure::input(format!("no method `{name}` on {storage}; there are: {known}"))
-            })
+        catalogue.methods.iter().copied().find(|method| method.name() == name).ok_or_else(|| {
+            let known: Vec<_> = catalogue.methods.iter().map(|method| method.name()).collect();
+            let (storage, known) = (catalogue.storage, known.join(", "));
+            Failure::input(format!("no method `{name}` on {storage}; there are: {known}"))
+        })
     };
     arguments.methods.iter().map(find).collect()
 }
@@ -122,21 +117,24 @@ struct Progress(Instant);
 impl Progress {
     fn say(&self, what: &str) {
         let seconds = self.0.elapsed().as_secs_f32();
-        let dim = if std::io::stderr().is_terminal() {
-            anstyle::Style::new().dimmed()
-        } else {
-            anstyle::Style::new()
-        };
+        let dim = if std::io::stderr().is_terminal() { anstyle::Style::new().dimmed() } else { anstyle::Style::new() };
         anstream::eprintln!("{dim}{seconds:6.1} s  {what}{dim:#}");
     }
 }
 
-async fn attempt(arguments: &Arguments, statements: &[Statement], methods: &[&'static dyn Capture]) -> Result<Attempt, Failure> {
+async fn attempt(
+    arguments: &Arguments,
+    statements: &[Statement],
+    methods: &[&'static dyn Capture],
+) -> Result<Attempt, Failure> {
     let progress = Progress(Instant::now());
     let services = services_of(methods);
     let titles: Vec<_> = services.iter().map(|service| service.title()).collect();
     progress.say(&format!("starting {}", titles.join(", ")));
-    let stack = Stack::acquire(&services).await?;
+    let stack = tokio::select! {
+        stack = Stack::acquire(&services) => stack?,
+        () = crate::exit::interrupted() => return Err(Failure::Interrupted),
+    };
     for lease in stale_leases(stack.state())? {
         clean_up(&stack, methods, &lease).await?;
         lease.release()?;
@@ -160,20 +158,10 @@ fn services_of(methods: &[&'static dyn Capture]) -> Vec<Service> {
     services
 }
 
-fn name_of(lease: &Lease, method: &dyn Capture) -> String {
-    format!("{}_{}", lease.name(), method.name())
-}
-
 async fn clean_up(stack: &Stack, methods: &[&'static dyn Capture], lease: &Lease) -> Result<()> {
     for method in methods {
-        let name = name_of(lease, *method);
-        method
-            .clean_up(Subject {
-                stack,
-                database: lease.name(),
-                name: &name,
-            })
-            .await?;
+        let name = lease.name_for(method.name());
+        method.clean_up(Subject { stack, database: lease.name(), name: &name }).await?;
     }
     changeproof::postgres::remove_database(stack.endpoint(Service::Postgres)?, lease.name()).await
 }
@@ -193,13 +181,12 @@ async fn capture(
     let options = Options::default();
     let mut captures: Vec<(&dyn Capture, Box<dyn Subscription>)> = Vec::new();
     for method in methods {
-        let name = name_of(lease, *method);
-        let subject = Subject {
-            stack,
-            database: lease.name(),
-            name: &name,
-        };
-        captures.push((*method, method.start(subject, &options).await?));
+        let name = lease.name_for(method.name());
+        let subject = Subject { stack, database: lease.name(), name: &name };
+        match method.start(subject, &options).await {
+            Ok(subscription) => captures.push((*method, subscription)),
+            Err(error) => return Err(stack.explain(method.services(), error).await.into()),
+        }
     }
 
     progress.say(&format!("running {} statements", statements.len()));
@@ -214,11 +201,15 @@ async fn capture(
     for (method, mut subscription) in captures {
         let stream = match collect_until_fence(subscription.as_mut(), fence).await {
             Ok(stream) => stream,
-            Err(error) => return Err(explain(stack, method, error).await.into()),
+            Err(error) => return Err(stack.explain(method.services(), error).await.into()),
         };
         outcomes.push(MethodOutcome::new(method, &options, stream, &contents, &history));
     }
-    progress.say("done; the services are removed in the background");
+    progress.say(if stack.is_kept() {
+        "done; the services stay, `cdc down` removes them"
+    } else {
+        "done; the services are removed in the background"
+    });
     Ok(Attempt {
         file: arguments.file.clone(),
         version: source.version().await?,
@@ -226,11 +217,4 @@ async fn capture(
         contents,
         methods: outcomes,
     })
-}
-
-async fn explain(stack: &Stack, method: &dyn Capture, error: Error) -> Error {
-    match method.services().last() {
-        Some(service) => error.log(stack.log_tail(*service).await),
-        None => error,
-    }
 }

@@ -55,7 +55,13 @@ pub(super) struct MethodOutcome {
 }
 
 impl MethodOutcome {
-    pub(super) fn new(method: &dyn Capture, options: &Options, stream: Vec<Change>, contents: &Contents, history: &History) -> Self {
+    pub(super) fn new(
+        method: &dyn Capture,
+        options: &Options,
+        stream: Vec<Change>,
+        contents: &Contents,
+        history: &History,
+    ) -> Self {
         let guarantees = method.guarantees(options);
         let alterations = &history.alterations;
         let nothing = Contents::new();
@@ -63,13 +69,7 @@ impl MethodOutcome {
         let changes = attribute(stream, history);
         let counts = observe(&changes, history, &guarantees);
         let losses: BTreeSet<_> = losses.into_iter().chain(counts.keys().copied()).collect();
-        Self {
-            name: method.name(),
-            summary: method.summary(),
-            changes,
-            verdict: Verdict::new(faults, losses),
-            counts,
-        }
+        Self { name: method.name(), summary: method.summary(), changes, verdict: Verdict::new(faults, losses), counts }
     }
 }
 
@@ -87,12 +87,7 @@ fn attribute(stream: Vec<Change>, history: &History) -> Vec<Attributed> {
             let ran = statement.and_then(|number| history.statements.get(number));
             let shape = ran.and_then(|ran| ran.shapes.get(&change.table));
             let image = shape.map(|shape| shape.identity.clone());
-            Attributed {
-                change,
-                transaction,
-                statement,
-                image,
-            }
+            Attributed { change, transaction, statement, image }
         })
         .collect()
 }
@@ -110,7 +105,8 @@ fn observe(changes: &[Attributed], history: &History, guarantees: &Guarantees) -
         match change.op {
             Op::Update | Op::Delete if before.is_none() => count(Loss::NoBeforeImage, 1),
             Op::Delete => {
-                let is_known = |column: &str| image.as_ref().is_none_or(|image| image.iter().any(|known| known == column));
+                let is_known =
+                    |column: &str| image.as_ref().is_none_or(|image| image.iter().any(|known| known == column));
                 let columns = before.iter().flat_map(|before| before.iter());
                 let unknown: Vec<_> = columns.filter(|(column, _)| !is_known(column)).collect();
                 let is_filled = unknown.iter().any(|(_, value)| !value.is_null());
@@ -123,8 +119,23 @@ fn observe(changes: &[Attributed], history: &History, guarantees: &Guarantees) -
         let is_omitted = after.is_some_and(|row| row.iter().any(|(_, v)| *v == Value::Unavailable));
         count(Loss::UnchangedToastOmitted, usize::from(is_omitted));
     }
+    count(Loss::KeyChangeSplit, changes.windows(2).filter(|pair| is_split(pair, history)).count());
     if guarantees.schema_changes == SchemaChanges::NextRow {
         count(Loss::SchemaChangeSilent, history.alterations_count);
     }
     counts
+}
+
+/// Whether a delete and an insert are the two halves of an update: the same statement caused both, and it is an UPDATE.
+fn is_split(pair: &[Attributed], history: &History) -> bool {
+    let [delete, insert] = pair else { return false };
+    let statement = delete.statement.and_then(|number| history.statements.get(number));
+    let is_update = statement.is_some_and(|ran| {
+        let word = ran.statement.sql.split_whitespace().next().unwrap_or_default();
+        word.eq_ignore_ascii_case("update")
+    });
+    is_update
+        && delete.statement == insert.statement
+        && delete.change.table == insert.change.table
+        && (delete.change.op, insert.change.op) == (Op::Delete, Op::Insert)
 }

@@ -30,10 +30,7 @@ const SQL_LINES_TOLD: usize = 8;
 pub(super) fn print(attempt: &Attempt) {
     let width = Layout::of(attempt.methods.len());
     print_head(attempt, &width);
-    let has_sessions = attempt
-        .statements
-        .iter()
-        .any(|ran| ran.statement.session != crate::sql_file::FIRST_SESSION);
+    let has_sessions = attempt.statements.iter().any(|ran| ran.statement.session != crate::sql_file::FIRST_SESSION);
     for (number, ran) in attempt.statements.iter().enumerate() {
         print_statement(ran, has_sessions);
         print_streams(attempt, Some(number), &width);
@@ -61,9 +58,7 @@ impl Layout {
         let whole = terminal.filter(|_| is_terminal).or((methods > 1).then_some(PIPED));
         let separators = 3 * methods.saturating_sub(1);
         let share = |whole: usize| whole.saturating_sub(MARGIN + separators) / methods.max(1);
-        Self {
-            cell: whole.map(|whole| share(whole).max(24)),
-        }
+        Self { cell: whole.map(|whole| share(whole).max(24)) }
     }
 }
 
@@ -83,11 +78,7 @@ fn print_head(attempt: &Attempt, layout: &Layout) {
 
 fn print_statement(ran: &Ran, has_sessions: bool) {
     let statement = &ran.statement;
-    let session = if has_sessions {
-        format!("{}: ", statement.session)
-    } else {
-        String::new()
-    };
+    let session = if has_sessions { format!("{}: ", statement.session) } else { String::new() };
     let total = statement.sql.lines().count();
     anstream::println!();
     for (i, text) in statement.sql.lines().take(SQL_LINES_TOLD).enumerate() {
@@ -115,7 +106,8 @@ fn print_statement(ran: &Ran, has_sessions: bool) {
 }
 
 fn print_streams(attempt: &Attempt, statement: Option<usize>, layout: &Layout) {
-    let cells: Vec<Vec<(Style, String)>> = attempt.methods.iter().map(|method| cell(method, statement, layout)).collect();
+    let cells: Vec<Vec<(Style, String)>> =
+        attempt.methods.iter().map(|method| cell(method, statement, layout)).collect();
     let height = cells.iter().map(Vec::len).max().unwrap_or(0);
     for row in 0..height {
         let mut text = " ".repeat(MARGIN);
@@ -135,19 +127,9 @@ fn print_streams(attempt: &Attempt, statement: Option<usize>, layout: &Layout) {
 
 fn cell(method: &MethodOutcome, statement: Option<usize>, layout: &Layout) -> Vec<(Style, String)> {
     let changes: Vec<_> = method.changes.iter().filter(|c| c.statement == statement).collect();
-    let told = if changes.len() > CHANGES_TOLD + 1 {
-        CHANGES_TOLD
-    } else {
-        changes.len()
-    };
+    let told = if changes.len() > CHANGES_TOLD + 1 { CHANGES_TOLD } else { changes.len() };
     let mut lines = Vec::new();
-    for Attributed {
-        change,
-        transaction,
-        image,
-        ..
-    } in changes.iter().take(told)
-    {
+    for Attributed { change, transaction, image, .. } in changes.iter().take(told) {
         let text = format!("{} #{transaction}", line(change, image.as_deref()));
         let style = style_of(change.op);
         lines.extend(wrap(&text, layout.cell).into_iter().map(|text| (style, text)));
@@ -191,10 +173,8 @@ fn wrap(text: &str, width: Option<usize>) -> Vec<String> {
 }
 
 fn print_verdict(method: &MethodOutcome, attempt: &Attempt) {
-    let (tables, rows) = (
-        attempt.contents.len(),
-        attempt.contents.values().map(|contents| contents.rows.len()).sum::<usize>(),
-    );
+    let (tables, rows) =
+        (attempt.contents.len(), attempt.contents.values().map(|contents| contents.rows.len()).sum::<usize>());
     let same = format!("the stream, folded, gives what the database holds ({tables} tables, {rows} rows)");
     let (style, verdict, note) = match &method.verdict {
         Verdict::Exact => (AnsiColor::Green, "exact", same),

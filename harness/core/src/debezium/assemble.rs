@@ -154,10 +154,7 @@ impl Assembler {
             "TABLE_SCAN_COMPLETED" => {
                 let rows = notification.additional_data.get("total_rows_scanned");
                 let rows = rows.and_then(|rows| rows.as_ref()?.parse::<u64>().ok()).unwrap_or(0);
-                Snapshot::Running {
-                    reads,
-                    announced: announced + rows,
-                }
+                Snapshot::Running { reads, announced: announced + rows }
             }
             "COMPLETED" | "SKIPPED" => Snapshot::Scanned { reads, announced },
             _ => return false,
@@ -246,12 +243,7 @@ mod tests {
     }
 
     fn end(tx: &str, count: u64) -> Boundary {
-        Boundary {
-            status: "END".into(),
-            id: tx.into(),
-            event_count: Some(count),
-            data_collections: None,
-        }
+        Boundary { status: "END".into(), id: tx.into(), event_count: Some(count), data_collections: None }
     }
 
     fn notification(kind: &str, rows: u64) -> Notification {
@@ -266,11 +258,7 @@ mod tests {
         std::iter::from_fn(|| assembler.pop())
             .map(|change| {
                 let tombstone = if change.tombstone { "†" } else { "" };
-                format!(
-                    "{}{}{tombstone}",
-                    change.op.symbol(),
-                    change.key.get("id").unwrap_or(&crate::Value::Null)
-                )
+                format!("{}{}{tombstone}", change.op.symbol(), change.key.get("id").unwrap_or(&crate::Value::Null))
             })
             .collect()
     }

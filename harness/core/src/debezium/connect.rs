@@ -36,17 +36,20 @@ impl Connector {
     pub(crate) fn new(stack: &Stack, name: &str) -> Result<Self> {
         let endpoint = stack.endpoint(Service::Connect)?;
         Ok(Self {
-            client: Client::builder()
-                .timeout(Duration::from_secs(30))
-                .build()
-                .while_doing(SERVICE, "make a client")?,
+            client: Client::builder().timeout(Duration::from_secs(30)).build().while_doing(SERVICE, "make a client")?,
             url: format!("http://{}/connectors/{name}", endpoint.address()),
             password: endpoint.password.clone(),
             name: name.to_owned(),
         })
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<&Map<String, Json>>, doing: &str) -> Result<Option<Json>> {
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Map<String, Json>>,
+        doing: &str,
+    ) -> Result<Option<Json>> {
         let doing = || format!("{doing} {}", self.name);
         let deadline = Instant::now() + CHANGE_WITHIN;
         loop {
@@ -175,13 +178,7 @@ mod tests {
     #[test]
     fn connects_message_is_taken_out_of_its_json() {
         let body = r#"{"error_code":400,"message":"Connector configuration is invalid"}"#;
-        assert_eq!(
-            told(StatusCode::BAD_REQUEST, body),
-            "400 Bad Request: Connector configuration is invalid"
-        );
-        assert_eq!(
-            told(StatusCode::UNAUTHORIZED, "User cannot access"),
-            "401 Unauthorized: User cannot access"
-        );
+        assert_eq!(told(StatusCode::BAD_REQUEST, body), "400 Bad Request: Connector configuration is invalid");
+        assert_eq!(told(StatusCode::UNAUTHORIZED, "User cannot access"), "401 Unauthorized: User cannot access");
     }
 }

@@ -102,9 +102,15 @@ impl Capture for DebeziumPostgres {
 }
 
 /// The connector's configuration: the profile, what the lease needs, and the settings asked for over both.
-fn configuration(subject: Subject<'_>, source: &Endpoint, control: &ControlTopics, options: &Options) -> Result<Map<String, Json>> {
-    let profile =
-        |text: &str| serde_json::from_str::<Map<String, Json>>(text).while_doing("Debezium", "read the profile in fixtures/debezium");
+fn configuration(
+    subject: Subject<'_>,
+    source: &Endpoint,
+    control: &ControlTopics,
+    options: &Options,
+) -> Result<Map<String, Json>> {
+    let profile = |text: &str| {
+        serde_json::from_str::<Map<String, Json>>(text).while_doing("Debezium", "read the profile in fixtures/debezium")
+    };
     let mut configuration = profile(REFERENCE)?;
     if options.profile == Profile::LowLatency {
         configuration.extend(profile(LOW_LATENCY)?);
@@ -143,10 +149,7 @@ struct ControlTopics {
 
 impl ControlTopics {
     fn new(prefix: &str) -> Self {
-        Self {
-            transactions: format!("{prefix}.transaction"),
-            notifications: format!("{prefix}.notification"),
-        }
+        Self { transactions: format!("{prefix}.transaction"), notifications: format!("{prefix}.notification") }
     }
 }
 
@@ -201,7 +204,12 @@ impl DebeziumSubscription {
 }
 
 /// Hands a record to the assembler. Returns whether it tells of topics that may not be read yet.
-fn take(record: &BorrowedMessage<'_>, topics: &ControlTopics, decoder: &mut Decoder, assembler: &mut Assembler) -> Result<bool> {
+fn take(
+    record: &BorrowedMessage<'_>,
+    topics: &ControlTopics,
+    decoder: &mut Decoder,
+    assembler: &mut Assembler,
+) -> Result<bool> {
     let (topic, value) = (record.topic(), record.payload());
     match value {
         Some(value) if topic == topics.transactions => Ok(assembler.boundary(control(value)?)),
@@ -246,7 +254,6 @@ impl Subscription for DebeziumSubscription {
 
     async fn resume(&mut self) -> Result<()> {
         self.connector.resume().await?;
-        self.wait_for_slot("the connector streams", |state| state == Some("streaming"))
-            .await
+        self.wait_for_slot("the connector streams", |state| state == Some("streaming")).await
     }
 }

@@ -97,14 +97,16 @@ impl Decoder {
         let Some(value) = value else { return Ok(Event::Tombstone(key)) };
         let parts = parts(value)?;
         let payload = parts.payload.map_or("null", RawValue::get);
-        let Some(envelope) =
-            serde_json::from_str::<Option<Envelope>>(payload).while_doing(DECODER, format!("read {}", shorten(payload)))?
+        let Some(envelope) = serde_json::from_str::<Option<Envelope>>(payload)
+            .while_doing(DECODER, format!("read {}", shorten(payload)))?
         else {
             return Ok(Event::Tombstone(key));
         };
         let Some(op) = op(&envelope.op) else { return Ok(Event::Other) };
         let schema = self.schema(parts.schema)?;
-        let row = |image: &Option<serde_json::Value>, field: &str| image.as_ref().and_then(|image| schema.field(field)?.row(image));
+        let row = |image: &Option<serde_json::Value>, field: &str| {
+            image.as_ref().and_then(|image| schema.field(field)?.row(image))
+        };
         let Envelope { source, transaction, .. } = &envelope;
         let total_order = transaction.as_ref().map(|tx| tx.total_order);
         let change = Change {
@@ -136,7 +138,8 @@ impl Decoder {
         if let Some(known) = self.schemas.get(schema) {
             return Ok(Arc::clone(known));
         }
-        let parsed: Option<Schema> = serde_json::from_str(schema).while_doing(DECODER, format!("read the schema {}", shorten(schema)))?;
+        let parsed: Option<Schema> =
+            serde_json::from_str(schema).while_doing(DECODER, format!("read the schema {}", shorten(schema)))?;
         let parsed = Arc::new(parsed.unwrap_or_default());
         self.schemas.insert(schema.into(), Arc::clone(&parsed));
         Ok(parsed)

@@ -106,11 +106,7 @@ impl Reader {
             .set("socket.nagle.disable", "true")
             .create()
             .while_doing(SERVICE, "make a consumer")?;
-        let mut reader = Self {
-            consumer: Arc::new(consumer),
-            prefix: prefix.to_owned(),
-            assigned: HashSet::new(),
-        };
+        let mut reader = Self { consumer: Arc::new(consumer), prefix: prefix.to_owned(), assigned: HashSet::new() };
         reader.refresh().await?;
         Ok(reader)
     }
@@ -125,8 +121,7 @@ impl Reader {
         for (topic, count) in found {
             for partition in 0..count {
                 if self.assigned.insert((topic.clone(), partition)) {
-                    new.add_partition_offset(&topic, partition, Offset::Beginning)
-                        .while_doing(SERVICE, doing())?;
+                    new.add_partition_offset(&topic, partition, Offset::Beginning).while_doing(SERVICE, doing())?;
                 }
             }
         }

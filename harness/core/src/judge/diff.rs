@@ -40,10 +40,7 @@ pub fn diff(promise: &Promise, guarantees: &Guarantees, stream: &[Change]) -> (V
         check_transactions(&expected, stream, &pairing, &mut faults);
     }
     faults.truncate(FAULTS_TOLD);
-    let matched = pairing
-        .iter()
-        .map(|pair| pair.map(|(expected_at, _)| expected[expected_at].1.clone()))
-        .collect();
+    let matched = pairing.iter().map(|pair| pair.map(|(expected_at, _)| expected[expected_at].1.clone())).collect();
     (faults, matched)
 }
 
@@ -92,14 +89,21 @@ fn difference(expected: &Expected, change: &Change) -> Option<FaultKind> {
 fn is_promised_image(expected: &Expected, image: Option<&Row>) -> bool {
     match (&expected.before, image) {
         (Some(before), Some(image)) => {
-            image.len() == before.len() + expected.filler.len() && image.contains(before) && image.contains(&expected.filler)
+            image.len() == before.len() + expected.filler.len()
+                && image.contains(before)
+                && image.contains(&expected.filler)
         }
         (before, image) => before.as_ref() == image,
     }
 }
 
 /// Says of each change that has no equal partner what is wrong with it, and pairs it with what it should have been.
-fn explain_unpaired(expected: &[(Option<usize>, &Expected)], stream: &[Change], pairing: &mut Pairing, faults: &mut Vec<Fault>) {
+fn explain_unpaired(
+    expected: &[(Option<usize>, &Expected)],
+    stream: &[Change],
+    pairing: &mut Pairing,
+    faults: &mut Vec<Fault>,
+) {
     let paired: BTreeSet<usize> = pairing.iter().flatten().map(|(at, _)| *at).collect();
     let mut missing: Vec<usize> = (0..expected.len()).filter(|at| !paired.contains(at)).collect();
     for (at, change) in stream.iter().enumerate() {
@@ -113,11 +117,7 @@ fn explain_unpaired(expected: &[(Option<usize>, &Expected)], stream: &[Change], 
             let should = expected[was].1;
             let kind = difference(should, change).unwrap_or(FaultKind::Phantom);
             faults.push(Fault::new(kind, format!("{shown} (promised: {})", describe(should))));
-        } else if stream
-            .iter()
-            .enumerate()
-            .any(|(other, same)| pairing[other].is_some() && same_event(same, change))
-        {
+        } else if stream.iter().enumerate().any(|(other, same)| pairing[other].is_some() && same_event(same, change)) {
             faults.push(Fault::new(FaultKind::Duplicated, shown));
         } else {
             faults.push(Fault::new(FaultKind::Phantom, shown));
@@ -138,15 +138,14 @@ fn closest(expected: &[(Option<usize>, &Expected)], missing: &[usize], change: &
         let expected = expected[*at].1;
         expected.op == change.op && expected.table == change.table
     };
-    missing
-        .iter()
-        .position(|at| alike(at) && !change.key.is_empty() && expected[*at].1.key == change.key)
-        .or_else(|| {
+    missing.iter().position(|at| alike(at) && !change.key.is_empty() && expected[*at].1.key == change.key).or_else(
+        || {
             missing.iter().position(|at| {
                 let same_row = change.after.is_some() && expected[*at].1.after == change.after;
                 alike(at) && (change.key.is_empty() || same_row)
             })
-        })
+        },
+    )
 }
 
 /// Reads come first, in any order; after them every change stands where it happened.
@@ -171,7 +170,12 @@ fn check_order(expected: &[(Option<usize>, &Expected)], stream: &[Change], pairi
 }
 
 /// Each promised transaction must be one transaction of the stream, and the other way round.
-fn check_transactions(expected: &[(Option<usize>, &Expected)], stream: &[Change], pairing: &Pairing, faults: &mut Vec<Fault>) {
+fn check_transactions(
+    expected: &[(Option<usize>, &Expected)],
+    stream: &[Change],
+    pairing: &Pairing,
+    faults: &mut Vec<Fault>,
+) {
     let mut run = 0;
     let mut told: BTreeMap<usize, (BTreeSet<usize>, &Change)> = BTreeMap::new();
     let mut happened: BTreeMap<usize, (BTreeSet<usize>, &Change)> = BTreeMap::new();

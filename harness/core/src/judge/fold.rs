@@ -45,10 +45,7 @@ impl Alterations {
 
     /// Records that a table got another name.
     pub fn rename(&mut self, from: &TableName, to: &TableName) {
-        self.renames
-            .values_mut()
-            .filter(|name| *name == from)
-            .for_each(|name| *name = to.clone());
+        self.renames.values_mut().filter(|name| *name == from).for_each(|name| *name = to.clone());
         self.renames.insert(from.clone(), to.clone());
         if let Some(columns) = self.columns.remove(from) {
             self.columns.insert(to.clone(), columns);
@@ -104,12 +101,7 @@ pub fn judge_fold(
     }
     for (name, contents) in after {
         let table = folded.remove(name).unwrap_or_default();
-        let comparison = Comparison {
-            name,
-            contents,
-            altered: alterations.columns.get(name),
-            guarantees,
-        };
+        let comparison = Comparison { name, contents, altered: alterations.columns.get(name), guarantees };
         comparison.run(table, &mut faults, &mut losses);
     }
     (faults, losses)
@@ -121,10 +113,7 @@ fn start(before: &Contents, alterations: &Alterations) -> BTreeMap<TableName, Fo
         let table = folded.entry(alterations.last_name(name).clone()).or_default();
         for row in &contents.rows {
             let key = row.project(contents.key.iter().map(String::as_str));
-            let row = FoldedRow {
-                row: row.clone(),
-                position: None,
-            };
+            let row = FoldedRow { row: row.clone(), position: None };
             if key.is_empty() {
                 table.keyless.push(row);
             } else {
@@ -137,7 +126,8 @@ fn start(before: &Contents, alterations: &Alterations) -> BTreeMap<TableName, Fo
 
 impl FoldedTable {
     fn apply(&mut self, change: &Change) -> Result<(), Fault> {
-        let wrong = |what: &str| Err(Fault::new(FaultKind::WrongState, format!("{what}: {}", text::line(change, None))));
+        let wrong =
+            |what: &str| Err(Fault::new(FaultKind::WrongState, format!("{what}: {}", text::line(change, None))));
         match (change.op, &change.after) {
             (Op::Truncate, _) => {
                 self.keyed.clear();
@@ -145,10 +135,7 @@ impl FoldedTable {
                 Ok(())
             }
             (Op::Read | Op::Insert, Some(after)) => {
-                let row = FoldedRow {
-                    row: after.clone(),
-                    position: change.position,
-                };
+                let row = FoldedRow { row: after.clone(), position: change.position };
                 if change.key.is_empty() {
                     self.keyless.push(row);
                 } else if self.keyed.insert(key_of(&change.key), row).is_some() {
@@ -169,10 +156,7 @@ impl FoldedTable {
                         row.set(column, kept.clone());
                     }
                 }
-                let row = FoldedRow {
-                    row,
-                    position: change.position,
-                };
+                let row = FoldedRow { row, position: change.position };
                 if change.key.is_empty() {
                     self.keyless.push(row);
                 } else {
@@ -224,7 +208,8 @@ impl Comparison<'_> {
     }
 
     fn is_altered(&self, column: &str) -> bool {
-        self.guarantees.schema_changes == SchemaChanges::NextRow && self.altered.is_some_and(|altered| altered.contains_key(column))
+        self.guarantees.schema_changes == SchemaChanges::NextRow
+            && self.altered.is_some_and(|altered| altered.contains_key(column))
     }
 
     /// Whether a folded row may be wrong in a column: it was delivered before the column changed.
@@ -291,11 +276,7 @@ impl Comparison<'_> {
         }
         let (row, count) = counts.into_iter().filter(|(_, count)| *count != 0).min()?;
         let row: Row = row.into_iter().collect();
-        let (more, less) = if count > 0 {
-            ("database", "stream")
-        } else {
-            ("stream", "database")
-        };
+        let (more, less) = if count > 0 { ("database", "stream") } else { ("stream", "database") };
         Some(format!("the {more} has {row} {} times more than the {less}", count.abs()))
     }
 

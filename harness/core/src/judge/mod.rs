@@ -68,16 +68,20 @@ impl Verdict {
         Self::new(faults, losses)
     }
 
-    /// The verdict for a stream that must show a known flaw: broken in these ways, and in no others.
+    /// The verdict for a stream that must show a known flaw: just these faults, each as often as it is named.
     ///
     /// A stream that doesn't show it is returned as it is: the flaw has been mended, and the scenario must say so.
     #[must_use]
-    pub fn explained_by(self, reference: &str, kinds: &BTreeSet<FaultKind>) -> Self {
+    pub fn explained_by(self, reference: &str, kinds: &[FaultKind]) -> Self {
+        let sorted = |mut kinds: Vec<FaultKind>| {
+            kinds.sort_unstable();
+            kinds
+        };
         match &self {
-            Self::Broken { faults } if faults.iter().map(|fault| fault.kind).collect::<BTreeSet<_>>() == *kinds => Self::KnownFlaw {
-                reference: reference.to_owned(),
-                kinds: kinds.clone(),
-            },
+            Self::Broken { faults } if sorted(faults.iter().map(|f| f.kind).collect()) == sorted(kinds.to_vec()) => {
+                let kinds = kinds.iter().copied().collect();
+                Self::KnownFlaw { reference: reference.to_owned(), kinds }
+            }
             _ => self,
         }
     }
@@ -121,10 +125,7 @@ pub struct Fault {
 
 impl Fault {
     pub(crate) fn new(kind: FaultKind, detail: impl Into<String>) -> Self {
-        Self {
-            kind,
-            detail: detail.into(),
-        }
+        Self { kind, detail: detail.into() }
     }
 }
 
@@ -203,11 +204,7 @@ pub fn judge(model: &Model, guarantees: &Guarantees, began: (usize, usize), stre
         .unwrap_or(began.1);
     let promise = guarantees.promise(&model.tables_after(cut), &committed[cut..]);
     let (faults, matched) = diff(&promise, guarantees, stream);
-    Judgement {
-        verdict: Verdict::new(faults, promise.losses),
-        matched,
-        cut,
-    }
+    Judgement { verdict: Verdict::new(faults, promise.losses), matched, cut }
 }
 
 fn count_transactions(stream: &[Change]) -> usize {

@@ -109,10 +109,7 @@ impl Case {
 }
 
 fn customers() -> (Step, TableRef) {
-    let table = TableBuilder::new("customers")
-        .key("id", Type::Int)
-        .column("name", Type::Text)
-        .build();
+    let table = TableBuilder::new("customers").key("id", Type::Int).column("name", Type::Text).build();
     let handle = TableRef::new(&table);
     (crate::script::Action::CreateTable(table).into(), handle)
 }
@@ -149,11 +146,7 @@ fn every_duplicate_is_found_wherever_it_lands() -> Result<(), ModelError> {
         for to in at..=length {
             let mut case = Case::usual(DEBEZIUM)?;
             case.stream.insert(to, case.stream[at].clone());
-            assert!(
-                case.faults().contains(&FaultKind::Duplicated),
-                "{at} again at {to}: {:?}",
-                case.judge().verdict
-            );
+            assert!(case.faults().contains(&FaultKind::Duplicated), "{at} again at {to}: {:?}", case.judge().verdict);
         }
     }
     Ok(())
@@ -219,10 +212,11 @@ fn a_before_image_better_than_promised_is_red_too() -> Result<(), ModelError> {
 
 #[test]
 fn what_fills_a_before_image_is_named_and_must_be_just_that() -> Result<(), ModelError> {
-    let table = TableBuilder::new("t")
-        .key("id", Type::Int)
-        .column_not_null("n", Type::Int)
-        .column_not_null_default("s", Type::Text, "new");
+    let table = TableBuilder::new("t").key("id", Type::Int).column_not_null("n", Type::Int).column_not_null_default(
+        "s",
+        Type::Text,
+        "new",
+    );
     let table = table.build();
     let t = TableRef::new(&table);
     let create = crate::script::Action::CreateTable(table).into();
@@ -308,10 +302,8 @@ fn rows_without_a_key_are_counted_not_merged() -> Result<(), ModelError> {
 
 #[test]
 fn an_unchanged_toast_value_must_be_marked_where_it_is_not_logged() -> Result<(), ModelError> {
-    let table = TableBuilder::new("docs")
-        .key("id", Type::Int)
-        .column("title", Type::Text)
-        .column_external("body", Type::Text);
+    let table =
+        TableBuilder::new("docs").key("id", Type::Int).column("title", Type::Text).column_external("body", Type::Text);
     for (table, omitted) in [(table.clone().build(), true), (table.identity_full().build(), false)] {
         let docs = TableRef::new(&table);
         let steps = [
@@ -333,10 +325,7 @@ fn an_unchanged_toast_value_must_be_marked_where_it_is_not_logged() -> Result<()
 fn the_snapshot_and_the_stream_must_meet_at_one_point() -> Result<(), ModelError> {
     let (create, t) = customers();
     let steps: Vec<_> = std::iter::once(create).chain((1..=6).map(|id| t.insert(row! { id: id }))).collect();
-    let with_snapshot = Guarantees {
-        initial_snapshot: true,
-        ..DEBEZIUM
-    };
+    let with_snapshot = Guarantees { initial_snapshot: true, ..DEBEZIUM };
     let case = Case::new(with_snapshot.clone(), &steps)?;
     let handed_over = |cut: usize| {
         let existing = case.model.tables_after(cut);
@@ -421,10 +410,7 @@ mod folding {
     fn only_altered_columns_may_be_stale_and_only_in_rows_delivered_before() -> Result<(), ModelError> {
         let stream = Case::usual(DEBEZIUM)?.stream;
         let vip = |name: &str| {
-            contents(
-                &["id"],
-                vec![row! { id: 1, name: name, vip: false }, row! { id: 20, name: "Bob", vip: false }],
-            )
+            contents(&["id"], vec![row! { id: 1, name: name, vip: false }, row! { id: 20, name: "Bob", vip: false }])
         };
         assert_ne!(run(&stream, &vip("Ada L."), &Alterations::default()).0, []);
         let mut altered = Alterations::default();
@@ -489,19 +475,16 @@ fn random_steps() -> impl Strategy<Value = Vec<Step>> {
         2 => t.truncate(),
         _ => t.insert(row! { id: id, name: name }),
     });
-    let block = (prop::collection::vec(step, 1..4), any::<bool>()).prop_map(|(steps, one)| {
-        if one {
-            [vec![begin()], steps, vec![commit()]].concat()
-        } else {
-            steps
-        }
-    });
+    let block = (prop::collection::vec(step, 1..4), any::<bool>())
+        .prop_map(|(steps, one)| if one { [vec![begin()], steps, vec![commit()]].concat() } else { steps });
     prop::collection::vec(block, 1..8).prop_map(move |blocks| {
         let mut steps = vec![create.clone()];
         let mut there = BTreeSet::new();
         for step in blocks.concat() {
             let keep = match &step.action {
-                crate::script::Action::Insert { rows, .. } => rows.iter().all(|row| there.insert(format!("{:?}", row.get("id")))),
+                crate::script::Action::Insert { rows, .. } => {
+                    rows.iter().all(|row| there.insert(format!("{:?}", row.get("id"))))
+                }
                 crate::script::Action::Delete { at, .. } => there.remove(&format!("{:?}", at.get("id"))),
                 crate::script::Action::Truncate(_) => {
                     there.clear();

@@ -70,12 +70,7 @@ pub async fn shapes(client: &Client) -> Result<BTreeMap<TableName, TableShape>> 
             .zip(types)
             .map(|((number, name), type_name)| {
                 let ty = type_named(&type_name);
-                ColumnShape {
-                    number,
-                    name,
-                    type_name,
-                    ty,
-                }
+                ColumnShape { number, name, type_name, ty }
             })
             .collect();
         let named = |numbers: &[i16]| -> Vec<String> {
@@ -89,15 +84,7 @@ pub async fn shapes(client: &Client) -> Result<BTreeMap<TableName, TableShape>> 
             "d" => key.clone(),
             _ => Vec::new(),
         };
-        (
-            name,
-            TableShape {
-                oid: row.get(0),
-                columns,
-                key,
-                identity,
-            },
-        )
+        (name, TableShape { oid: row.get(0), columns, key, identity })
     };
     Ok(tables.iter().map(shape).collect())
 }
@@ -148,9 +135,6 @@ mod tests {
         assert_eq!(type_named("character varying(20)"), Type::Varchar(20));
         assert_eq!(type_named("integer[]"), Type::Array(Box::new(Type::Int)));
         assert_eq!(type_named("interval"), Type::Other("interval".into()));
-        assert_eq!(
-            type_named("timestamp(3) without time zone"),
-            Type::Other("timestamp(3) without time zone".into())
-        );
+        assert_eq!(type_named("timestamp(3) without time zone"), Type::Other("timestamp(3) without time zone".into()));
     }
 }

@@ -107,9 +107,7 @@ impl Source {
             let client = connect(&self.endpoint, &self.database).await?;
             self.sessions.insert(name.to_owned(), client);
         }
-        self.sessions
-            .get(name)
-            .ok_or_else(|| Error::new(SERVICE, format!("use session {name}"), "it is not open"))
+        self.sessions.get(name).ok_or_else(|| Error::new(SERVICE, format!("use session {name}"), "it is not open"))
     }
 
     /// Runs a step as SQL of PostgreSQL on its session.
@@ -208,13 +206,7 @@ impl Source {
     /// # Errors
     /// The server can't be reached or refuses.
     pub async fn close(self) -> Result<()> {
-        let Self {
-            endpoint,
-            database,
-            admin,
-            sessions,
-            ..
-        } = self;
+        let Self { endpoint, database, admin, sessions, .. } = self;
         drop((admin, sessions));
         remove_database(&endpoint, &database).await
     }

@@ -12,10 +12,8 @@ pub fn statement(action: &Action) -> String {
         Action::CreateTable(definition) => create_table(definition),
         Action::Insert { table: name, rows } => insert(name, rows),
         Action::Update { table: name, at, set } => {
-            let set: Vec<_> = set
-                .iter()
-                .map(|(column, value)| format!("{} = {}", ident(column), literal(value)))
-                .collect();
+            let set: Vec<_> =
+                set.iter().map(|(column, value)| format!("{} = {}", ident(column), literal(value))).collect();
             format!("UPDATE {} SET {} WHERE {}", table(name), set.join(", "), matching(at))
         }
         Action::Delete { table: name, at } => {
@@ -94,11 +92,7 @@ fn alter(change: &Alter) -> String {
 }
 
 fn insert(name: &TableName, rows: &[Row]) -> String {
-    let columns: Vec<_> = rows
-        .first()
-        .iter()
-        .flat_map(|row| row.columns().map(ident).collect::<Vec<_>>())
-        .collect();
+    let columns: Vec<_> = rows.first().iter().flat_map(|row| row.columns().map(ident).collect::<Vec<_>>()).collect();
     if columns.is_empty() {
         return format!("INSERT INTO {} DEFAULT VALUES", table(name));
     }
@@ -120,11 +114,7 @@ fn matching(at: &Row) -> String {
             value => format!("{} = {}", ident(column), literal(value)),
         })
         .collect();
-    if conditions.is_empty() {
-        "true".to_owned()
-    } else {
-        conditions.join(" AND ")
-    }
+    if conditions.is_empty() { "true".to_owned() } else { conditions.join(" AND ") }
 }
 
 fn type_name(ty: &Type) -> String {

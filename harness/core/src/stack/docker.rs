@@ -60,11 +60,7 @@ pub(crate) async fn ensure_network(state: &State) -> Result<()> {
     match engine.inspect_network(&name, None).await {
         Err(EngineError::DockerResponseServerError { status_code: 404, .. }) => {
             let labels = HashMap::from([(LABEL.to_owned(), state.id().to_owned())]);
-            let request = NetworkCreateRequest {
-                name,
-                labels: Some(labels),
-                ..Default::default()
-            };
+            let request = NetworkCreateRequest { name, labels: Some(labels), ..Default::default() };
             let created = engine.create_network(request).await;
             created.map(drop).while_doing(ENGINE, "create the network")
         }
@@ -94,10 +90,7 @@ pub(crate) async fn has_image(image: &str) -> Result<bool> {
 pub(crate) async fn remove_container(container: &str) -> Result<()> {
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     match engine().await?.remove_container(container, Some(options)).await {
-        Err(EngineError::DockerResponseServerError {
-            status_code: 404 | 409, ..
-        })
-        | Ok(()) => Ok(()),
+        Err(EngineError::DockerResponseServerError { status_code: 404 | 409, .. }) | Ok(()) => Ok(()),
         Err(error) => Err(error).while_doing(ENGINE, format!("remove {container}")),
     }
 }
@@ -127,10 +120,7 @@ pub(crate) async fn remove_all(state: &State) -> Result<Vec<String>> {
     let found = engine.list_volumes(Some(options)).await.while_doing(ENGINE, "list volumes")?;
     for name in found.volumes.unwrap_or_default().into_iter().map(|volume| volume.name) {
         let options = RemoveVolumeOptionsBuilder::new().force(true).build();
-        engine
-            .remove_volume(&name, Some(options))
-            .await
-            .while_doing(ENGINE, "remove a volume")?;
+        engine.remove_volume(&name, Some(options)).await.while_doing(ENGINE, "remove a volume")?;
         removed.push(name);
     }
     Ok(removed)

@@ -10,7 +10,10 @@ use std::{
 
 use rustix::process::{Pid, getppid};
 
-use super::{State, docker, state::STATE_DIR};
+use super::{
+    State, docker,
+    state::{GUARD_LOCK_ENDING, STATE_DIR},
+};
 use crate::error::{Context, Error, Result};
 
 const WATCHED: &str = "CHANGEPROOF_GUARD_OF";
@@ -53,7 +56,7 @@ pub(crate) fn watch_this_run(state: &State) -> Result<()> {
 }
 
 fn guard_lock(run: i32) -> String {
-    format!("guard-{run}.lock")
+    format!("{run}{GUARD_LOCK_ENDING}")
 }
 
 /// Becomes the guard and never returns, if this process was started to be one.
@@ -87,7 +90,7 @@ fn guard(state: &State, run: i32) -> Result<()> {
 }
 
 /// How long the engine may go on carrying out what a killed process has asked of it.
-const SETTLES_WITHIN: Duration = Duration::from_secs(10);
+const SETTLES_WITHIN: Duration = Duration::from_secs(5);
 
 /// Removes the run's services. If the run died while it started one, the engine may make that container only now.
 async fn remove_everything(state: &State) -> Result<()> {

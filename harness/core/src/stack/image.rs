@@ -50,9 +50,8 @@ pub(crate) async fn ensure(name: &str) -> Result<String> {
             .await
             .while_doing(BUILDER, format!("build {name}"))?;
         if !built.success() {
-            return Err(
-                Error::new(BUILDER, format!("build {name}"), built).help(format!("see its message above; `{BUILDER} {name}` tries again"))
-            );
+            return Err(Error::new(BUILDER, format!("build {name}"), built)
+                .help(format!("see its message above; `{BUILDER} {name}` tries again")));
         }
     }
     Ok(tag)

@@ -27,16 +27,17 @@ impl Lease {
     fn hold(state: &State, name: String) -> Result<Self> {
         let held = state.lock_file(&format!("{name}.lease"))?;
         held.lock().while_doing("the lease", "lock its name")?;
-        Ok(Self {
-            name,
-            state: state.clone(),
-            _held: held,
-        })
+        Ok(Self { name, state: state.clone(), _held: held })
     }
 
     /// The name: letters, digits and underscores, at most 13 bytes.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The name for what a method makes under this lease: letters, digits and underscores.
+    pub fn name_for(&self, method: &str) -> String {
+        format!("{}_{method}", self.name)
     }
 
     /// Gives the name up, once all that bears it has been removed.
@@ -58,11 +59,7 @@ pub fn stale(state: &State) -> Result<Vec<Lease>> {
         let held = state.lock_file(&file)?;
         if held.try_lock().is_ok() {
             let name = file.trim_end_matches(".lease").to_owned();
-            stale.push(Lease {
-                name,
-                state: state.clone(),
-                _held: held,
-            });
+            stale.push(Lease { name, state: state.clone(), _held: held });
         }
     }
     Ok(stale)

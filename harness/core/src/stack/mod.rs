@@ -58,11 +58,7 @@ impl Stack {
             async move { Ok::<_, Error>((*service, service::ensure(*service, state).await?)) }
         }))
         .await?;
-        Ok(Self {
-            state,
-            endpoints: endpoints.into_iter().collect(),
-            _in_use: in_use,
-        })
+        Ok(Self { state, endpoints: endpoints.into_iter().collect(), _in_use: in_use })
     }
 
     /// How to reach a service of the stack.
@@ -75,16 +71,22 @@ impl Stack {
             .ok_or_else(|| Error::new(service.title(), "use the service", "the stack was acquired without it"))
     }
 
+    /// Whether the services stay when nobody uses them.
+    pub fn is_kept(&self) -> bool {
+        self.state.is_kept()
+    }
+
     /// The folder of locks and records that the stack belongs to.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// The last lines of a service's log; empty where there is no container to ask.
-    pub async fn log_tail(&self, service: Service) -> String {
-        match self.endpoints.get(&service) {
-            Some(endpoint) => docker::log_tail(&endpoint.container).await,
-            None => String::new(),
+    /// Adds to an error the last lines of the log of the service that is the last of those a method needs: it is the one
+    /// that does the capturing.
+    pub async fn explain(&self, services: &[Service], error: Error) -> Error {
+        match services.last().and_then(|service| self.endpoints.get(service)) {
+            Some(endpoint) => error.log(docker::log_tail(&endpoint.container).await),
+            None => error,
         }
     }
 }
@@ -117,7 +119,8 @@ pub async fn sweep() -> Result<Vec<String>> {
     let state = State::open()?;
     let lock = state.lock_file("use.lock")?;
     if lock.try_lock().is_err() {
-        return Err(Error::new("the stack", "remove the services", "they are in use").help("wait for the run that uses them, or end it"));
+        return Err(Error::new("the stack", "remove the services", "they are in use")
+            .help("wait for the run that uses them, or end it"));
     }
     let removed = docker::remove_all(&state).await?;
     state.forget_services()?;

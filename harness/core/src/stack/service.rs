@@ -57,13 +57,7 @@ impl Service {
             Self::Kafka => ("Kafka", "kafka", "kafka", 9092, 2048),
             Self::Connect => ("Kafka Connect", "connect", "kafka", 8083, 1024),
         };
-        Definition {
-            title,
-            name,
-            image,
-            port,
-            memory_mb,
-        }
+        Definition { title, name, image, port, memory_mb }
     }
 
     /// The name people know it by.
@@ -146,12 +140,7 @@ pub(crate) async fn ensure(service: Service, state: &State) -> Result<Endpoint> 
     state.starting(service.name(), true)?;
     docker::remove_container(&container).await?;
     let password = uuid::Uuid::new_v4().simple().to_string();
-    let mut endpoint = Endpoint {
-        container,
-        image,
-        port: 0,
-        password,
-    };
+    let mut endpoint = Endpoint { container, image, port: 0, password };
     endpoint.port = match service {
         Service::Postgres => start_postgres(state, &endpoint).await?,
         Service::Kafka => start_kafka(state, &endpoint).await?,
@@ -192,13 +181,8 @@ async fn start_postgres(state: &State, endpoint: &Endpoint) -> Result<u16> {
     let postgres = postgres.with_password(&endpoint.password);
     let (name, tag) = split_tag(&endpoint.image);
     // The project's own image has these as its defaults; another of the same contract need not.
-    let settings = [
-        "fsync=off",
-        "wal_level=logical",
-        "max_connections=200",
-        "max_replication_slots=64",
-        "max_wal_senders=64",
-    ];
+    let settings =
+        ["fsync=off", "wal_level=logical", "max_connections=200", "max_replication_slots=64", "max_wal_senders=64"];
     let arguments = settings.iter().flat_map(|setting| ["-c", *setting]);
     let request = postgres.with_name(name).with_tag(tag).with_cmd(arguments);
     start(Service::Postgres, state, endpoint, request, 0).await
@@ -222,7 +206,7 @@ async fn start_kafka(state: &State, endpoint: &Endpoint) -> Result<u16> {
             .with_env_var("KAFKA_LISTENER_NAME_EXTERNAL_PLAIN_SASL_JAAS_CONFIG", &jaas)
             .with_env_var("KAFKA_LISTENER_NAME_INTERNAL_PLAIN_SASL_JAAS_CONFIG", &jaas);
         match start(Service::Kafka, state, endpoint, request, port).await {
-            Err(error) if attempt < 5 && error.to_string().contains("port is already allocated") => {
+            Err(error) if attempt < 5 && is_port_taken(&error) => {
                 docker::remove_container(&endpoint.container).await?;
                 port = free_port()?;
             }
@@ -230,6 +214,12 @@ async fn start_kafka(state: &State, endpoint: &Endpoint) -> Result<u16> {
         }
     }
     Ok(port)
+}
+
+/// Somebody took the port between the look for a free one and the container's start.
+fn is_port_taken(error: &Error) -> bool {
+    let told = error.to_string();
+    ["port is already allocated", "address already in use"].iter().any(|words| told.contains(words))
 }
 
 async fn start_connect(state: &State, endpoint: &Endpoint) -> Result<u16> {
@@ -266,7 +256,8 @@ async fn wait_for_rest(endpoint: &Endpoint, port: u16) -> Result<()> {
         };
         if Instant::now() > deadline || !docker::is_running(&endpoint.container).await? {
             let service = Service::Connect.title();
-            return Err(Error::new(service, "wait until it lists connectors", seen).log(docker::log_tail(&endpoint.container).await));
+            return Err(Error::new(service, "wait until it lists connectors", seen)
+                .log(docker::log_tail(&endpoint.container).await));
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(200));
@@ -309,10 +300,7 @@ async fn start<I: Image>(
             host.memory_swap = Some(memory_bytes);
             host.publish_all_ports = Some(false);
             let host_ip = Some("127.0.0.1".to_owned());
-            let binding = PortBinding {
-                host_ip,
-                host_port: Some(host_port.to_string()),
-            };
+            let binding = PortBinding { host_ip, host_port: Some(host_port.to_string()) };
             host.port_bindings = Some(HashMap::from([(format!("{port}/tcp"), Some(vec![binding]))]));
         });
     let container = match AsyncRunner::start(request).await {

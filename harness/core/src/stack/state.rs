@@ -13,6 +13,9 @@ use crate::error::{Context, Result};
 /// Another folder than the default, for a stack that shares nothing with the user's others.
 pub(crate) const STATE_DIR: &str = "CHANGEPROOF_STATE_DIR";
 
+/// How the lock of a run's guard is called; a guard that was killed leaves it behind.
+pub(super) const GUARD_LOCK_ENDING: &str = ".guard";
+
 /// A folder of locks and records. Containers of different folders know nothing of each other.
 #[derive(Clone, Debug)]
 pub struct State {
@@ -27,7 +30,8 @@ impl State {
     /// The folder can't be made.
     pub fn open() -> Result<Self> {
         let user = rustix::process::getuid().as_raw();
-        let dir = std::env::var_os(STATE_DIR).map_or_else(|| std::env::temp_dir().join(format!("changeproof-{user}")), PathBuf::from);
+        let dir = std::env::var_os(STATE_DIR)
+            .map_or_else(|| std::env::temp_dir().join(format!("changeproof-{user}")), PathBuf::from);
         Self::at(&dir)
     }
 
@@ -66,9 +70,7 @@ impl State {
     /// Says whether services stay when nobody uses them.
     pub(crate) fn keep(&self, keep: bool) -> Result<()> {
         if keep {
-            File::create(self.dir.join("keep"))
-                .map(drop)
-                .while_doing("the stack", "keep services")
+            File::create(self.dir.join("keep")).map(drop).while_doing("the stack", "keep services")
         } else {
             self.remove("keep")
         }
@@ -110,7 +112,9 @@ impl State {
 
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
         match fs::remove_file(self.dir.join(name)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).while_doing("the stack", format!("remove {name}")),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).while_doing("the stack", format!("remove {name}"))
+            }
             _ => Ok(()),
         }
     }
@@ -124,11 +128,16 @@ impl State {
             .collect())
     }
 
-    /// Forgets the services and leases that were just removed.
+    /// Forgets the services and leases that were just removed, and guards that are no more.
     pub(crate) fn forget_services(&self) -> Result<()> {
         let records = [".json", ".lease", ".starting"].map(|ending| self.files(ending));
         for name in records.into_iter().collect::<Result<Vec<_>>>()?.concat() {
             self.remove(&name)?;
+        }
+        for name in self.files(GUARD_LOCK_ENDING)? {
+            if self.lock_file(&name)?.try_lock().is_ok() {
+                self.remove(&name)?;
+            }
         }
         Ok(())
     }
@@ -136,9 +145,9 @@ impl State {
 
 fn short_hash(text: &str) -> String {
     // FNV-1a; std's hasher isn't the same in every release, and these names outlive a build.
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{:06x}", hash & 0xff_ffff)
 }
 
