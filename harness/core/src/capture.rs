@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::{
-    change::Change,
+    change::{Change, Op},
     error::{Error, Result},
     guarantees::Guarantees,
     postgres::HARNESS_SCHEMA,
@@ -134,18 +134,77 @@ pub async fn collect_until_fence(subscription: &mut dyn Subscription, fence: i64
         match fence_number(&change) {
             Some(number) if number >= i128::from(fence) => return Ok(changes),
             Some(_) => {}
+            // A fence that a snapshot read says nothing of the changes before it.
+            None if change.op == Op::Read && change.table.schema == HARNESS_SCHEMA => {}
             None => changes.push(change),
         }
     }
 }
 
-/// The number of the fence that a change is, if it is one.
+/// The number of the fence that a change writes, if it does.
 pub fn fence_number(change: &Change) -> Option<i128> {
-    if change.table.schema != HARNESS_SCHEMA {
+    if change.table.schema != HARNESS_SCHEMA || change.op != Op::Insert {
         return None;
     }
     match change.after.as_ref()?.get("id")? {
         crate::Value::Int(number) => Some(*number),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::{row, schema::TableName};
+
+    struct Told(VecDeque<Change>);
+
+    #[async_trait]
+    impl Subscription for Told {
+        async fn next(&mut self) -> Result<Change> {
+            self.0.pop_front().ok_or_else(|| Error::new("the test", "go on", "nothing is left"))
+        }
+
+        fn waiting_for(&self) -> String {
+            String::new()
+        }
+
+        async fn stop(&mut self) -> Result<()> {
+            Ok(())
+        }
+
+        async fn resume(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn change(op: Op, schema: &str, id: i32) -> Change {
+        Change {
+            op,
+            table: TableName::new(schema, "fence"),
+            key: row! { id: id },
+            before: None,
+            after: Some(row! { id: id }),
+            position: None,
+            tx: None,
+            commit_time_us: None,
+            tombstone: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_fence_that_was_written_ends_the_stream() -> Result<()> {
+        let mut told = Told(VecDeque::from([
+            change(Op::Insert, HARNESS_SCHEMA, 1),
+            change(Op::Read, HARNESS_SCHEMA, 2),
+            change(Op::Insert, "public", 7),
+            change(Op::Insert, HARNESS_SCHEMA, 2),
+            change(Op::Insert, "public", 8),
+        ]));
+        let changes = collect_until_fence(&mut told, 2).await?;
+        assert_eq!(changes, [change(Op::Insert, "public", 7)]);
+        Ok(())
     }
 }

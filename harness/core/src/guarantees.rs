@@ -38,7 +38,7 @@ pub struct Guarantees {
     pub schema_changes: SchemaChanges,
     /// What becomes of large values that an update leaves as they are.
     pub unchanged_toast: UnchangedToast,
-    /// Whether a tombstone follows each delete of a row with a key.
+    /// Whether a tombstone follows each delete; that of a row without a key has no key either.
     pub tombstones: bool,
 }
 
@@ -234,7 +234,7 @@ impl Guarantees {
             filler: self.filler(table, image.as_ref(), losses),
             before: image,
             after: None,
-            tombstone: self.tombstones && !table.key.is_empty(),
+            tombstone: self.tombstones,
         }
     }
 

@@ -54,6 +54,9 @@ pub enum ModelError {
     /// No such transaction or savepoint.
     #[error("the script ends {0}, which session {1} has not begun")]
     NotBegun(String, String),
+    /// A transaction in a transaction, which PostgreSQL ignores and others take for a commit.
+    #[error("the script begins a transaction on session {0}, which has one open")]
+    BegunTwice(String),
 }
 
 /// A table's definition and rows.
@@ -61,7 +64,8 @@ pub enum ModelError {
 pub struct TableState {
     /// The definition.
     pub table: Arc<Table>,
-    /// The rows, in the order of their insertion.
+    /// The rows, in the order in which PostgreSQL's heap holds them and a statement that changes several visits them: each
+    /// update writes a new version at the end.
     pub rows: Vec<Row>,
 }
 
@@ -92,12 +96,10 @@ impl Tables {
                 let at = before.as_ref().and_then(|before| state.rows.iter().rposition(|row| row == before));
                 match (op, at, after) {
                     (Op::Truncate, ..) => state.rows.clear(),
-                    (_, Some(at), Some(after)) => state.rows[at] = after.clone(),
-                    (_, Some(at), None) => {
-                        state.rows.remove(at);
+                    (_, at, after) => {
+                        at.map(|at| state.rows.remove(at));
+                        state.rows.extend(after.clone());
                     }
-                    (_, None, Some(after)) => state.rows.push(after.clone()),
-                    (_, None, None) => {}
                 }
             }
         }
@@ -160,8 +162,16 @@ struct Open {
 /// How to take a change back. Rows are taken back one by one, so that sessions can interleave on a table.
 #[derive(Debug)]
 enum Undo {
-    Row { table: TableName, before: Option<Row>, after: Option<Row> },
-    Table { remove: Option<TableName>, restore: Option<TableState> },
+    Row {
+        table: TableName,
+        /// The row before, and its place.
+        before: Option<(usize, Row)>,
+        after: Option<Row>,
+    },
+    Table {
+        remove: Option<TableName>,
+        restore: Option<TableState>,
+    },
 }
 
 /// The script run on in-memory tables.
@@ -181,6 +191,9 @@ impl Model {
         let session = &step.session;
         match &step.action {
             Action::Begin => {
+                if self.open.contains_key(session) {
+                    return Err(ModelError::BegunTwice(session.clone()));
+                }
                 self.open.insert(session.clone(), Open::default());
             }
             Action::Commit => {
@@ -246,13 +259,9 @@ impl Model {
                 Undo::Row { table, before, after } => {
                     let Some(state) = self.tables.0.get_mut(&table) else { continue };
                     let at = after.and_then(|after| state.rows.iter().rposition(|r| *r == after));
-                    match (at, before) {
-                        (Some(at), Some(before)) => state.rows[at] = before,
-                        (Some(at), None) => {
-                            state.rows.remove(at);
-                        }
-                        (None, Some(before)) => state.rows.push(before),
-                        (None, None) => {}
+                    at.map(|at| state.rows.remove(at));
+                    if let Some((at, before)) = before {
+                        state.rows.insert(at.min(state.rows.len()), before);
                     }
                 }
                 Undo::Table { remove, restore } => {
@@ -333,8 +342,12 @@ impl Model {
         after: Option<Row>,
         done: &mut Vec<(IdealChange, Undo)>,
     ) -> Result<(), ModelError> {
-        let table = Arc::clone(&self.tables.get(name)?.table);
-        let undo = Undo::Row { table: name.clone(), before: before.clone(), after: after.clone() };
+        let state = self.tables.get(name)?;
+        let table = Arc::clone(&state.table);
+        let was = before
+            .as_ref()
+            .and_then(|before| Some((state.rows.iter().rposition(|row| row == before)?, before.clone())));
+        let undo = Undo::Row { table: name.clone(), before: was, after: after.clone() };
         self.change(IdealChange::Row { op, table, before, after }, undo, done);
         Ok(())
     }
@@ -451,6 +464,27 @@ mod tests {
     }
 
     #[test]
+    fn a_statement_visits_rows_in_the_order_of_the_heap() -> Outcome {
+        let (mut model, t) = model()?;
+        model.apply(&t.insert_many([1, 2, 3].map(|id| row! { id: id })))?;
+        model.apply(&t.update(1, row! { n: 9 }))?;
+        model.apply(&begin())?;
+        model.apply(&t.delete(2))?;
+        model.apply(&t.update(3, row! { n: 7 }))?;
+        model.apply(&rollback())?;
+        model.apply(&t.update(row! {}, row! { n: 5 }))?;
+        let updated: Vec<_> = model.committed()[3]
+            .iter()
+            .filter_map(|change| match change {
+                IdealChange::Row { after, .. } => after.as_ref()?.get("id").cloned(),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(updated, [2, 3, 1].map(Value::from), "as PostgreSQL does");
+        Ok(())
+    }
+
+    #[test]
     fn sessions_interleave_and_their_order_is_that_of_their_commits() -> Outcome {
         let (mut model, t) = model()?;
         model.apply(&begin())?;
@@ -487,6 +521,8 @@ mod tests {
         let slip = model.apply(&t.renamed("z").delete(1));
         assert_eq!(slip, Err(ModelError::UnknownTable("z".into())));
         assert!(matches!(model.apply(&commit()), Err(ModelError::NotBegun(..))));
+        model.apply(&begin())?;
+        assert_eq!(model.apply(&begin()), Err(ModelError::BegunTwice("a".into())));
         Ok(())
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     script::{Action, Alter, Step, TableBuilder, TableRef, begin, commit},
     stack::{Lease, Service, Stack, stale_leases},
     text,
+    value::{Row, Value},
 };
 
 /// A scenario as `#[scenario]` registers it.
@@ -349,26 +350,28 @@ fn check_model(tables: &Tables, contents: &Contents) -> Result<()> {
     let model = contents_of(tables);
     let names: BTreeSet<_> = model.keys().chain(contents.keys()).collect();
     for name in names {
-        let sorted = |contents: Option<&TableContents>| {
-            let mut rows: Vec<_> = contents.iter().flat_map(|c| c.rows.iter().map(ToString::to_string)).collect();
-            rows.sort_unstable();
-            rows
-        };
         let (ideal, real) = (sorted(model.get(name)), sorted(contents.get(name)));
         if ideal != real {
             let differing = ideal.iter().find(|row| !real.contains(row));
             let differing = differing.or_else(|| real.iter().find(|row| !ideal.contains(row)));
+            let differing = differing.map(|row| format!("{row:?}"));
             let cause = format!(
                 "in {name} it has {} rows and the database {}; they differ in {}",
                 ideal.len(),
                 real.len(),
-                differing.map_or("how often rows are there", String::as_str)
+                differing.as_deref().unwrap_or("how often rows are there")
             );
             return Err(Error::new("the Model", "agree with the database", cause)
                 .help("if the script uses SQL of the database's own, state what it means"));
         }
     }
     Ok(())
+}
+
+fn sorted(contents: Option<&TableContents>) -> Vec<Vec<(&str, &Value)>> {
+    let mut rows: Vec<_> = contents.into_iter().flat_map(|contents| contents.rows.iter().map(Row::canonical)).collect();
+    rows.sort_unstable();
+    rows
 }
 
 /// What changed in the tables' definitions since the capture began.
@@ -409,7 +412,7 @@ pub(crate) fn workspace() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Row, row};
+    use crate::row;
 
     fn contents(rows: Vec<Row>) -> Contents {
         Contents::from([("t".into(), TableContents { key: vec!["id".into()], rows })])
@@ -429,6 +432,18 @@ mod tests {
             assert!(check_model(tables, &contents(wrong)).is_err());
         }
         assert!(check_model(tables, &Contents::new()).is_err(), "a database without the table");
+        let long = |end: &str| format!("{}{end}", "x".repeat(100));
+        let text = |end: &str| Value::from(long(end));
+        for (ideal, real) in [(text("a"), text("b")), (1.5.into(), Value::Decimal("1.5".into()))] {
+            let table = TableBuilder::new("t").key("id", crate::schema::Type::Other("any".into()));
+            let table = table.build();
+            let handle = TableRef::new(&table);
+            let mut model = Model::default();
+            for step in [Action::CreateTable(table).into(), handle.insert(row! { id: ideal })] {
+                model.apply(&step).while_doing("test", "apply")?;
+            }
+            assert!(check_model(model.tables(), &contents(vec![row! { id: real }])).is_err());
+        }
         Ok(())
     }
 }

@@ -88,7 +88,17 @@ impl Value {
             (Self::Int(n), Type::Numeric(scale)) => decimal(&n.to_string(), *scale),
             (Self::Int(n), Type::Real | Type::Double) => Self::Float(Float::new(n.to_f64().unwrap_or(f64::NAN))),
             (Self::Int(n), Type::Text | Type::Varchar(_)) => Self::Text(n.to_string()),
+            (Self::Bool(truth), Type::Text | Type::Varchar(_)) => Self::Text(truth.to_string()),
+            (Self::Float(n), Type::Numeric(scale)) => decimal(&n.get().to_string(), *scale),
+            (Self::Float(n), Type::Real | Type::Text | Type::Varchar(_)) => Self::from_text(&n.get().to_string(), ty),
             (Self::Decimal(text) | Self::Text(text), Type::Numeric(scale)) => decimal(text, *scale),
+            (Self::Decimal(text), Type::SmallInt | Type::Int | Type::BigInt) => match decimal(text, Some((0, 0))) {
+                Self::Decimal(whole) => Self::from_text(&whole, ty),
+                _ => self.clone(),
+            },
+            (Self::Decimal(text) | Self::Text(text), Type::Real | Type::Double) | (Self::Text(text), Type::Bool) => {
+                Self::from_text(text.trim(), ty)
+            }
             (Self::Text(text), Type::SmallInt | Type::Int | Type::BigInt) => {
                 text.trim().parse().map_or_else(|_| self.clone(), Self::Int)
             }
@@ -407,6 +417,12 @@ mod tests {
         assert_eq!(Value::from("-2.345").cast(&money), Value::Decimal("-2.35".into()));
         assert_eq!(Value::from("42").cast(&Type::Int), Value::Int(42));
         assert_eq!(Value::Null.cast(&money), Value::Null);
+        assert_eq!(Value::from(9.99).cast(&money), Value::Decimal("9.99".into()));
+        assert_eq!(Value::Decimal("2.5".into()).cast(&Type::Int), Value::Int(3));
+        assert_eq!(Value::Decimal("1.50".into()).cast(&Type::Double), Value::from(1.5));
+        assert_eq!(Value::from(0.123_456_789).cast(&Type::Real), Value::from(0.123_456_79));
+        assert_eq!(Value::from(true).cast(&Type::Text), Value::from("true"));
+        assert_eq!(Value::from("t").cast(&Type::Bool), Value::from(true));
     }
 
     #[test]

@@ -49,8 +49,8 @@ async fn no_primary_key(s: &mut Scenario) -> Result<()> {
     s.judge().await
 }
 
-/// Without a primary key, REPLICA IDENTITY FULL makes the whole old row the row's name. There is no key to make a
-/// tombstone of.
+/// Without a primary key, REPLICA IDENTITY FULL makes the whole old row the row's name. Debezium sends tombstones all the
+/// same: records with neither key nor value, which a compacted topic refuses.
 #[scenario]
 async fn no_primary_key_identity_full(s: &mut Scenario) -> Result<()> {
     let log = table("log").column("line", Text).column("level", Int).identity_full();

@@ -63,7 +63,7 @@ impl Capture for DebeziumPostgres {
             truncate: true,
             schema_changes: SchemaChanges::NextRow,
             unchanged_toast: UnchangedToast::Omitted,
-            tombstones: true,
+            tombstones: sends_tombstones(options),
         }
     }
 
@@ -86,7 +86,7 @@ impl Capture for DebeziumPostgres {
             reader: Reader::open(kafka, name).await?,
             control,
             decoder: Decoder::default(),
-            assembler: Assembler::new(options.snapshot == SnapshotMode::Initial, true),
+            assembler: Assembler::new(options.snapshot == SnapshotMode::Initial, sends_tombstones(options)),
             has_new_topics: false,
             check,
         };
@@ -99,6 +99,10 @@ impl Capture for DebeziumPostgres {
         Connector::new(subject.stack, name)?.remove().await?;
         topics::remove(subject.stack.endpoint(Service::Kafka)?, name).await
     }
+}
+
+fn sends_tombstones(options: &Options) -> bool {
+    options.settings.get("tombstones.on.delete").is_none_or(|setting| setting != "false")
 }
 
 /// The connector's configuration: the profile, what the lease needs, and the settings asked for over both.
@@ -238,7 +242,11 @@ impl Subscription for DebeziumSubscription {
                     self.has_new_topics |=
                         take(&record?, &self.control, &mut self.decoder, &mut self.assembler)?;
                 }
-                _ = self.check.tick() => drop(self.connector.check().await?),
+                _ = self.check.tick() => {
+                    self.connector.check().await?;
+                    // A topic may have come into view of this client only after it was looked for.
+                    self.has_new_topics |= self.assembler.is_waiting();
+                }
             }
         }
     }

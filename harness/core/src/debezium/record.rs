@@ -22,8 +22,8 @@ pub(crate) enum Event {
     Change(Box<Change>, Option<u64>),
     /// A key without a value, after a delete.
     Tombstone(Row),
-    /// What is none of the script's business.
-    Other,
+    /// What is none of the script's business, such as a message; with its transaction and its number within it.
+    Other(Option<(String, u64)>),
 }
 
 /// A record of the transaction topic.
@@ -102,7 +102,10 @@ impl Decoder {
         else {
             return Ok(Event::Tombstone(key));
         };
-        let Some(op) = op(&envelope.op) else { return Ok(Event::Other) };
+        let Some(op) = op(&envelope.op) else {
+            let number = |tx: Transaction| (transaction_id(&tx.id).to_owned(), tx.total_order);
+            return Ok(Event::Other(envelope.transaction.map(number)));
+        };
         let schema = self.schema(parts.schema)?;
         let row = |image: &Option<serde_json::Value>, field: &str| {
             image.as_ref().and_then(|image| schema.field(field)?.row(image))

@@ -77,8 +77,8 @@ impl Schema {
             "io.debezium.time.Date" => date(json.as_i64()?)?,
             "io.debezium.time.Timestamp" => timestamp(json.as_i64()?.checked_mul(1000)?)?,
             "io.debezium.time.MicroTimestamp" => timestamp(json.as_i64()?)?,
-            "io.debezium.time.Time" => time(json.as_i64()?.checked_mul(1000)?),
-            "io.debezium.time.MicroTime" => time(json.as_i64()?),
+            "io.debezium.time.Time" => time(json.as_i64()?.checked_mul(1000)?)?,
+            "io.debezium.time.MicroTime" => time(json.as_i64()?)?,
             "io.debezium.time.ZonedTimestamp" => zoned_timestamp(json.as_str()?)?,
             "org.apache.kafka.connect.data.Decimal" => {
                 let scale = self.parameters.get("scale")?.parse().ok()?;
@@ -141,13 +141,16 @@ fn naive(moment: &NaiveDateTime) -> String {
 }
 
 /// A time of day; PostgreSQL has 24:00 as well.
-fn time(micros: i64) -> String {
+fn time(micros: i64) -> Option<String> {
     const DAY_MICROS: i64 = 86_400_000_000;
     if micros == DAY_MICROS {
-        return "24:00:00".to_owned();
+        return Some("24:00:00".to_owned());
     }
-    let time = NaiveTime::default().overflowing_add_signed(TimeDelta::microseconds(micros)).0;
-    without_trailing_zeros(&time.format("%H:%M:%S%.6f").to_string())
+    let (time, days) = NaiveTime::default().overflowing_add_signed(TimeDelta::microseconds(micros));
+    if days != 0 {
+        return None;
+    }
+    Some(without_trailing_zeros(&time.format("%H:%M:%S%.6f").to_string()))
 }
 
 fn zoned_timestamp(text: &str) -> Option<String> {
@@ -188,6 +191,10 @@ mod tests {
         assert_eq!(logical("int64", &time("Timestamp"), &millis)?, "2024-02-29 12:00:00");
         assert_eq!(logical("int64", &time("MicroTime"), &json!(60_000_000))?, "00:01:00");
         assert_eq!(logical("int64", &time("MicroTime"), &json!(86_400_000_000_i64))?, "24:00:00");
+        for outside in [json!(-3_600_000_000_i64), json!(90_000_000_000_i64)] {
+            let time = logical("int64", &time("MicroTime"), &outside)?;
+            assert_eq!(time, format!("Int({outside})"), "no time of the day before or after");
+        }
         let zoned = json!("2024-02-29T12:00:00.5+02:00");
         assert_eq!(logical("string", &time("ZonedTimestamp"), &zoned)?, "2024-02-29 10:00:00.5+00");
         let connect = "org.apache.kafka.connect.data.Decimal";

@@ -10,9 +10,6 @@ use crate::{
     value::Row,
 };
 
-/// At most this many faults are told; a stream that is wholly wrong needs no more.
-const FAULTS_TOLD: usize = 20;
-
 /// Compares a stream with its promise. Returns the faults, and for each captured change the promised one that it is.
 ///
 /// Changes are first paired by equality in the order of the stream, whatever their place. What is left on both sides is
@@ -38,8 +35,9 @@ pub fn diff(promise: &Promise, guarantees: &Guarantees, stream: &[Change]) -> (V
     check_order(&expected, stream, &pairing, &mut faults);
     if guarantees.transactions {
         check_transactions(&expected, stream, &pairing, &mut faults);
+    } else if let Some(change) = stream.iter().find(|change| change.tx.is_some()) {
+        faults.push(Fault::new(FaultKind::UnpromisedTransaction, text::line(change, None)));
     }
-    faults.truncate(FAULTS_TOLD);
     let matched = pairing.iter().map(|pair| pair.map(|(expected_at, _)| expected[expected_at].1.clone())).collect();
     (faults, matched)
 }
@@ -53,13 +51,18 @@ fn pair_equal(expected: &[(Option<usize>, &Expected)], stream: &[Change]) -> Pai
         let identity = (expected.op, &expected.table, canonical(expected.after.as_ref()));
         waiting.entry(identity).or_default().push_back(at);
     }
+    let mut last = 0;
     stream
         .iter()
         .map(|change| {
             let identity = (change.op, &change.table, canonical(change.after.as_ref()));
             let candidates = waiting.get_mut(&identity)?;
-            let found = candidates.iter().position(|at| difference(expected[*at].1, change).is_none())?;
-            Some((candidates.remove(found)?, true))
+            let is_it = |at: usize| difference(expected[at].1, change).is_none();
+            // What happened alike several times is taken for the next of them, so that a lost one isn't told as a swap.
+            let next = candidates.iter().position(|at| *at >= last && is_it(*at));
+            let found = next.or_else(|| candidates.iter().position(|at| is_it(*at)))?;
+            last = candidates.remove(found)?;
+            Some((last, true))
         })
         .collect()
 }
@@ -169,7 +172,7 @@ fn check_order(expected: &[(Option<usize>, &Expected)], stream: &[Change], pairi
     }
 }
 
-/// Each promised transaction must be one transaction of the stream, and the other way round.
+/// Each promised transaction must be one transaction of the stream, under a name of its own, and the other way round.
 fn check_transactions(
     expected: &[(Option<usize>, &Expected)],
     stream: &[Change],
@@ -178,7 +181,7 @@ fn check_transactions(
 ) {
     let mut run = 0;
     let mut told: BTreeMap<usize, (BTreeSet<usize>, &Change)> = BTreeMap::new();
-    let mut happened: BTreeMap<usize, (BTreeSet<usize>, &Change)> = BTreeMap::new();
+    let mut happened: BTreeMap<&str, (BTreeSet<usize>, &Change)> = BTreeMap::new();
     let mut previous: Option<&Change> = None;
     for (change, pair) in stream.iter().zip(pairing) {
         if change.op == Op::Read {
@@ -190,8 +193,14 @@ fn check_transactions(
         previous = Some(change);
         if let Some((Some(tx), _)) = pair.map(|(at, _)| expected[at]) {
             told.entry(tx).or_insert_with(|| (BTreeSet::new(), change)).0.insert(run);
-            happened.entry(run).or_insert_with(|| (BTreeSet::new(), change)).0.insert(tx);
+            if let Some(name) = &change.tx {
+                happened.entry(&name.0).or_insert_with(|| (BTreeSet::new(), change)).0.insert(tx);
+            }
         }
+    }
+    for (_, change) in told.values().filter(|(runs, change)| runs.len() == 1 && change.tx.is_none()) {
+        let detail = format!("{} doesn't tell the one it belongs to", text::line(change, None));
+        faults.push(Fault::new(FaultKind::SplitTransaction, detail));
     }
     for (runs, change) in told.values().filter(|(runs, _)| runs.len() > 1) {
         let detail = format!("the one that begins with {} came as {}", text::line(change, None), runs.len());

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{Fault, FaultKind};
 use crate::{
     change::{Change, Op, Position},
-    guarantees::{Guarantees, Loss, SchemaChanges},
+    guarantees::{Guarantees, Loss, SchemaChanges, UnchangedToast},
     schema::TableName,
     text,
     value::{Row, Value},
@@ -68,12 +68,43 @@ fn key_of(row: &Row) -> Key {
 struct FoldedRow {
     row: Row,
     position: Option<Position>,
+    /// Values that a later change left out, and where they were delivered.
+    kept: BTreeMap<String, Option<Position>>,
+}
+
+impl FoldedRow {
+    fn new(row: Row, position: Option<Position>) -> Self {
+        Self { row, position, kept: BTreeMap::new() }
+    }
+
+    /// The values that the new version of the row leaves out stay what they were.
+    fn keep(mut self, old: &Self) -> Self {
+        let omitted = self.row.iter().filter(|(_, value)| **value == Value::Unavailable);
+        let omitted: Vec<_> = omitted.map(|(column, _)| column.to_owned()).collect();
+        for column in omitted {
+            if let Some(value) = old.row.get(&column) {
+                self.row.set(&column, value.clone());
+                let delivered = old.kept.get(&column).copied().unwrap_or(old.position);
+                self.kept.insert(column, delivered);
+            }
+        }
+        self
+    }
+}
+
+/// A table's columns that changed.
+type Altered<'a> = Option<&'a BTreeMap<String, Option<Position>>>;
+
+fn is_altered(altered: Altered<'_>, column: &str) -> bool {
+    altered.is_some_and(|altered| altered.contains_key(column))
 }
 
 #[derive(Debug, Default)]
 struct FoldedTable {
     keyed: HashMap<Key, FoldedRow>,
     keyless: Vec<FoldedRow>,
+    /// What the last change deleted: an insert that follows may be the same row under another key.
+    deleted: Option<FoldedRow>,
 }
 
 /// Folds a stream over what the database held when the capture began, and compares with what it holds at the end.
@@ -91,9 +122,14 @@ pub fn judge_fold(
     let mut losses = BTreeSet::new();
     let mut folded = start(before, alterations);
     for change in stream {
-        let table = folded.entry(alterations.last_name(&change.table).clone()).or_default();
-        if let Err(fault) = table.apply(change) {
+        let name = alterations.last_name(&change.table);
+        let table = folded.entry(name.clone()).or_default();
+        if let Err(fault) = table.apply(change, alterations.columns.get(name)) {
             faults.push(fault);
+        }
+        if guarantees.unchanged_toast == UnchangedToast::Delivered && omits_a_value(change) {
+            let detail = format!("a value is not sent: {}", text::line(change, None));
+            faults.push(Fault::new(FaultKind::WrongValue, detail));
         }
     }
     if !alterations.renames.is_empty() {
@@ -107,13 +143,17 @@ pub fn judge_fold(
     (faults, losses)
 }
 
+fn omits_a_value(change: &Change) -> bool {
+    change.after.iter().flat_map(Row::iter).any(|(_, value)| *value == Value::Unavailable)
+}
+
 fn start(before: &Contents, alterations: &Alterations) -> BTreeMap<TableName, FoldedTable> {
     let mut folded: BTreeMap<TableName, FoldedTable> = BTreeMap::new();
     for (name, contents) in before {
         let table = folded.entry(alterations.last_name(name).clone()).or_default();
         for row in &contents.rows {
             let key = row.project(contents.key.iter().map(String::as_str));
-            let row = FoldedRow { row: row.clone(), position: None };
+            let row = FoldedRow::new(row.clone(), None);
             if key.is_empty() {
                 table.keyless.push(row);
             } else {
@@ -125,7 +165,8 @@ fn start(before: &Contents, alterations: &Alterations) -> BTreeMap<TableName, Fo
 }
 
 impl FoldedTable {
-    fn apply(&mut self, change: &Change) -> Result<(), Fault> {
+    fn apply(&mut self, change: &Change, altered: Altered<'_>) -> Result<(), Fault> {
+        let deleted = self.deleted.take();
         let wrong =
             |what: &str| Err(Fault::new(FaultKind::WrongState, format!("{what}: {}", text::line(change, None))));
         match (change.op, &change.after) {
@@ -135,7 +176,8 @@ impl FoldedTable {
                 Ok(())
             }
             (Op::Read | Op::Insert, Some(after)) => {
-                let row = FoldedRow { row: after.clone(), position: change.position };
+                let row = FoldedRow::new(after.clone(), change.position);
+                let row = deleted.iter().fold(row, FoldedRow::keep);
                 if change.key.is_empty() {
                     self.keyless.push(row);
                 } else if self.keyed.insert(key_of(&change.key), row).is_some() {
@@ -145,18 +187,10 @@ impl FoldedTable {
                 Ok(())
             }
             (Op::Update, Some(after)) => {
-                let Some(old) = self.take(change) else {
+                let Some(old) = self.take(change, altered) else {
                     return wrong("an update of a row that was never delivered");
                 };
-                let mut row = after.clone();
-                for (column, value) in after.iter() {
-                    if *value == Value::Unavailable
-                        && let Some(kept) = old.row.get(column)
-                    {
-                        row.set(column, kept.clone());
-                    }
-                }
-                let row = FoldedRow { row, position: change.position };
+                let row = FoldedRow::new(after.clone(), change.position).keep(&old);
                 if change.key.is_empty() {
                     self.keyless.push(row);
                 } else {
@@ -164,24 +198,40 @@ impl FoldedTable {
                 }
                 Ok(())
             }
-            (Op::Delete, _) => match self.take(change) {
-                Some(_) => Ok(()),
+            (Op::Delete, _) => match self.take(change, altered) {
+                Some(deleted) => {
+                    self.deleted = Some(deleted);
+                    Ok(())
+                }
                 None => wrong("a delete of a row that was never delivered"),
             },
             (_, None) => wrong("no new row"),
         }
     }
 
-    /// Removes the row that a change replaces or deletes: by its old key, or without a key by its whole old row.
-    fn take(&mut self, change: &Change) -> Option<FoldedRow> {
+    /// Removes the row that a change replaces or deletes: by its old key, or without a key by its whole old row. A row that
+    /// was delivered before columns changed is found by what did not change.
+    fn take(&mut self, change: &Change, altered: Altered<'_>) -> Option<FoldedRow> {
+        let unaltered = |row: &Row| row.project(row.columns().filter(|c| !is_altered(altered, c)));
         if change.key.is_empty() {
             let before = change.before.as_ref()?;
-            let at = self.keyless.iter().position(|folded| folded.row == *before)?;
-            return Some(self.keyless.swap_remove(at));
+            let same = |folded: &FoldedRow| unaltered(&folded.row) == unaltered(before);
+            let at = self.keyless.iter().position(|folded| folded.row == *before);
+            if let Some(at) = at.or_else(|| self.keyless.iter().position(same)) {
+                return Some(self.keyless.swap_remove(at));
+            }
+            altered?;
+            let key = self.keyed.iter().find(|(_, folded)| same(folded))?.0.clone();
+            return self.keyed.remove(&key);
         }
         let old_key = change.before.as_ref().map(|before| before.project(change.key.columns()));
         let old_key = old_key.filter(|key| key.len() == change.key.len());
-        self.keyed.remove(&key_of(old_key.as_ref().unwrap_or(&change.key)))
+        let key = key_of(old_key.as_ref().unwrap_or(&change.key));
+        if let Some(row) = self.keyed.remove(&key) {
+            return Some(row);
+        }
+        let renamed = self.keyed.keys().find(|other| is_same_key(other, &key, altered))?.clone();
+        self.keyed.remove(&renamed)
     }
 
     fn into_rows(self) -> Vec<FoldedRow> {
@@ -189,10 +239,21 @@ impl FoldedTable {
     }
 }
 
+/// Whether two keys hold the same values under names of which some changed.
+fn is_same_key(a: &Key, b: &Key, altered: Altered<'_>) -> bool {
+    let parts = |key: &Key| -> (Key, Vec<Value>) {
+        let (moved, fixed): (Key, Key) = key.iter().cloned().partition(|(column, _)| is_altered(altered, column));
+        let mut moved: Vec<_> = moved.into_iter().map(|(_, value)| value).collect();
+        moved.sort_unstable();
+        (fixed, moved)
+    };
+    parts(a) == parts(b)
+}
+
 struct Comparison<'a> {
     name: &'a TableName,
     contents: &'a TableContents,
-    altered: Option<&'a BTreeMap<String, Option<Position>>>,
+    altered: Altered<'a>,
     guarantees: &'a Guarantees,
 }
 
@@ -208,14 +269,15 @@ impl Comparison<'_> {
     }
 
     fn is_altered(&self, column: &str) -> bool {
-        self.guarantees.schema_changes == SchemaChanges::NextRow
-            && self.altered.is_some_and(|altered| altered.contains_key(column))
+        self.guarantees.schema_changes == SchemaChanges::NextRow && is_altered(self.altered, column)
     }
 
     /// Whether a folded row may be wrong in a column: it was delivered before the column changed.
     fn may_be_stale(&self, column: &str, row: &FoldedRow) -> bool {
+        let delivered_at = row.kept.get(column).copied().unwrap_or(row.position);
         self.is_altered(column)
-            && match (self.altered.and_then(|altered| altered.get(column)), row.position) {
+            && match (self.altered.and_then(|altered| altered.get(column)), delivered_at) {
+                _ if row.row.get(column) == Some(&Value::Unavailable) => true,
                 (Some(Some(altered_at)), Some(delivered_at)) => delivered_at < *altered_at,
                 _ => true,
             }
@@ -223,20 +285,21 @@ impl Comparison<'_> {
 
     fn by_key(&self, folded: Vec<FoldedRow>, faults: &mut Vec<Fault>, losses: &mut BTreeSet<Loss>) {
         let key = |row: &Row| key_of(&row.project(self.contents.key.iter().map(String::as_str)));
-        let mut folded: HashMap<Key, FoldedRow> = folded.into_iter().map(|folded| (key(&folded.row), folded)).collect();
+        let mut by_key: HashMap<Key, FoldedRow> = HashMap::new();
+        for row in folded {
+            if let Some(other) = by_key.insert(key(&row.row), row) {
+                faults.push(self.fault(&format!("the stream gives the key of {} twice", other.row)));
+            }
+        }
+        let mut folded = by_key;
         for row in &self.contents.rows {
             let Some(delivered) = folded.remove(&key(row)) else {
                 faults.push(self.fault(&format!("the database holds {row}, the stream lost it")));
                 continue;
             };
             let columns: BTreeSet<&str> = row.columns().chain(delivered.row.columns()).collect();
-            let wrong: Vec<&str> = columns
-                .into_iter()
-                .filter(|column| {
-                    let delivered = delivered.row.get(column);
-                    row.get(column) != delivered && delivered != Some(&Value::Unavailable)
-                })
-                .collect();
+            let wrong: Vec<&str> =
+                columns.into_iter().filter(|column| row.get(column) != delivered.row.get(column)).collect();
             if wrong.iter().all(|column| self.may_be_stale(column, &delivered)) {
                 if !wrong.is_empty() {
                     losses.insert(Loss::RewrittenRowsStale);

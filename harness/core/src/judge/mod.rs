@@ -14,9 +14,12 @@ pub use self::{
 use crate::{
     change::{Change, Op},
     guarantees::{Expected, Guarantees, Loss},
-    model::{Model, Tables},
+    model::{IdealTransaction, Model, Tables},
     text,
 };
+
+/// At most this many faults are told in a message; a stream that is wholly wrong needs no more.
+const FAULTS_TOLD: usize = 20;
 
 /// The judge's answer for one stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -108,7 +111,11 @@ impl fmt::Display for Verdict {
             }
             Self::Broken { faults } => {
                 f.write_str("broken: ")?;
-                list(f, faults.iter().map(ToString::to_string).collect())
+                list(f, faults.iter().take(FAULTS_TOLD).map(ToString::to_string).collect())?;
+                match faults.len().saturating_sub(FAULTS_TOLD) {
+                    0 => Ok(()),
+                    more => write!(f, "; and {more} more"),
+                }
             }
         }
     }
@@ -159,6 +166,8 @@ pub enum FaultKind {
     SplitTransaction,
     /// Several transactions' changes are told as one.
     MergedTransactions,
+    /// A transaction is told by a method that doesn't promise any.
+    UnpromisedTransaction,
     /// The stream, folded into tables, doesn't give what the database holds.
     WrongState,
 }
@@ -176,6 +185,7 @@ impl fmt::Display for FaultKind {
             Self::WrongTombstone => "wrong tombstone",
             Self::SplitTransaction => "split transaction",
             Self::MergedTransactions => "merged transactions",
+            Self::UnpromisedTransaction => "unpromised transaction",
             Self::WrongState => "wrong final state",
         })
     }
@@ -197,14 +207,43 @@ pub struct Judgement {
 /// `began` is the range of commit counts in which the capture took its first look: equal numbers if nothing was written
 /// meanwhile, else a range, within which the stream itself must show one consistent cut between its reads and its changes.
 pub fn judge(model: &Model, guarantees: &Guarantees, began: (usize, usize), stream: &[Change]) -> Judgement {
-    let streamed = count_transactions(stream);
     let committed = model.committed();
-    let cut = (began.0..=began.1)
-        .find(|cut| guarantees.promise(&Tables::default(), &committed[*cut..]).transactions.len() == streamed)
-        .unwrap_or(began.1);
-    let promise = guarantees.promise(&model.tables_after(cut), &committed[cut..]);
-    let (faults, matched) = diff(&promise, guarantees, stream);
-    Judgement { verdict: Verdict::new(faults, promise.losses), matched, cut }
+    let judged = |cut: usize| {
+        let promise = guarantees.promise(&model.tables_after(cut), &committed[cut..]);
+        let (faults, matched) = diff(&promise, guarantees, stream);
+        Judgement { verdict: Verdict::new(faults, promise.losses), matched, cut }
+    };
+    let changes = stream.iter().filter(|change| change.op != Op::Read).count();
+    let transactions = count_transactions(stream);
+    let remaining = remaining(guarantees, committed);
+    // Steps that deliver nothing make for several cuts with the same changes; their reads then tell them apart.
+    let explained = (began.0..=began.1)
+        .filter(|cut| remaining[*cut].changes == changes)
+        .map(judged)
+        .find(|judgement| !judgement.verdict.is_broken());
+    let likely = || (began.0..=began.1).find(|cut| remaining[*cut].transactions == transactions);
+    explained.unwrap_or_else(|| judged(likely().unwrap_or(began.1)))
+}
+
+/// How much a capture still has to deliver.
+#[derive(Clone, Copy, Default)]
+struct Remaining {
+    transactions: usize,
+    changes: usize,
+}
+
+/// What is promised from each of the committed transactions on, and nothing from their end on.
+fn remaining(guarantees: &Guarantees, committed: &[IdealTransaction]) -> Vec<Remaining> {
+    let mut remaining = vec![Remaining::default(); committed.len() + 1];
+    for (at, transaction) in committed.iter().enumerate().rev() {
+        let promised = guarantees.promise(&Tables::default(), std::slice::from_ref(transaction));
+        let changes = promised.transactions.iter().map(Vec::len).sum::<usize>();
+        remaining[at] = Remaining {
+            transactions: remaining[at + 1].transactions + promised.transactions.len(),
+            changes: remaining[at + 1].changes + changes,
+        };
+    }
+    remaining
 }
 
 fn count_transactions(stream: &[Change]) -> usize {

@@ -140,6 +140,17 @@ fn every_lost_change_is_found_wherever_it_was() -> Result<(), ModelError> {
 }
 
 #[test]
+fn the_first_of_two_that_are_alike_is_lost_and_not_swapped() -> Result<(), ModelError> {
+    let (create, t) = customers();
+    let set = |name: &str| t.update(1, row! { name: name });
+    let steps = [create, t.insert(row! { id: 1, name: "c" }), set("a"), set("b"), set("a")];
+    let mut case = Case::new(DEBEZIUM, &steps)?;
+    case.stream.remove(1);
+    assert_eq!(case.faults(), [FaultKind::Lost]);
+    Ok(())
+}
+
+#[test]
 fn every_duplicate_is_found_wherever_it_lands() -> Result<(), ModelError> {
     let length = Case::usual(DEBEZIUM)?.stream.len();
     for at in 0..length {
@@ -352,6 +363,83 @@ fn the_snapshot_and_the_stream_must_meet_at_one_point() -> Result<(), ModelError
     Ok(())
 }
 
+#[test]
+fn a_known_flaw_excuses_no_other_fault_however_many_it_causes() -> Result<(), ModelError> {
+    let (create, t) = customers();
+    let steps: Vec<_> =
+        std::iter::once(create).chain((1..=40).map(|id| t.insert(row! { id: id, name: "Ada" }))).collect();
+    let mut case = Case::new(DEBEZIUM, &steps)?;
+    for change in &mut case.stream[..30] {
+        change.after = change.after.take().map(|after| after.project(["id"]));
+    }
+    let kinds = [FaultKind::WrongValue; 30];
+    let explained = |case: &Case| case.judge().verdict.explained_by("a reference", &kinds);
+    assert!(!explained(&case).is_broken());
+    let mut one_more = case.stream.clone();
+    one_more[30].after = Some(row! { id: 31 });
+    let once_too_often = judge(&case.model, &case.guarantees, (0, 0), &one_more).verdict;
+    assert!(once_too_often.explained_by("a reference", &kinds).is_broken(), "the same fault once too often");
+    case.stream.remove(35);
+    assert!(explained(&case).is_broken(), "a change is lost as well");
+    Ok(())
+}
+
+#[test]
+fn each_change_must_tell_its_transaction_and_no_two_may_share_a_name() -> Result<(), ModelError> {
+    let mut case = Case::usual(DEBEZIUM)?;
+    case.stream[2].tx = None;
+    assert_eq!(case.faults(), [FaultKind::SplitTransaction], "one that is alone in its transaction");
+    let mut case = Case::usual(DEBEZIUM)?;
+    case.stream[3].tx = case.stream[0].tx.clone();
+    assert_eq!(case.faults(), [FaultKind::MergedTransactions], "the name of the one before the last");
+    Ok(())
+}
+
+#[test]
+fn transactions_that_nobody_promised_are_red_too() -> Result<(), ModelError> {
+    let without = Guarantees { transactions: false, ..DEBEZIUM };
+    let mut case = Case::usual(without)?;
+    assert_eq!(case.faults(), [FaultKind::UnpromisedTransaction]);
+    case.stream.iter_mut().for_each(|change| change.tx = None);
+    assert_eq!(case.faults(), []);
+    Ok(())
+}
+
+#[test]
+fn a_schema_change_while_the_snapshot_begins_may_fall_on_either_side() -> Result<(), ModelError> {
+    let (create, t) = customers();
+    let steps = [
+        create,
+        t.insert(row! { id: 1, name: "Ada" }),
+        t.add_column_not_null("vip", Type::Bool, false),
+        t.insert(row! { id: 2, name: "Bob" }),
+    ];
+    let with_snapshot = Guarantees { initial_snapshot: true, ..DEBEZIUM };
+    let case = Case::new(with_snapshot.clone(), &steps)?;
+    for cut in 1..=4 {
+        let existing = case.model.tables_after(cut);
+        let stream = deliver(&with_snapshot.promise(&existing, &case.model.committed()[cut..]));
+        let judgement = judge(&case.model, &with_snapshot, (1, 4), &stream);
+        assert!(!judgement.verdict.is_broken(), "{cut}: {}", judgement.verdict);
+        assert_eq!(judgement.cut, cut);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_snapshot_needs_no_transactions_to_meet_the_stream() -> Result<(), ModelError> {
+    let (create, t) = customers();
+    let steps: Vec<_> = std::iter::once(create).chain((1..=6).map(|id| t.insert(row! { id: id }))).collect();
+    let polled = Guarantees { initial_snapshot: true, transactions: false, ..DEBEZIUM };
+    let case = Case::new(polled.clone(), &steps)?;
+    let existing = case.model.tables_after(3);
+    let mut stream = deliver(&polled.promise(&existing, &case.model.committed()[3..]));
+    stream.iter_mut().for_each(|change| change.tx = None);
+    let judgement = judge(&case.model, &polled, (1, 7), &stream);
+    assert_eq!((judgement.verdict, judgement.cut), (Verdict::Exact, 3));
+    Ok(())
+}
+
 mod folding {
     use super::*;
 
@@ -364,7 +452,7 @@ mod folding {
         faults.iter().map(|fault| fault.kind).collect()
     }
 
-    use crate::value::Row;
+    use crate::value::{Row, Value};
 
     fn run(stream: &[Change], after: &Contents, alterations: &Alterations) -> (Vec<FaultKind>, Vec<Loss>) {
         let (faults, losses) = judge_fold(&Contents::new(), stream, after, alterations, &DEBEZIUM);
@@ -455,6 +543,79 @@ mod folding {
         renamed.rename(&"customers".into(), &"clients".into());
         assert_eq!(run(&stream, &after, &renamed), (vec![], vec![Loss::SchemaChangeSilent]));
         Ok(())
+    }
+
+    fn insert(row: Row, key: Row) -> Change {
+        Change {
+            op: Op::Insert,
+            table: "customers".into(),
+            key,
+            before: None,
+            after: Some(row),
+            position: None,
+            tx: None,
+            commit_time_us: None,
+            tombstone: false,
+        }
+    }
+
+    #[test]
+    fn a_value_that_was_never_delivered_is_missed() {
+        let held = contents(&["id"], vec![row! { id: 1, name: "Ada" }]);
+        let withheld = insert(row! { id: 1, name: Value::Unavailable }, row! { id: 1 });
+        let found = run(std::slice::from_ref(&withheld), &held, &Alterations::default()).0;
+        assert_eq!(found, [FaultKind::WrongState], "an insert without the value");
+        let told = insert(row! { id: 0, name: "Ada" }, row! { id: 0 });
+        let gone = Change { op: Op::Delete, before: Some(row! { id: 0 }), after: None, ..told.clone() };
+        let moved = [told, gone, withheld];
+        assert_eq!(run(&moved, &held, &Alterations::default()).0, [], "a key change takes it along");
+        let other = contents(&["id"], vec![row! { id: 1, name: "Eve" }]);
+        assert_eq!(run(&moved, &other, &Alterations::default()).0, [FaultKind::WrongState]);
+    }
+
+    #[test]
+    fn a_row_delivered_twice_is_one_too_many_whatever_keys_it_came_with() {
+        let held = contents(&["id"], vec![row! { id: 1, name: "Ada" }]);
+        let ada = || row! { id: 1, name: "Ada" };
+        for keys in [[row! {}, row! {}], [row! { id: 7 }, row! { id: 8 }]] {
+            let stream = keys.map(|key| insert(ada(), key));
+            assert_ne!(run(&stream, &held, &Alterations::default()).0, []);
+        }
+    }
+
+    #[test]
+    fn a_renamed_key_column_names_the_same_rows() {
+        let before = insert(row! { id: 1, name: "Ada" }, row! { id: 1 });
+        let update = Change { op: Op::Update, ..insert(row! { nr: 1, name: "Ada L." }, row! { nr: 1 }) };
+        let mut altered = Alterations::default();
+        altered.column(&"customers".into(), "id", None);
+        altered.column(&"customers".into(), "nr", None);
+        let held = contents(&["nr"], vec![row! { nr: 1, name: "Ada L." }]);
+        assert_eq!(run(&[before.clone(), update.clone()], &held, &altered).0, []);
+        let other = Change { key: row! { nr: 2 }, after: Some(row! { nr: 2, name: "Ada L." }), ..update };
+        assert_ne!(run(&[before, other], &held, &altered).0, []);
+    }
+
+    #[test]
+    fn a_row_without_a_key_is_found_again_after_its_table_changed() {
+        let old = insert(row! { line: "x" }, row! {});
+        let image = row! { line: "x", level: None::<i64> };
+        let gone = Change { op: Op::Delete, before: Some(image), after: None, ..old.clone() };
+        let mut altered = Alterations::default();
+        altered.column(&"customers".into(), "level", None);
+        let stream = [old, gone];
+        assert_eq!(run(&stream, &contents(&[], vec![]), &altered).0, []);
+        assert_ne!(run(&stream, &contents(&[], vec![]), &Alterations::default()).0, []);
+    }
+
+    #[test]
+    fn rows_of_a_table_that_lost_its_key_are_found_again() {
+        let old = insert(row! { id: 1, line: "x" }, row! { id: 1 });
+        let gone =
+            Change { op: Op::Delete, key: row! {}, before: Some(row! { line: "x" }), after: None, ..old.clone() };
+        let mut altered = Alterations::default();
+        altered.column(&"customers".into(), "id", None);
+        assert_eq!(run(&[old, gone], &contents(&[], vec![]), &altered).0, []);
     }
 }
 
