@@ -116,17 +116,17 @@ mod docker {
     fn json_lines_are_whole_and_tell_the_verdict() -> Outcome {
         let file = sql(
             "json.sql",
-            "CREATE TABLE t (id int PRIMARY KEY, n numeric(6,2));\nINSERT INTO t VALUES (1, 1.5);\nDELETE FROM t;",
+            "CREATE DOMAIN cents AS int;\nCREATE TABLE t (id int PRIMARY KEY, n numeric(6,2), c cents);\nINSERT INTO t VALUES (1, 1.5, 7);\nDELETE FROM t;",
         )?;
         let output = Command::new(CDC).args(["try", &file, "--format", "json"]).output()?;
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         let lines: Vec<serde_json::Value> =
             text(&output.stdout).lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
         let of = |kind: &str| lines.iter().filter(|line| line["type"] == kind).collect::<Vec<_>>();
-        assert_eq!(of("statement").len(), 3);
+        assert_eq!(of("statement").len(), 4);
         let changes = of("change");
-        assert_eq!((&changes[0]["op"], &changes[0]["statement"]), (&"insert".into(), &2.into()));
-        assert_eq!(changes[0]["after"], serde_json::json!({ "id": 1, "n": "1.50" }));
+        assert_eq!((&changes[0]["op"], &changes[0]["statement"]), (&"insert".into(), &3.into()));
+        assert_eq!(changes[0]["after"], serde_json::json!({ "id": 1, "n": "1.50", "c": 7 }));
         assert_eq!((&changes[1]["op"], &changes[1]["tombstone"]), (&"delete".into(), &true.into()));
         assert_eq!(of("verdict")[0]["verdict"], "as_guaranteed");
         Ok(())

@@ -30,7 +30,7 @@ pub struct ColumnShape {
     pub number: i16,
     /// Its name.
     pub name: String,
-    /// Its type as `format_type` spells it.
+    /// Its type as `format_type` spells it; of a domain, the type that it is based on.
     pub type_name: String,
     /// Its type in the harness's words.
     pub ty: Type,
@@ -42,11 +42,13 @@ const TABLES: &str = "\
         COALESCE((SELECT indkey::int2[] FROM pg_index WHERE indrelid = c.oid AND indisreplident), '{}'), \
         COALESCE(array_agg(a.attnum ORDER BY a.attnum) FILTER (WHERE a.attnum IS NOT NULL), '{}'), \
         COALESCE(array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE a.attnum IS NOT NULL), '{}'), \
-        COALESCE(array_agg(format_type(a.atttypid, a.atttypmod) ORDER BY a.attnum) \
-            FILTER (WHERE a.attnum IS NOT NULL), '{}') \
+        COALESCE(array_agg(CASE t.typtype \
+            WHEN 'd' THEN format_type(t.typbasetype, t.typtypmod) ELSE format_type(a.atttypid, a.atttypmod) END \
+            ORDER BY a.attnum) FILTER (WHERE a.attnum IS NOT NULL), '{}') \
     FROM pg_class c \
         JOIN pg_namespace n ON n.oid = c.relnamespace \
         LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+        LEFT JOIN pg_type t ON t.oid = a.atttypid \
     WHERE c.relkind = 'r' AND c.relpersistence = 'p' \
         AND n.nspname NOT IN ('pg_catalog', 'information_schema', $1) \
     GROUP BY c.oid, n.nspname, c.relname, c.relreplident";
@@ -98,7 +100,7 @@ fn type_named(name: &str) -> Type {
         "boolean" => Type::Bool,
         "smallint" => Type::SmallInt,
         "integer" => Type::Int,
-        "bigint" => Type::BigInt,
+        "bigint" | "oid" => Type::BigInt,
         "real" => Type::Real,
         "double precision" => Type::Double,
         "numeric" => Type::Numeric(None),
