@@ -2,8 +2,7 @@
 
 use std::{fmt, iter::Peekable, str::CharIndices};
 
-/// The session of statements that name none.
-pub(crate) const FIRST_SESSION: &str = "a";
+pub(crate) use changeproof::script::FIRST_SESSION;
 
 /// A statement of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -121,11 +121,10 @@ impl Scenario {
 
     async fn close(self, tell_errors: bool) -> Result<()> {
         drop(self.subscription);
+        drop(self.source);
         let removed = remove_all_of(&self.stack, self.method, &self.lease).await;
-        let closed = self.source.close().await;
         if tell_errors {
             removed?;
-            closed?;
         }
         self.lease.release()
     }
