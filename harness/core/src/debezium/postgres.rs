@@ -83,7 +83,7 @@ impl Capture for DebeziumPostgres {
             connector,
             server: server?,
             slot: name.to_owned(),
-            reader: Reader::open(kafka, name).await?,
+            reader: Reader::open(kafka, name, &[&control.transactions, &control.notifications]).await?,
             control,
             decoder: Decoder::default(),
             assembler: Assembler::new(options.snapshot == SnapshotMode::Initial, sends_tombstones(options)),
@@ -252,7 +252,8 @@ impl Subscription for DebeziumSubscription {
     }
 
     fn waiting_for(&self) -> String {
-        format!("it waits for {}", self.assembler.waiting_for())
+        let (missing, partitions) = (self.assembler.waiting_for(), self.reader.partitions());
+        format!("it waits for {missing}, reading {partitions} partitions")
     }
 
     async fn stop(&mut self) -> Result<()> {

@@ -93,8 +93,12 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// A reader of the topics that are there; later ones come with [`Reader::refresh`].
-    pub(crate) async fn open(kafka: &Endpoint, prefix: &str) -> Result<Self> {
+    /// A reader of the topics of one partition named, and of those of the prefix that are there; later ones come with
+    /// [`Reader::refresh`].
+    ///
+    /// The topics named are read whether or not they have come into view of this client: the broker may say of a topic
+    /// that was just made that there is none, and what tells of other topics can't itself be waited to be told of.
+    pub(crate) async fn open(kafka: &Endpoint, prefix: &str, ordered: &[&str]) -> Result<Self> {
         let consumer: StreamConsumer = client(kafka)
             .set("group.id", prefix)
             .set("enable.auto.commit", "false")
@@ -107,8 +111,14 @@ impl Reader {
             .create()
             .while_doing(SERVICE, "make a consumer")?;
         let mut reader = Self { consumer: Arc::new(consumer), prefix: prefix.to_owned(), assigned: HashSet::new() };
+        reader.assign(ordered.iter().map(|topic| ((*topic).to_owned(), 1)))?;
         reader.refresh().await?;
         Ok(reader)
+    }
+
+    /// How many partitions are read.
+    pub(crate) fn partitions(&self) -> usize {
+        self.assigned.len()
     }
 
     /// Looks for topics that came since.
@@ -117,8 +127,13 @@ impl Reader {
         let (consumer, prefix) = (Arc::clone(&self.consumer), self.prefix.clone());
         let looking = tokio::task::spawn_blocking(move || partitions(&consumer, &prefix));
         let found = looking.await.while_doing(SERVICE, doing())?.while_doing(SERVICE, doing())?;
+        self.assign(found)
+    }
+
+    fn assign(&mut self, topics: impl IntoIterator<Item = (String, i32)>) -> Result<()> {
+        let doing = || format!("read the topics of {}", self.prefix);
         let mut new = TopicPartitionList::new();
-        for (topic, count) in found {
+        for (topic, count) in topics {
             for partition in 0..count {
                 if self.assigned.insert((topic.clone(), partition)) {
                     new.add_partition_offset(&topic, partition, Offset::Beginning).while_doing(SERVICE, doing())?;
