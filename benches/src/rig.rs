@@ -1,19 +1,18 @@
 //! A method capturing a table that is made to be written to.
 
 use changeproof::{
-    capture::{Capture, Options, Profile, Subject, Subscription},
+    capture::{Capture, Options, Profile, Subscription},
     error::{Context, Result},
-    postgres::{self, Source},
-    stack::{Lease, Service, Stack},
+    postgres,
+    stack::{Service, Stack},
+    workspace::Workspace,
 };
 use tokio_postgres::Client;
 
 /// Running services, a table, and a capture of it.
 pub struct Rig {
-    method: &'static dyn Capture,
     stack: Stack,
-    lease: Lease,
-    source: Source,
+    workspace: Workspace,
     /// The captured stream.
     pub subscription: Box<dyn Subscription>,
     /// The connection that writes bursts.
@@ -37,18 +36,14 @@ impl Rig {
     /// A service or the capture can't be started.
     pub async fn open(method: &'static dyn Capture, profile: Profile) -> Result<Self> {
         let stack = Stack::acquire(method.services()).await?;
-        let lease = Lease::take(stack.state())?;
-        let source = Source::create(stack.endpoint(Service::Postgres)?, lease.name()).await?;
-        let writer = postgres::connect(stack.endpoint(Service::Postgres)?, lease.name()).await?;
+        let workspace = Workspace::open(&stack, method).await?;
+        let writer = postgres::connect(stack.endpoint(Service::Postgres)?, workspace.database()).await?;
         let table = "CREATE TABLE public.readings (\
             id bigint PRIMARY KEY, sensor text NOT NULL, celsius double precision, taken timestamptz DEFAULT now(), \
             note text)";
         writer.batch_execute(table).await.while_doing("PostgreSQL", "create the table")?;
-        let name = lease.name_for(method.name());
-        let subject = Subject { stack: &stack, database: lease.name(), name: &name };
-        let options = Options { profile, ..Options::default() };
-        let subscription = method.start(subject, &options).await?;
-        Ok(Self { method, stack, lease, source, subscription, writer, next_id: 1 })
+        let subscription = workspace.start(&stack, &Options { profile, ..Options::default() }).await?;
+        Ok(Self { stack, workspace, subscription, writer, next_id: 1 })
     }
 
     /// Reserves row identifiers.
@@ -63,7 +58,7 @@ impl Rig {
     /// # Errors
     /// The server refuses.
     pub async fn connect(&self) -> Result<Client> {
-        postgres::connect(self.stack.endpoint(Service::Postgres)?, self.lease.name()).await
+        postgres::connect(self.stack.endpoint(Service::Postgres)?, self.workspace.database()).await
     }
 
     /// What runs.
@@ -72,11 +67,11 @@ impl Rig {
     /// The server doesn't answer.
     pub async fn versions(&self) -> Result<Versions> {
         let mut images = Vec::new();
-        for service in self.method.services() {
+        for service in self.workspace.method().services() {
             images.push(self.stack.endpoint(*service)?.image.clone());
         }
         images.dedup();
-        Ok(Versions { postgres: self.source.version().await?, images })
+        Ok(Versions { postgres: self.workspace.source.version().await?, images })
     }
 
     /// Removes all that it made.
@@ -85,11 +80,6 @@ impl Rig {
     /// A service refuses.
     pub async fn close(self) -> Result<()> {
         drop(self.subscription);
-        let (stack, lease) = (self.stack, self.lease);
-        let name = lease.name_for(self.method.name());
-        let subject = Subject { stack: &stack, database: lease.name(), name: &name };
-        self.method.clean_up(subject).await?;
-        self.source.close().await?;
-        lease.release()
+        self.workspace.close(&self.stack).await
     }
 }

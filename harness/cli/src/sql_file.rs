@@ -13,6 +13,8 @@ pub(crate) struct Statement {
     pub(crate) sql: String,
     /// The line of the file on which it begins, from 1.
     pub(crate) line: usize,
+    /// Whether methods that look from time to time look before it.
+    pub(crate) look_before: bool,
 }
 
 /// What is wrong with a file, and where.
@@ -32,7 +34,8 @@ impl fmt::Display for SqlFileError {
 
 /// Splits a file into its statements.
 ///
-/// A comment `-- session: b` before a statement runs that statement on the connection `b`.
+/// A comment `-- session: b` before a statement runs that statement on the connection `b`; a comment `-- poll` lets
+/// methods that look from time to time look before it.
 ///
 /// # Errors
 /// A quote or comment that doesn't end, a command of psql's own, rows of COPY in the file.
@@ -62,13 +65,14 @@ impl Splitter<'_> {
     }
 
     fn statement(&mut self) -> Result<Option<Statement>, SqlFileError> {
-        let mut session = None;
+        let (mut session, mut look_before) = (None, false);
         let mut start = None;
         let mut words = Words::default();
         self.depth = 0;
         while let Some((at, char)) = self.chars.next() {
             if let Some(comment) = self.comment(at, char)? {
                 session = session_of(comment).or(session);
+                look_before |= comment.trim() == "poll";
                 continue;
             }
             if char.is_whitespace() {
@@ -76,7 +80,7 @@ impl Splitter<'_> {
             }
             if char == ';' && self.depth == 0 {
                 if let Some(start) = start {
-                    return self.finish(start, at, session, &words);
+                    return self.finish((start, at), session, look_before, &words);
                 }
                 continue;
             }
@@ -87,16 +91,16 @@ impl Splitter<'_> {
             self.token(at, char, &mut words)?;
         }
         match start {
-            Some(start) => self.finish(start, self.text.len(), session, &words),
+            Some(start) => self.finish((start, self.text.len()), session, look_before, &words),
             None => Ok(None),
         }
     }
 
     fn finish(
         &self,
-        start: usize,
-        end: usize,
+        (start, end): (usize, usize),
         session: Option<String>,
+        look_before: bool,
         words: &Words,
     ) -> Result<Option<Statement>, SqlFileError> {
         if words.is_copy_from_stdin() {
@@ -106,6 +110,7 @@ impl Splitter<'_> {
             session: session.unwrap_or_else(|| FIRST_SESSION.to_owned()),
             sql: self.text[start..end].trim_end().to_owned(),
             line: self.line_at(start),
+            look_before,
         }))
     }
 
@@ -281,11 +286,16 @@ mod tests {
 
     #[test]
     fn statements_know_their_lines_and_sessions() -> Result<(), SqlFileError> {
-        let text = "-- a comment\nSELECT 1;\n\n-- session: b\n  UPDATE t\n SET x = 1 ;SELECT 2";
-        let statement = |session: &str, sql: &str, line| Statement { session: session.into(), sql: sql.into(), line };
+        let text = "-- a comment\nSELECT 1;\n\n-- session: b\n-- poll\n  UPDATE t\n SET x = 1 ;SELECT 2";
+        let statement = |session: &str, sql: &str, line| Statement {
+            session: session.into(),
+            sql: sql.into(),
+            line,
+            look_before: session == "b",
+        };
         assert_eq!(
             split(text)?,
-            [statement("a", "SELECT 1", 2), statement("b", "UPDATE t\n SET x = 1", 5), statement("a", "SELECT 2", 6)]
+            [statement("a", "SELECT 1", 2), statement("b", "UPDATE t\n SET x = 1", 6), statement("a", "SELECT 2", 7)]
         );
         Ok(())
     }

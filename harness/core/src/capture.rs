@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use serde::Serialize;
+use tokio_postgres::Client;
 
 use crate::{
-    change::{Change, Op},
+    change::{Change, Op, Position},
     error::{Error, Result},
     guarantees::Guarantees,
-    postgres::HARNESS_SCHEMA,
+    postgres::{self, HARNESS_SCHEMA},
     stack::{Service, Stack},
 };
 
@@ -71,6 +72,22 @@ pub trait Capture: Send + Sync {
 
     /// What it promises under the options.
     fn guarantees(&self, options: &Options) -> Guarantees;
+
+    /// Makes ready the database that it will capture, before the script's first step: what people who use the method set
+    /// up with their database, such as a publication or triggers.
+    ///
+    /// # Errors
+    /// The database refuses or can't be reached.
+    async fn prepare(&self, subject: Subject<'_>) -> Result<()>;
+
+    /// Where the source's history ends now, in the positions that this method gives to changes: what is written later
+    /// stands there or after it. `admin` is a connection to the database.
+    ///
+    /// # Errors
+    /// The database doesn't answer.
+    async fn end_of_history(&self, admin: &Client) -> Result<Position> {
+        postgres::end_of_log(admin).await.map(Position::Lsn)
+    }
 
     /// Begins to capture. When this returns, whatever is committed from now on will be delivered.
     ///
@@ -134,8 +151,8 @@ pub async fn collect_until_fence(subscription: &mut dyn Subscription, fence: i64
         match fence_number(&change) {
             Some(number) if number >= i128::from(fence) => return Ok(changes),
             Some(_) => {}
-            // A fence that a snapshot read says nothing of the changes before it.
-            None if change.op == Op::Read && change.table.schema == HARNESS_SCHEMA => {}
+            // A fence that a snapshot read says nothing of the changes before it; nor does anything else of the harness's own.
+            None if change.table.schema == HARNESS_SCHEMA => {}
             None => changes.push(change),
         }
     }
@@ -143,7 +160,7 @@ pub async fn collect_until_fence(subscription: &mut dyn Subscription, fence: i64
 
 /// The number of the fence that a change writes, if it does.
 pub fn fence_number(change: &Change) -> Option<i128> {
-    if change.table.schema != HARNESS_SCHEMA || change.op != Op::Insert {
+    if change.table.schema != HARNESS_SCHEMA || !matches!(change.op, Op::Insert | Op::Upsert) {
         return None;
     }
     match change.after.as_ref()?.get("id")? {
@@ -182,15 +199,9 @@ mod tests {
 
     fn change(op: Op, schema: &str, id: i32) -> Change {
         Change {
-            op,
-            table: TableName::new(schema, "fence"),
             key: row! { id: id },
-            before: None,
             after: Some(row! { id: id }),
-            position: None,
-            tx: None,
-            commit_time_us: None,
-            tombstone: false,
+            ..Change::new(op, TableName::new(schema, "fence"))
         }
     }
 

@@ -20,6 +20,10 @@ pub enum Op {
     Delete,
     /// All rows of the table went at once.
     Truncate,
+    /// The row is there now, whether it came or changed: the method can't tell which.
+    Upsert,
+    /// The table's definition changed. Before- and after-image hold the columns' types as text, in the columns' order.
+    Schema,
 }
 
 impl Op {
@@ -31,6 +35,8 @@ impl Op {
             Self::Update => '~',
             Self::Delete => '-',
             Self::Truncate => '!',
+            Self::Upsert => '±',
+            Self::Schema => '*',
         }
     }
 }
@@ -66,6 +72,10 @@ impl Serialize for Lsn {
 pub enum Position {
     /// In the write-ahead log of PostgreSQL.
     Lsn(Lsn),
+    /// In an audit table, by the number that its sequence gave the entry.
+    Audit(i64),
+    /// In no history: found by this look at the tables, of those that found anything.
+    Look(u64),
 }
 
 impl Position {
@@ -73,6 +83,8 @@ impl Position {
     pub fn kind(self) -> &'static str {
         match self {
             Self::Lsn(_) => "lsn",
+            Self::Audit(_) => "audit",
+            Self::Look(_) => "look",
         }
     }
 }
@@ -103,6 +115,26 @@ pub struct Change {
     pub commit_time_us: Option<i64>,
     /// Whether a tombstone (a record with this key and no value, which lets a compacted topic forget the key) followed.
     pub tombstone: bool,
+    /// What the table was called before, if this tells that it was renamed.
+    pub renamed_from: Option<TableName>,
+}
+
+impl Change {
+    /// A change of which nothing is known but what happened to which table.
+    pub fn new(op: Op, table: TableName) -> Self {
+        Self {
+            op,
+            table,
+            key: Row::default(),
+            before: None,
+            after: None,
+            position: None,
+            tx: None,
+            commit_time_us: None,
+            tombstone: false,
+            renamed_from: None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -39,8 +39,16 @@ pub enum IdealChange {
     },
 }
 
-/// The changes of one committed transaction, in the order in which they were made.
-pub type IdealTransaction = Vec<IdealChange>;
+/// One committed transaction.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IdealTransaction {
+    /// Its changes in the order in which they were made.
+    pub changes: Vec<IdealChange>,
+    /// When it began: its number among all transactions that the script began.
+    pub began: usize,
+    /// How many transactions had been committed when it began: later ones ran beside it.
+    pub committed_before: usize,
+}
 
 /// The script does what the Model can't follow.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -79,7 +87,7 @@ impl Tables {
     }
 
     /// Carries a change out.
-    fn apply(&mut self, change: &IdealChange) {
+    pub(crate) fn apply(&mut self, change: &IdealChange) {
         match change {
             IdealChange::Created(table) => {
                 let state = TableState { table: Arc::clone(table), rows: Vec::new() };
@@ -104,6 +112,12 @@ impl Tables {
             }
         }
     }
+}
+
+/// A table's definition after a change.
+pub(crate) fn altered_table(table: &Arc<Table>, change: &Alter) -> Table {
+    let state = TableState { table: Arc::clone(table), rows: Vec::new() };
+    Table::clone(&altered(state, change).table)
 }
 
 fn altered(state: TableState, change: &Alter) -> TableState {
@@ -157,6 +171,8 @@ fn altered(state: TableState, change: &Alter) -> TableState {
 struct Open {
     changes: Vec<(IdealChange, Undo)>,
     savepoints: Vec<(String, usize)>,
+    began: usize,
+    committed_before: usize,
 }
 
 /// How to take a change back. Rows are taken back one by one, so that sessions can interleave on a table.
@@ -180,6 +196,8 @@ pub struct Model {
     tables: Tables,
     open: BTreeMap<String, Open>,
     committed: Vec<IdealTransaction>,
+    /// How many transactions the script has begun.
+    begun: usize,
 }
 
 impl Model {
@@ -194,11 +212,12 @@ impl Model {
                 if self.open.contains_key(session) {
                     return Err(ModelError::BegunTwice(session.clone()));
                 }
-                self.open.insert(session.clone(), Open::default());
+                let open = self.begin();
+                self.open.insert(session.clone(), open);
             }
             Action::Commit => {
                 let open = self.end(session)?;
-                self.commit(open.changes);
+                self.commit(open);
             }
             Action::Rollback => {
                 let open = self.end(session)?;
@@ -219,9 +238,11 @@ impl Model {
             action => {
                 let mut done = Vec::new();
                 self.run(action, &mut done)?;
-                match self.open.get_mut(session) {
-                    Some(open) => open.changes.extend(done),
-                    None => self.commit(done),
+                if let Some(open) = self.open.get_mut(session) {
+                    open.changes.extend(done);
+                } else {
+                    let only = Open { changes: done, ..self.begin() };
+                    self.commit(only);
                 }
             }
         }
@@ -241,7 +262,8 @@ impl Model {
     /// The tables as they were when a number of transactions had been committed.
     pub fn tables_after(&self, transactions: usize) -> Tables {
         let mut tables = Tables::default();
-        self.committed.iter().take(transactions).flatten().for_each(|change| tables.apply(change));
+        let past = self.committed.iter().take(transactions).flat_map(|transaction| &transaction.changes);
+        past.for_each(|change| tables.apply(change));
         tables
     }
 
@@ -249,8 +271,16 @@ impl Model {
         self.open.remove(session).ok_or_else(|| not_begun(session))
     }
 
-    fn commit(&mut self, changes: Vec<(IdealChange, Undo)>) {
-        self.committed.push(changes.into_iter().map(|(change, _)| change).collect());
+    fn begin(&mut self) -> Open {
+        let began = self.begun;
+        self.begun += 1;
+        Open { began, committed_before: self.committed.len(), ..Open::default() }
+    }
+
+    fn commit(&mut self, open: Open) {
+        let Open { changes, began, committed_before, .. } = open;
+        let changes = changes.into_iter().map(|(change, _)| change).collect();
+        self.committed.push(IdealTransaction { changes, began, committed_before });
     }
 
     fn undo(&mut self, changes: Vec<(IdealChange, Undo)>) {
@@ -407,6 +437,7 @@ mod tests {
 
     fn ops(transaction: &IdealTransaction) -> Vec<Op> {
         transaction
+            .changes
             .iter()
             .filter_map(|change| match change {
                 IdealChange::Row { op, .. } => Some(*op),
@@ -474,6 +505,7 @@ mod tests {
         model.apply(&rollback())?;
         model.apply(&t.update(row! {}, row! { n: 5 }))?;
         let updated: Vec<_> = model.committed()[3]
+            .changes
             .iter()
             .filter_map(|change| match change {
                 IdealChange::Row { after, .. } => after.as_ref()?.get("id").cloned(),

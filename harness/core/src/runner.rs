@@ -35,7 +35,7 @@ pub fn main(catalogue: Catalogue) -> ExitCode {
     let mut trials =
         vec![Trial::test("snapshots::each_has_its_scenario", move || each_snapshot_has_its_scenario(&catalogue))];
     for definition in catalogue.scenarios() {
-        for method in catalogue.methods {
+        for method in catalogue.methods.iter().filter(|method| definition.applies_to(method.name())) {
             let name = format!("{}::{}", method.name(), definition.name);
             trials.push(Trial::test(name, move || run(&catalogue, definition, *method)));
         }
@@ -70,7 +70,8 @@ fn each_snapshot_has_its_scenario(catalogue: &Catalogue) -> Result<(), Failed> {
         for file in files {
             let path = file?.path();
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let is_known = catalogue.scenarios().iter().any(|definition| definition.name == name);
+            let is_it = |definition: &&Definition| definition.name == name && definition.applies_to(method.name());
+            let is_known = catalogue.scenarios().iter().any(is_it);
             if path.extension().is_some_and(|extension| extension == "snap") && !is_known {
                 let shown = path.strip_prefix(workspace()).unwrap_or(&path).display();
                 let _ = write!(orphans, "\n  {shown}");

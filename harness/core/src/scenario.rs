@@ -8,16 +8,17 @@ use std::{
 use futures_util::future::BoxFuture;
 
 use crate::{
-    capture::{Capture, Options, SnapshotMode, Subject, Subscription, collect_until_fence},
-    change::Change,
+    capture::{Capture, Options, SnapshotMode, Subscription, collect_until_fence},
+    change::{Change, Op},
     error::{Context, Error, Result},
-    judge::{Alterations, Contents, FaultKind, TableContents, Verdict, judge, judge_fold},
+    guarantees::{Order, TIME_COLUMN},
+    judge::{Alterations, Contents, FaultKind, TableContents, Verdict, Watch, judge, judge_fold},
     model::{IdealChange, Model, Tables},
-    postgres::{self, Source},
     script::{Action, Alter, Step, TableBuilder, TableRef, begin, commit},
-    stack::{Lease, Service, Stack, stale_leases},
+    stack::Stack,
     text,
     value::{Row, Value},
+    workspace::Workspace,
 };
 
 /// A scenario as `#[scenario]` registers it.
@@ -32,6 +33,10 @@ pub struct Definition {
     pub package: &'static str,
     /// What happens to rows that exist before the capture begins.
     pub snapshot: SnapshotMode,
+    /// The methods for which it has a meaning; empty for all.
+    pub only: &'static [&'static str],
+    /// Why it has none for the others.
+    pub why: &'static str,
     /// The function.
     pub run: for<'a> fn(&'a mut Scenario) -> BoxFuture<'a, Result<()>>,
 }
@@ -45,6 +50,11 @@ impl Definition {
         let mut found: Vec<_> = all.filter(|definition| definition.package == package).collect();
         found.sort_unstable_by_key(|definition| definition.name);
         found
+    }
+
+    /// Whether the scenario has a meaning for a method.
+    pub fn applies_to(&self, method: &str) -> bool {
+        self.only.is_empty() || self.only.contains(&method)
     }
 
     /// The doc comment's first sentence.
@@ -69,11 +79,10 @@ pub struct Scenario {
     method: &'static dyn Capture,
     options: Options,
     stack: Stack,
-    lease: Lease,
-    source: Source,
+    workspace: Workspace,
     model: Model,
     subscription: Option<Box<dyn Subscription>>,
-    began: (usize, usize),
+    watch: Watch,
     stream: Vec<Change>,
     outcome: Option<Outcome>,
 }
@@ -98,22 +107,16 @@ impl Scenario {
 
     async fn open(definition: &Definition, method: &'static dyn Capture) -> Result<Self> {
         let stack = Stack::acquire(method.services()).await?;
-        for lease in stale_leases(stack.state())? {
-            remove_all_of(&stack, method, &lease).await?;
-            lease.release()?;
-        }
-        let lease = Lease::take(stack.state())?;
-        let source = Source::create(stack.endpoint(Service::Postgres)?, lease.name()).await?;
+        let workspace = Workspace::open(&stack, method).await?;
         Ok(Self {
             name: definition.name,
             method,
             options: Options { snapshot: definition.snapshot, ..Options::default() },
             stack,
-            lease,
-            source,
+            workspace,
             model: Model::default(),
             subscription: None,
-            began: (0, 0),
+            watch: Watch::default(),
             stream: Vec::new(),
             outcome: None,
         })
@@ -121,12 +124,8 @@ impl Scenario {
 
     async fn close(self, tell_errors: bool) -> Result<()> {
         drop(self.subscription);
-        drop(self.source);
-        let removed = remove_all_of(&self.stack, self.method, &self.lease).await;
-        if tell_errors {
-            removed?;
-        }
-        self.lease.release()
+        let closed = self.workspace.close(&self.stack).await;
+        if tell_errors { closed } else { Ok(()) }
     }
 
     /// Creates a table.
@@ -146,7 +145,7 @@ impl Scenario {
     /// The database refuses it, or the Model can't follow.
     pub async fn apply(&mut self, step: impl Into<Step>) -> Result<()> {
         let step = step.into();
-        self.source.apply(&step).await?;
+        self.workspace.source.apply(&step).await?;
         self.model.apply(&step).while_doing("the Model", "follow the script")
     }
 
@@ -176,7 +175,7 @@ impl Scenario {
     /// # Errors
     /// The database accepts it, or refuses it for another reason.
     pub async fn refused(&mut self, step: impl Into<Step>, message: &str) -> Result<()> {
-        match self.source.apply(&step.into()).await {
+        match self.workspace.source.apply(&step.into()).await {
             Err(error) if error.to_string().contains(message) => Ok(()),
             Err(error) => Err(error),
             Ok(()) => {
@@ -200,11 +199,10 @@ impl Scenario {
     /// The method can't be started, or a step fails.
     pub async fn start_capture_amid(&mut self, mut step: impl FnMut(i32) -> Option<Step>) -> Result<()> {
         let before = self.model.committed().len();
-        let name = self.lease.name_for(self.method.name());
-        let subject = Subject { stack: &self.stack, database: self.lease.name(), name: &name };
+        let (subject, source) = self.workspace.split(&self.stack);
         let start = self.method.start(subject, &self.options);
         tokio::pin!(start);
-        let (source, model) = (&mut self.source, &mut self.model);
+        let model = &mut self.model;
         let mut steps = (1..).map_while(&mut step);
         let subscription = loop {
             let Some(step) = steps.next() else { break start.await };
@@ -224,7 +222,7 @@ impl Scenario {
             Ok(subscription) => self.subscription = Some(subscription),
             Err(error) => return Err(self.stack.explain(self.method.services(), error).await),
         }
-        self.began = (before, self.model.committed().len());
+        self.watch.began = (before, self.model.committed().len());
         Ok(())
     }
 
@@ -262,7 +260,8 @@ impl Scenario {
     /// # Errors
     /// The capture fails or falls silent.
     pub async fn catch_up(&mut self) -> Result<()> {
-        let fence = self.source.write_fence().await?;
+        let fence = self.workspace.source.write_fence().await?;
+        self.watch.looks.push(self.model.committed().len());
         match collect_until_fence(self.subscription()?, fence).await {
             Ok(changes) => {
                 self.stream.extend(changes);
@@ -280,11 +279,15 @@ impl Scenario {
         self.judge_and(|verdict| verdict).await
     }
 
-    /// Judges a stream that must show a known flaw of the method: just these faults, each as often as it is named.
+    /// Judges a stream that must show a known flaw if it is of this method: just these faults, each as often as it is named.
+    /// The streams of all other methods must show none.
     ///
     /// # Errors
     /// The faults are others, or there are none because the flaw has been mended.
-    pub async fn judge_known_flaw(&mut self, reference: &str, kinds: &[FaultKind]) -> Result<()> {
+    pub async fn judge_known_flaw(&mut self, method: &str, reference: &str, kinds: &[FaultKind]) -> Result<()> {
+        if method != self.method.name() {
+            return self.judge().await;
+        }
         self.judge_and(|verdict| verdict.explained_by(reference, kinds)).await?;
         match &self.outcome {
             Some(Outcome { verdict: Verdict::KnownFlaw { .. }, .. }) => Ok(()),
@@ -295,7 +298,7 @@ impl Scenario {
 
     async fn judge_and(&mut self, explain: impl FnOnce(Verdict) -> Verdict) -> Result<()> {
         self.catch_up().await?;
-        let contents = self.source.contents().await?;
+        let contents = self.workspace.source.contents().await?;
         check_model(self.model.tables(), &contents)?;
         let outcome = self.verdict(&contents, explain);
         if outcome.verdict.is_broken() {
@@ -308,7 +311,7 @@ impl Scenario {
     fn verdict(&self, contents: &Contents, explain: impl FnOnce(Verdict) -> Verdict) -> Outcome {
         let stream = &self.stream;
         let guarantees = self.method.guarantees(&self.options);
-        let judgement = judge(&self.model, &guarantees, self.began, stream);
+        let judgement = judge(&self.model, &guarantees, &self.watch, stream);
         let before = match self.options.snapshot {
             SnapshotMode::Initial => Contents::new(),
             SnapshotMode::NoData => contents_of(&self.model.tables_after(judgement.cut)),
@@ -316,10 +319,16 @@ impl Scenario {
         let alterations = alterations(&self.model, judgement.cut);
         let (faults, losses) = judge_fold(&before, stream, contents, &alterations, &guarantees);
         let verdict = explain(judgement.verdict.and(faults, losses));
-        let is_same_each_run = self.began.0 == self.began.1 || verdict.is_broken();
+        let is_same_each_run = self.watch.began.0 == self.watch.began.1 || verdict.is_broken();
         let body = if is_same_each_run {
-            text::stream(stream, |at| {
-                let before = judgement.matched.get(at)?.as_ref()?.before.as_ref();
+            let mut told: Vec<_> = stream.iter().cloned().zip(judgement.matched).collect();
+            if guarantees.order == Order::CommitUnlessConcurrent && !verdict.is_broken() {
+                // Which of two concurrent transactions comes first differs from run to run, and means nothing.
+                told.sort_by_key(|(_, matched)| matched.as_ref().map(|(at, _)| *at));
+            }
+            let (stream, matched): (Vec<_>, Vec<_>) = told.into_iter().unzip();
+            text::stream(&stream, |at| {
+                let before = matched.get(at)?.as_ref()?.1.before.as_ref();
                 Some(before.map(|b| b.columns().map(str::to_owned).collect()).unwrap_or_default())
             })
         } else {
@@ -328,12 +337,6 @@ impl Scenario {
         let page = format!("{} · {} · {verdict}\n{body}", self.method.name(), self.name);
         Outcome { verdict, page }
     }
-}
-
-async fn remove_all_of(stack: &Stack, method: &dyn Capture, lease: &Lease) -> Result<()> {
-    let name = lease.name_for(method.name());
-    method.clean_up(Subject { stack, database: lease.name(), name: &name }).await?;
-    postgres::remove_database(stack.endpoint(Service::Postgres)?, lease.name()).await
 }
 
 fn contents_of(tables: &Tables) -> Contents {
@@ -376,8 +379,20 @@ fn sorted(contents: Option<&TableContents>) -> Vec<Vec<(&str, &Value)>> {
 /// What changed in the tables' definitions since the capture began.
 fn alterations(model: &Model, cut: usize) -> Alterations {
     let mut alterations = Alterations::default();
-    for change in model.committed()[cut..].iter().flatten() {
-        let IdealChange::Altered { table, change } = change else { continue };
+    let committed = &model.committed()[cut..];
+    alterations.is_out_of_time = committed.iter().zip(cut..).any(|(transaction, at)| transaction.committed_before < at);
+    for change in committed.iter().flat_map(|transaction| &transaction.changes) {
+        let (table, change) = match change {
+            IdealChange::Altered { table, change } => (table, change),
+            IdealChange::Row { op, table, .. } => {
+                if *op == Op::Truncate {
+                    alterations.truncate(&table.name);
+                }
+                alterations.is_out_of_time |= table.column(TIME_COLUMN).is_some();
+                continue;
+            }
+            IdealChange::Created(_) => continue,
+        };
         match change {
             Alter::AddColumn(column) => alterations.column(&table.name, &column.name, None),
             Alter::DropColumn(column) | Alter::ChangeType { column, .. } => {

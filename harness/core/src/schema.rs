@@ -92,6 +92,32 @@ pub enum Type {
     Other(String),
 }
 
+/// The type in short common words: `int`, `numeric(8,2)`, `text[]`.
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bool => "boolean",
+            Self::SmallInt => "smallint",
+            Self::Int => "int",
+            Self::BigInt => "bigint",
+            Self::Real => "real",
+            Self::Double => "double",
+            Self::Numeric(None) => "numeric",
+            Self::Numeric(Some((precision, scale))) => return write!(f, "numeric({precision},{scale})"),
+            Self::Text => "text",
+            Self::Varchar(length) => return write!(f, "varchar({length})"),
+            Self::Bytes => "bytes",
+            Self::Date => "date",
+            Self::Timestamp => "timestamp",
+            Self::TimestampTz => "timestamptz",
+            Self::Uuid => "uuid",
+            Self::Json => "json",
+            Self::Array(element) => return write!(f, "{element}[]"),
+            Self::Other(name) => name,
+        })
+    }
+}
+
 /// A column of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {

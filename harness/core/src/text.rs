@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What the symbols in front of the changes mean, for people who see them for the first time.
-pub const LEGEND: &str = "= read by the snapshot   + insert   ~ update   - delete   ! truncate   † tombstone follows";
+pub const LEGEND: &str = "= read by the snapshot   + insert   ~ update   ± there now   - delete   ! truncate   * new shape   † tombstone follows";
 
 /// One change on one line: symbol, table, key, then the other columns.
 ///
@@ -56,6 +56,7 @@ fn parts(change: &Change, before: Option<&Row>) -> Vec<String> {
     let in_key = |column: &str| change.key.get(column).is_some();
     let mut parts = Vec::new();
     match (change.op, &change.after) {
+        (Op::Schema, _) => return schema_parts(change),
         (Op::Delete, _) => {
             let whole = change.before.as_ref();
             let columns = whole.iter().flat_map(|whole| whole.columns()).filter(|c| !in_key(c));
@@ -82,6 +83,20 @@ fn parts(change: &Change, before: Option<&Row>) -> Vec<String> {
         (_, None) => {}
     }
     parts
+}
+
+/// What changed in a table's definition: columns that came, went or have another type, and the table's earlier name.
+fn schema_parts(change: &Change) -> Vec<String> {
+    let (none, renamed) = (Row::default(), change.renamed_from.as_ref());
+    let (before, after) = (change.before.as_ref().unwrap_or(&none), change.after.as_ref().unwrap_or(&none));
+    let gone = before.iter().filter(|(column, _)| after.get(column).is_none());
+    let came = after.iter().filter_map(|(column, ty)| match before.get(column) {
+        None => Some(format!("{column}: came as {ty}")),
+        Some(old) if old != ty => Some(format!("{column}: {old} → {ty}")),
+        Some(_) => None,
+    });
+    let renamed = renamed.map(|name| format!("(was {name})"));
+    renamed.into_iter().chain(gone.map(|(column, _)| format!("{column}: gone"))).chain(came).collect()
 }
 
 /// Numbers what varies between runs by its rank: the lowest LSN of a stream is `lsn#1`, whatever it is.
@@ -118,16 +133,19 @@ pub fn stream(changes: &[Change], image: impl Fn(usize) -> Option<Vec<String>>) 
         });
         write_group(&mut text, &reads);
     }
-    let groups: Vec<_> = streamed.chunk_by(|(_, a), (_, b)| a.tx == b.tx && a.tx.is_some()).collect();
+    let groups: Vec<_> = streamed.chunk_by(|(_, a), (_, b)| came_together(a, b)).collect();
     let symbols = Symbols::of(groups.iter().filter_map(|group| group[0].1.position));
     for (number, group) in groups.iter().enumerate() {
         let first = group[0].1;
-        let name = if first.tx.is_some() { "tx" } else { "change" };
-        let _ = write!(text, "{name}#{}", number + 1);
-        if let Some(position) = first.position {
-            let _ = write!(text, " · {}", symbols.name(position));
-        }
-        text.push('\n');
+        let position = first.position.map(|position| symbols.name(position));
+        let _ = match (&first.tx, first.position, position) {
+            (None, Some(Position::Look(_)), Some(look)) => writeln!(text, "{look}"),
+            (tx, _, position) => {
+                let name = if tx.is_some() { "tx" } else { "change" };
+                let position = position.map(|position| format!(" · {position}")).unwrap_or_default();
+                writeln!(text, "{name}#{}{position}", number + 1)
+            }
+        };
         let changes: Vec<_> = group.iter().map(|(at, change)| (*change, image(*at))).collect();
         write_group(&mut text, &changes);
     }
@@ -135,6 +153,15 @@ pub fn stream(changes: &[Change], image: impl Fn(usize) -> Option<Vec<String>>) 
         text.push_str("(no change)\n");
     }
     text
+}
+
+/// Whether two changes belong to one transaction, or were found by one look.
+fn came_together(a: &Change, b: &Change) -> bool {
+    match (&a.tx, &b.tx) {
+        (Some(a), Some(b)) => a == b,
+        (None, None) => a.position == b.position && matches!(a.position, Some(Position::Look(_))),
+        _ => false,
+    }
 }
 
 /// A stream whose snapshot met the changes at a point that differs from run to run: which tables it tells of, and how.
@@ -180,15 +207,11 @@ mod tests {
 
     fn change(op: Op, id: i32, before: Option<Row>, after: Option<Row>) -> Change {
         Change {
-            op,
-            table: "customers".into(),
             key: row! { id: id },
             before,
             after,
-            position: None,
-            tx: None,
-            commit_time_us: None,
             tombstone: op == Op::Delete,
+            ..Change::new(op, "customers".into())
         }
     }
 

@@ -2,24 +2,36 @@
 
 use proc_macro::TokenStream;
 use quote::quote;
-use syn::{Attribute, Expr, ExprLit, Ident, ItemFn, Lit, Meta, Token, parse_macro_input, punctuated::Punctuated};
+use syn::{Attribute, Expr, ExprLit, ItemFn, Lit, LitStr, Meta, Token, parse_macro_input, punctuated::Punctuated};
 
 /// Registers an `async fn(s: &mut Scenario) -> Result<()>` as a scenario under its own name, with its doc comment as
 /// its explanation.
 ///
-/// `#[scenario(initial_snapshot)]` captures the rows that exist before the capture begins too.
+/// - `#[scenario(initial_snapshot)]` captures the rows that exist before the capture begins too.
+/// - `#[scenario(only = "debezium, logical", why = "…")]` says that it has a meaning for these methods only, and why.
 #[proc_macro_attribute]
 pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    let parser = Punctuated::<Ident, Token![,]>::parse_terminated;
+    let parser = Punctuated::<Meta, Token![,]>::parse_terminated;
     let arguments = parse_macro_input!(arguments with parser);
     let function = parse_macro_input!(item as ItemFn);
     let mut snapshot = quote!(NoData);
-    for argument in arguments {
-        if argument != "initial_snapshot" {
-            let message = "unknown option; there is `initial_snapshot`";
-            return syn::Error::new(argument.span(), message).to_compile_error().into();
+    let (mut only, mut why) = (Vec::new(), String::new());
+    for argument in &arguments {
+        match option(argument) {
+            Some((name, None)) if name == "initial_snapshot" => snapshot = quote!(Initial),
+            Some((name, Some(text))) if name == "only" => {
+                only = text.split(',').map(|method| method.trim().to_owned()).collect();
+            }
+            Some((name, Some(text))) if name == "why" => why = text,
+            _ => {
+                let message = "unknown option; there are `initial_snapshot`, `only = \"METHOD, …\"` and `why = \"…\"`";
+                return syn::Error::new_spanned(argument, message).to_compile_error().into();
+            }
         }
-        snapshot = quote!(Initial);
+    }
+    if only.is_empty() != why.is_empty() {
+        let message = "a scenario that is for some methods only says why: `only` and `why` belong together";
+        return syn::Error::new(function.sig.ident.span(), message).to_compile_error().into();
     }
     let doc = doc(&function.attrs);
     if doc.is_empty() {
@@ -38,11 +50,27 @@ pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
                 file: ::core::file!(),
                 package: ::core::env!("CARGO_PKG_NAME"),
                 snapshot: ::changeproof::capture::SnapshotMode::#snapshot,
+                only: &[#(#only),*],
+                why: #why,
                 run: |s| ::std::boxed::Box::pin(#ident(s)),
             }
         }
     }
     .into()
+}
+
+/// An option's name and text.
+fn option(argument: &Meta) -> Option<(String, Option<String>)> {
+    let name = argument.path().get_ident()?.to_string();
+    let text = match argument {
+        Meta::Path(_) => None,
+        Meta::NameValue(meta) => match &meta.value {
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(LitStr::value(text)),
+            _ => return None,
+        },
+        Meta::List(_) => return None,
+    };
+    Some((name, text))
 }
 
 fn doc(attributes: &[Attribute]) -> String {

@@ -96,7 +96,7 @@ async fn nulls_and_defaults(s: &mut Scenario) -> Result<()> {
 /// Kafka Connect's JSON converter, left to its default, writes a column's default in place of its NULL: the one silent
 /// falsification in a common setup. Both profiles here switch it off (`replace.null.with.default`); this is what happens if
 /// nobody does.
-#[scenario]
+#[scenario(only = "debezium", why = "the converter is Kafka Connect's")]
 async fn nulls_replaced_by_the_converters_default(s: &mut Scenario) -> Result<()> {
     let products = table("products").key("id", Int).column_default("stock", Int, 10);
     let products = s.create(products).await?;
@@ -107,7 +107,7 @@ async fn nulls_replaced_by_the_converters_default(s: &mut Scenario) -> Result<()
     s.apply(products.insert(row! { id: 2, stock: 5 })).await?;
 
     let reference = "https://issues.apache.org/jira/browse/KAFKA-8713";
-    s.judge_known_flaw(reference, &[FaultKind::WrongValue, FaultKind::WrongState]).await
+    s.judge_known_flaw("debezium", reference, &[FaultKind::WrongValue, FaultKind::WrongState]).await
 }
 
 /// One column of each common type, delivered as the database itself prints it.

@@ -34,7 +34,7 @@ async fn composite_key(s: &mut Scenario) -> Result<()> {
 
 /// A table without a primary key under the default replica identity can only be inserted into: PostgreSQL itself
 /// refuses updates and deletes of a published table whose old rows it could not name.
-#[scenario]
+#[scenario(only = "debezium, logical", why = "PostgreSQL refuses nothing where no publication is")]
 async fn no_primary_key(s: &mut Scenario) -> Result<()> {
     let log = s.create(table("log").column("line", Text)).await?;
     s.start_capture().await?;

@@ -8,11 +8,17 @@ mod toast;
 mod transactions;
 mod truncate;
 
-use changeproof::{debezium::DebeziumPostgres, runner::Catalogue};
+use changeproof::{
+    debezium::DebeziumPostgres, logical::LogicalReplication, polling::TimestampPolling, runner::Catalogue,
+    trigger::AuditTrigger,
+};
 
 /// The scenarios of PostgreSQL and the methods that capture it.
-pub const CATALOGUE: Catalogue =
-    Catalogue { storage: "postgres", package: env!("CARGO_PKG_NAME"), methods: &[&DebeziumPostgres] };
+pub const CATALOGUE: Catalogue = Catalogue {
+    storage: "postgres",
+    package: env!("CARGO_PKG_NAME"),
+    methods: &[&DebeziumPostgres, &LogicalReplication, &AuditTrigger, &TimestampPolling],
+};
 
 /// What every page of scenarios begins with.
 mod prelude {

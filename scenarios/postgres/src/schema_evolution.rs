@@ -158,7 +158,8 @@ async fn rename_a_table_while_the_capture_lags(s: &mut Scenario) -> Result<()> {
     s.resume_capture().await?;
 
     let reference = "https://debezium.io/documentation/reference/3.5/connectors/postgresql.html";
-    s.judge_known_flaw(reference, &[FaultKind::WrongKey, FaultKind::WrongState, FaultKind::WrongState]).await
+    let kinds = [FaultKind::WrongKey, FaultKind::WrongState, FaultKind::WrongState];
+    s.judge_known_flaw("debezium", reference, &kinds).await
 }
 
 /// A definition that changes between the changes of one transaction: each row has the shape of its moment.

@@ -54,7 +54,8 @@ fn main() -> ExitCode {
 
 /// Runs a scenario that must fail, and looks for these words in its message.
 fn fails(name: &'static str, run: Run, told: &[&str]) -> Result<(), Failed> {
-    let definition = Definition { name, doc: "", file: file!(), package: "", snapshot: SnapshotMode::NoData, run };
+    let snapshot = SnapshotMode::NoData;
+    let definition = Definition { name, doc: "", file: file!(), package: "", snapshot, only: &[], why: "", run };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match runtime.block_on(Scenario::run(&definition, &DebeziumPostgres)) {
         Ok(outcome) => Err(format!("it passed:\n{}", outcome.page).into()),
@@ -92,7 +93,7 @@ async fn flaw_that_is_gone(s: &mut Scenario) -> Result<()> {
     let carts = s.create(TableBuilder::new("carts").key("id", Int)).await?;
     s.start_capture().await?;
     s.apply(carts.insert(row! { id: 1 })).await?;
-    s.judge_known_flaw("https://example.org/1", &[FaultKind::WrongValue]).await
+    s.judge_known_flaw("debezium", "https://example.org/1", &[FaultKind::WrongValue]).await
 }
 
 async fn refused_statement(s: &mut Scenario) -> Result<()> {

@@ -4,12 +4,12 @@
 use std::{io::Cursor, pin::pin, process::ExitCode};
 
 use changeproof::{
-    capture::{Capture, Options, SnapshotMode, Subject, collect_until_fence},
+    capture::{Capture, Options, SnapshotMode, collect_until_fence},
     debezium::DebeziumPostgres,
     error::{Context, Error, Result},
     judge::{Alterations, Contents, judge_fold},
-    postgres::Source,
-    stack::{Lease, Service, Stack, run_guard_if_asked},
+    stack::{Stack, run_guard_if_asked},
+    workspace::Workspace,
 };
 use changeproof_fixtures::{
     Format, Generator, Locale, Table,
@@ -43,38 +43,34 @@ fn main() -> ExitCode {
 }
 
 async fn capture_shop(locale: Locale) -> Result<()> {
-    let method = DebeziumPostgres;
-    let stack = Stack::acquire(method.services()).await?;
-    let lease = Lease::take(stack.state())?;
-    let source = Source::create(stack.endpoint(Service::Postgres)?, lease.name()).await?;
-    let name = lease.name_for(method.name());
-    let subject = Subject { stack: &stack, database: lease.name(), name: &name };
-    let captured = load_and_judge(&method, subject, source, locale).await;
-    method.clean_up(subject).await?;
-    changeproof::postgres::remove_database(stack.endpoint(Service::Postgres)?, lease.name()).await?;
+    let stack = Stack::acquire(DebeziumPostgres.services()).await?;
+    let mut workspace = Workspace::open(&stack, &DebeziumPostgres).await?;
+    let captured = load_and_judge(&stack, &mut workspace, locale).await;
+    let closed = workspace.close(&stack).await;
     captured?;
-    lease.release()
+    closed
 }
 
 /// Customers and products are there before the capture begins; orders and their lines come while it runs.
-async fn load_and_judge(method: &dyn Capture, subject: Subject<'_>, mut source: Source, locale: Locale) -> Result<()> {
+async fn load_and_judge(stack: &Stack, workspace: &mut Workspace, locale: Locale) -> Result<()> {
     let options = Options { snapshot: SnapshotMode::Initial, ..Options::default() };
-    let shop = source.session("a").await?;
+    let shop = workspace.source.session("a").await?;
     shop.batch_execute(SCHEMA).await.while_doing("PostgreSQL", "make the shop")?;
     copy(shop, Table::Customers, locale).await?;
     copy(shop, Table::Products, locale).await?;
-    let mut subscription = method.start(subject, &options).await?;
+    let mut subscription = workspace.start(stack, &options).await?;
+    let shop = workspace.source.session("a").await?;
     copy(shop, Table::Orders, locale).await?;
     copy(shop, Table::OrderLines, locale).await?;
     for statement in BUSINESS {
         shop.batch_execute(statement).await.while_doing("PostgreSQL", statement)?;
     }
-    let fence = source.write_fence().await?;
+    let fence = workspace.source.write_fence().await?;
     let stream = collect_until_fence(subscription.as_mut(), fence).await?;
-    let held = source.contents().await?;
+    let held = workspace.source.contents().await?;
     let rows: usize = held.values().map(|table| table.rows.len()).sum();
     let enough = ORDERS as usize * 2;
-    let guarantees = method.guarantees(&options);
+    let guarantees = workspace.method().guarantees(&options);
     let (faults, losses) = judge_fold(&Contents::new(), &stream, &held, &Alterations::default(), &guarantees);
     if held.len() != Table::ALL.len() || rows < enough || !losses.is_empty() {
         return Err(Error::new("the shop", "fill it", format!("{rows} rows, {losses:?}")));

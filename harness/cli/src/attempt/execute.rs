@@ -1,10 +1,13 @@
-//! Runs a file's statements one by one on their sessions, and notes where in the log each left off.
+//! Runs a file's statements one by one on their sessions, and notes where in the source's history each left off.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use changeproof::{
-    change::{Lsn, Position},
+    Change,
+    capture::{Capture, Subscription, collect_until_fence},
+    change::Position,
     error::{Context, Error, Result},
+    guarantees::{Granularity, Guarantees, TIME_COLUMN},
     judge::Alterations,
     postgres::{self, Source, TableShape},
     schema::TableName,
@@ -13,7 +16,7 @@ use changeproof::{
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_postgres::{Client, error::ErrorPosition};
 
-use crate::sql_file::Statement;
+use crate::sql_file::{FIRST_SESSION, Statement};
 
 type Shapes = BTreeMap<TableName, TableShape>;
 
@@ -49,17 +52,17 @@ pub(super) struct StatementFailure {
 #[derive(Debug, Default)]
 pub(super) struct History {
     pub(super) statements: Vec<Ran>,
-    /// The log's end after each step, and the statement whose changes stand before it.
-    marks: Vec<(Lsn, usize)>,
+    /// The end of the source's history after each step, and the statement whose changes stand before it.
+    marks: Vec<(Position, usize)>,
     pub(super) alterations: Alterations,
     pub(super) alterations_count: usize,
 }
 
 impl History {
-    /// The statement that wrote what stands at a position of the log.
+    /// The statement that wrote what stands at a position; for what a look found, the last one before that look.
     pub(super) fn cause(&self, position: Option<Position>) -> Option<usize> {
-        let Position::Lsn(lsn) = position?;
-        let at = self.marks.partition_point(|(end, _)| *end <= lsn);
+        let position = position?;
+        let at = self.marks.partition_point(|(end, _)| *end <= position);
         self.marks.get(at).map(|(_, statement)| *statement)
     }
 }
@@ -70,20 +73,62 @@ struct Session {
     waiting: Option<(usize, JoinHandle<Result<(), tokio_postgres::Error>>)>,
 }
 
+/// A method watching the statements.
+pub(super) struct Watcher {
+    method: &'static dyn Capture,
+    subscription: Box<dyn Subscription>,
+    looks_from_time_to_time: bool,
+    /// What it has delivered so far.
+    pub(super) stream: Vec<Change>,
+}
+
+impl Watcher {
+    pub(super) fn new(
+        method: &'static dyn Capture,
+        subscription: Box<dyn Subscription>,
+        guarantees: &Guarantees,
+    ) -> Self {
+        let looks_from_time_to_time = guarantees.granularity != Granularity::EachChange;
+        Self { method, subscription, looks_from_time_to_time, stream: Vec::new() }
+    }
+
+    /// Waits until everything committed so far has been delivered.
+    pub(super) async fn catch_up(&mut self, source: &mut Source) -> Result<()> {
+        let fence = source.write_fence().await?;
+        let changes = collect_until_fence(self.subscription.as_mut(), fence).await?;
+        self.stream.extend(changes);
+        Ok(())
+    }
+
+    /// Where the source's history ends now. What a method finds by looking stands at its next look.
+    async fn end_of_history(&self, source: &Source) -> Result<Position> {
+        if !self.looks_from_time_to_time {
+            return self.method.end_of_history(source.admin()).await;
+        }
+        let looks = self.stream.iter().rev().find_map(|change| match change.position {
+            Some(Position::Look(look)) => Some(look),
+            _ => None,
+        });
+        Ok(Position::Look(looks.unwrap_or(0) + 1))
+    }
+}
+
 /// Statements being run.
 pub(super) struct Execution {
     endpoint: Endpoint,
     database: String,
+    pub(super) watcher: Watcher,
     sessions: BTreeMap<String, Session>,
     history: History,
     shapes: Arc<Shapes>,
 }
 
 impl Execution {
-    pub(super) fn new(endpoint: Endpoint, database: &str) -> Self {
+    pub(super) fn new(endpoint: Endpoint, database: &str, watcher: Watcher) -> Self {
         Self {
             endpoint,
             database: database.to_owned(),
+            watcher,
             sessions: BTreeMap::new(),
             history: History::default(),
             shapes: Arc::default(),
@@ -91,8 +136,16 @@ impl Execution {
     }
 
     /// Runs the statements; stops at the first that fails, unless told to keep going.
-    pub(super) async fn run_all(&mut self, statements: &[Statement], source: &Source, keep_going: bool) -> Result<()> {
+    pub(super) async fn run_all(
+        &mut self,
+        statements: &[Statement],
+        source: &mut Source,
+        keep_going: bool,
+    ) -> Result<()> {
         for (number, statement) in statements.iter().enumerate() {
+            if statement.look_before && self.watcher.looks_from_time_to_time && number > 0 {
+                self.look(source, number - 1).await?;
+            }
             self.run(number, statement, source).await?;
             if !keep_going && self.history.statements.iter().any(|ran| ran.failure.is_some()) {
                 break;
@@ -101,8 +154,15 @@ impl Execution {
         Ok(())
     }
 
-    /// Waits for statements that still wait, ends open transactions as a closing connection does, and tells what happened.
-    pub(super) async fn finish(mut self, source: &Source) -> Result<History> {
+    /// Lets the method look; what it finds is shown under the statement of the number.
+    async fn look(&mut self, source: &mut Source, number: usize) -> Result<()> {
+        self.watcher.catch_up(source).await?;
+        self.note(source, number).await
+    }
+
+    /// Waits for statements that still wait, ends open transactions as a closing connection does, and tells what happened
+    /// and what was delivered of it.
+    pub(super) async fn finish(mut self, source: &mut Source) -> Result<(History, Vec<Change>)> {
         let names: Vec<_> = self.sessions.keys().cloned().collect();
         for name in names.iter().filter(|name| !self.is_waiting(name)) {
             self.roll_back(name).await?;
@@ -114,7 +174,8 @@ impl Execution {
             }
             self.roll_back(name).await?;
         }
-        Ok(self.history)
+        self.look(source, self.history.statements.len().saturating_sub(1)).await?;
+        Ok((self.history, self.watcher.stream))
     }
 
     fn is_waiting(&self, name: &str) -> bool {
@@ -225,11 +286,14 @@ impl Execution {
 
     /// Notes the log's end as that of a statement, and what changed in the tables' definitions.
     async fn note(&mut self, source: &Source, number: usize) -> Result<()> {
-        let end = source.lsn().await?;
+        let end = self.watcher.end_of_history(source).await?;
         let shapes = source.shapes().await?;
         self.history.marks.push((end, number));
         let (alterations, count) = (&mut self.history.alterations, &mut self.history.alterations_count);
-        note_alterations(&self.shapes, &shapes, Position::Lsn(end), alterations, count);
+        note_alterations(&self.shapes, &shapes, end, alterations, count);
+        if let Some(ran) = self.history.statements.get(number) {
+            note_statement(&ran.statement, &shapes, alterations);
+        }
         self.shapes = Arc::new(shapes);
         if let Some(ran) = self.history.statements.get_mut(number) {
             ran.shapes = Arc::clone(&self.shapes);
@@ -242,6 +306,19 @@ async fn is_blocked(source: &Source, process: i32) -> Result<bool> {
     let blockers = "SELECT cardinality(pg_blocking_pids($1)) > 0";
     let blocked = source.admin().query_one(blockers, &[&process]).await;
     Ok(blocked.while_doing("PostgreSQL", "look for locks")?.get(0))
+}
+
+/// What can't be seen in the tables' definitions: rows that went without a trace, and times that don't follow the commits.
+fn note_statement(statement: &Statement, shapes: &Shapes, alterations: &mut Alterations) {
+    let words = || statement.sql.split(|c: char| !c.is_alphanumeric() && c != '_');
+    if words().next().is_some_and(|word| word.eq_ignore_ascii_case("truncate")) {
+        let cascades = words().any(|word| word.eq_ignore_ascii_case("cascade"));
+        let is_named = |name: &TableName| words().any(|word| word.eq_ignore_ascii_case(&name.name));
+        let truncated = shapes.keys().filter(|name| cascades || is_named(name) || statement.sql.contains(&name.name));
+        truncated.for_each(|name| alterations.truncate(name));
+    }
+    let has_time = shapes.values().any(|shape| shape.columns.iter().any(|column| column.name == TIME_COLUMN));
+    alterations.is_out_of_time |= has_time || statement.session != FIRST_SESSION;
 }
 
 fn note_alterations(before: &Shapes, after: &Shapes, at: Position, alterations: &mut Alterations, count: &mut usize) {

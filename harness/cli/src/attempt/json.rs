@@ -20,7 +20,7 @@ fn lines(attempt: &Attempt) -> Vec<Json> {
         "version": attempt.version,
         "methods": methods,
     })];
-    for (number, ran) in attempt.statements.iter().enumerate() {
+    for (number, ran) in attempt.statements().iter().enumerate() {
         lines.push(json!({
             "type": "statement",
             "statement": number + 1,
@@ -77,5 +77,6 @@ fn change(change: &Change) -> Json {
         "tx": change.tx,
         "commit_time_us": change.commit_time_us,
         "tombstone": change.tombstone,
+        "renamed_from": change.renamed_from,
     })
 }

@@ -8,16 +8,17 @@ mod text;
 use std::{io::IsTerminal, path::PathBuf, time::Instant};
 
 use changeproof::{
-    capture::{Capture, Options, Subject, Subscription, collect_until_fence},
+    capture::{Capture, Options},
     error::Result,
-    postgres::Source,
     runner::Catalogue,
-    stack::{Lease, Service, Stack, stale_leases},
+    stack::{Service, Stack},
+    workspace::Workspace,
 };
 use clap::{Args, ValueEnum};
+use futures_util::future::try_join_all;
 
 use self::{
-    execute::Execution,
+    execute::{Execution, Watcher},
     outcome::{Attempt, MethodOutcome},
 };
 use crate::{
@@ -63,9 +64,9 @@ pub(crate) struct Arguments {
 const AFTER_HELP: &str = "\
 A comment `-- session: b` on a line before a statement runs that statement on another connection, named b, so that \
 transactions can be interleaved. A statement that waits for a lock of another session is left waiting until a later \
-statement frees it.
+statement frees it. A comment `-- poll` before a statement lets polling look before it; it also looks at the end.
 
-Each stream is folded into tables, which must equal what the database holds at the end. What the method, as it \
+Each method captures a database of its own, on which the file runs. Each stream is folded into tables, which must equal what the database holds at the end. What the method, as it \
 promises, does not tell is named as a loss; anything else that differs is a broken promise.
 
 Exit codes: 0 all promises kept, 1 a promise broken, 2 the file or the command line is wrong, 3 a service failed, \
@@ -135,20 +136,32 @@ async fn attempt(
         stack = Stack::acquire(&services) => stack?,
         () = crate::exit::interrupted() => return Err(Failure::Interrupted),
     };
-    for lease in stale_leases(stack.state())? {
-        clean_up(&stack, methods, &lease).await?;
-        lease.release()?;
-    }
-    let lease = Lease::take(stack.state())?;
+    let names: Vec<_> = methods.iter().map(|method| method.name()).collect();
+    progress.say(&format!("running {} statements by {}", statements.len(), names.join(", ")));
+    // Each method has a database of its own, so that none sees what another needs in it.
+    let mut workspaces = tokio::select! {
+        opened = try_join_all(methods.iter().map(|method| Workspace::open(&stack, *method))) => opened?,
+        () = crate::exit::interrupted() => return Err(Failure::Interrupted),
+    };
+    let captures = workspaces.iter_mut().map(|workspace| capture(arguments, statements, &stack, workspace));
     let attempted = tokio::select! {
-        attempted = capture(arguments, statements, methods, &stack, &lease, &progress) => attempted,
+        attempted = try_join_all(captures) => attempted.map_err(Failure::from),
         () = crate::exit::interrupted() => Err(Failure::Interrupted),
     };
-    let cleaned = clean_up(&stack, methods, &lease).await;
-    let attempted = attempted?;
-    cleaned?;
-    lease.release()?;
-    Ok(attempted)
+    let version = match workspaces.first() {
+        Some(workspace) => workspace.source.version().await,
+        None => Ok(String::new()),
+    };
+    let closed = try_join_all(workspaces.into_iter().map(|workspace| workspace.close(&stack))).await;
+    let mut methods = attempted?;
+    outcome::compare(&mut methods);
+    closed?;
+    progress.say(if stack.is_kept() {
+        "done; the services stay, `cdc down` removes them"
+    } else {
+        "done; the services are removed in the background"
+    });
+    Ok(Attempt { file: arguments.file.clone(), version: version?, methods })
 }
 
 fn services_of(methods: &[&'static dyn Capture]) -> Vec<Service> {
@@ -158,63 +171,24 @@ fn services_of(methods: &[&'static dyn Capture]) -> Vec<Service> {
     services
 }
 
-async fn clean_up(stack: &Stack, methods: &[&'static dyn Capture], lease: &Lease) -> Result<()> {
-    for method in methods {
-        let name = lease.name_for(method.name());
-        method.clean_up(Subject { stack, database: lease.name(), name: &name }).await?;
-    }
-    changeproof::postgres::remove_database(stack.endpoint(Service::Postgres)?, lease.name()).await
-}
-
 async fn capture(
     arguments: &Arguments,
     statements: &[Statement],
-    methods: &[&'static dyn Capture],
     stack: &Stack,
-    lease: &Lease,
-    progress: &Progress,
-) -> Result<Attempt, Failure> {
-    let endpoint = stack.endpoint(Service::Postgres)?;
-    let mut source = Source::create(endpoint, lease.name()).await?;
-    let names: Vec<_> = methods.iter().map(|method| method.name()).collect();
-    progress.say(&format!("starting the capture by {}", names.join(", ")));
-    let options = Options::default();
-    let mut captures: Vec<(&dyn Capture, Box<dyn Subscription>)> = Vec::new();
-    for method in methods {
-        let name = lease.name_for(method.name());
-        let subject = Subject { stack, database: lease.name(), name: &name };
-        match method.start(subject, &options).await {
-            Ok(subscription) => captures.push((*method, subscription)),
-            Err(error) => return Err(stack.explain(method.services(), error).await.into()),
+    workspace: &mut Workspace,
+) -> Result<MethodOutcome> {
+    let (method, options) = (workspace.method(), Options::default());
+    let subscription = workspace.start(stack, &options).await?;
+    let guarantees = method.guarantees(&options);
+    let watcher = Watcher::new(method, subscription, &guarantees);
+    let endpoint = stack.endpoint(Service::Postgres)?.clone();
+    let mut execution = Execution::new(endpoint, workspace.database(), watcher);
+    execution.run_all(statements, &mut workspace.source, arguments.keep_going).await?;
+    match execution.finish(&mut workspace.source).await {
+        Ok((history, stream)) => {
+            let contents = workspace.source.contents().await?;
+            Ok(MethodOutcome::new(method, &guarantees, stream, contents, history))
         }
+        Err(error) => Err(stack.explain(method.services(), error).await),
     }
-
-    progress.say(&format!("running {} statements", statements.len()));
-    let mut execution = Execution::new(endpoint.clone(), lease.name());
-    execution.run_all(statements, &source, arguments.keep_going).await?;
-    let history = execution.finish(&source).await?;
-
-    progress.say("waiting until everything has been captured");
-    let fence = source.write_fence().await?;
-    let contents = source.contents().await?;
-    let mut outcomes = Vec::new();
-    for (method, mut subscription) in captures {
-        let stream = match collect_until_fence(subscription.as_mut(), fence).await {
-            Ok(stream) => stream,
-            Err(error) => return Err(stack.explain(method.services(), error).await.into()),
-        };
-        outcomes.push(MethodOutcome::new(method, &options, stream, &contents, &history));
-    }
-    progress.say(if stack.is_kept() {
-        "done; the services stay, `cdc down` removes them"
-    } else {
-        "done; the services are removed in the background"
-    });
-    Ok(Attempt {
-        file: arguments.file.clone(),
-        version: source.version().await?,
-        statements: history.statements,
-        contents,
-        methods: outcomes,
-    })
 }

@@ -7,29 +7,42 @@ use std::{
 
 use changeproof::{
     Op, Value,
-    capture::{Capture, Options},
-    change::Change,
-    guarantees::{Guarantees, Loss, SchemaChanges},
+    capture::Capture,
+    change::{Change, Position},
+    guarantees::{BeforeImages, Granularity, Guarantees, Loss, SchemaChanges},
     judge::{Contents, Verdict, judge_fold},
 };
 
-use super::execute::{History, Ran};
+use super::execute::{History, Ran, StatementFailure};
 
 /// A file that was tried.
 pub(super) struct Attempt {
     pub(super) file: PathBuf,
     pub(super) version: String,
-    pub(super) statements: Vec<Ran>,
-    pub(super) contents: Contents,
     pub(super) methods: Vec<MethodOutcome>,
 }
 
 impl Attempt {
-    /// The first statement that failed, as a message.
+    /// The statements as they ran on the first method's database.
+    pub(super) fn statements(&self) -> &[Ran] {
+        self.methods.first().map_or(&[], |method| &method.statements)
+    }
+
+    /// The first statement that failed, as a message, with the methods on whose databases it did if it wasn't all.
     pub(super) fn first_failure(&self) -> Option<String> {
-        let failure = self.statements.iter().find_map(|ran| ran.failure.as_ref())?;
+        let failures = |method: &MethodOutcome| -> Option<(usize, StatementFailure)> {
+            let failed = method.statements.iter().enumerate();
+            failed.into_iter().find_map(|(at, ran)| Some((at, ran.failure.clone()?)))
+        };
+        let failed: Vec<_> = self.methods.iter().filter_map(|method| Some((method.name, failures(method)?))).collect();
+        let (_, (_, failure)) = failed.iter().min_by_key(|(_, (at, _))| *at)?;
         let column = failure.column.map(|column| format!(":{column}")).unwrap_or_default();
-        Some(format!("{}:{}{column}: {}", self.file.display(), failure.line, failure.message))
+        let names: Vec<_> = failed.iter().map(|(name, _)| *name).collect();
+        let only = match names.len() == self.methods.len() {
+            true => String::new(),
+            false => format!(" (only on the database that is captured by {})", names.join(", ")),
+        };
+        Some(format!("{}:{}{column}: {}{only}", self.file.display(), failure.line, failure.message))
     }
 }
 
@@ -52,41 +65,117 @@ pub(super) struct MethodOutcome {
     pub(super) verdict: Verdict,
     /// How many changes show each loss; none where it can't be counted.
     pub(super) counts: BTreeMap<Loss, usize>,
+    guarantees: Guarantees,
+    /// The statements as they ran on its database.
+    pub(super) statements: Vec<Ran>,
+    /// What its database held in the end.
+    pub(super) contents: Contents,
 }
 
 impl MethodOutcome {
     pub(super) fn new(
         method: &dyn Capture,
-        options: &Options,
+        guarantees: &Guarantees,
         stream: Vec<Change>,
-        contents: &Contents,
-        history: &History,
+        contents: Contents,
+        history: History,
     ) -> Self {
-        let guarantees = method.guarantees(options);
         let alterations = &history.alterations;
         let nothing = Contents::new();
-        let (faults, losses) = judge_fold(&nothing, &stream, contents, alterations, &guarantees);
-        let changes = attribute(stream, history);
-        let counts = observe(&changes, history, &guarantees);
+        let (faults, losses) = judge_fold(&nothing, &stream, &contents, alterations, guarantees);
+        let changes = attribute(stream, &history, guarantees);
+        let counts = observe(&changes, &history, guarantees);
         let losses: BTreeSet<_> = losses.into_iter().chain(counts.keys().copied()).collect();
-        Self { name: method.name(), summary: method.summary(), changes, verdict: Verdict::new(faults, losses), counts }
+        Self {
+            name: method.name(),
+            summary: method.summary(),
+            changes,
+            verdict: Verdict::new(faults, losses),
+            counts,
+            guarantees: guarantees.clone(),
+            statements: history.statements,
+            contents,
+        }
     }
 }
 
-fn attribute(stream: Vec<Change>, history: &History) -> Vec<Attributed> {
+/// What happened, as a method that delivers every change has told it.
+#[derive(Clone, Copy, Default)]
+struct Told {
+    versions: usize,
+    deletes: usize,
+    truncates: usize,
+    key_changes: usize,
+}
+
+impl Told {
+    fn by(method: &MethodOutcome) -> Self {
+        let mut told = Self::default();
+        let splits = method.counts.get(&Loss::KeyChangeSplit).copied().unwrap_or(0);
+        for Attributed { change, .. } in &method.changes {
+            let old_key = change.before.as_ref().map(|before| before.project(change.key.columns()));
+            let is_moved = change.op == Op::Update && old_key.is_some_and(|old| !old.is_empty() && old != change.key);
+            told.key_changes += usize::from(is_moved);
+            match change.op {
+                Op::Insert | Op::Update => told.versions += 1,
+                Op::Delete => told.deletes += 1,
+                Op::Truncate => told.truncates += 1,
+                Op::Read | Op::Upsert | Op::Schema => {}
+            }
+        }
+        Self { deletes: told.deletes - splits, key_changes: told.key_changes + splits, ..told }
+    }
+}
+
+/// Counts what methods have left out that others have delivered.
+pub(super) fn compare(methods: &mut [MethodOutcome]) {
+    let tells_all = |method: &&MethodOutcome| {
+        method.guarantees.granularity == Granularity::EachChange
+            && method.guarantees.truncate
+            && !method.verdict.is_broken()
+    };
+    let Some(told) = methods.iter().find(tells_all).map(Told::by) else { return };
+    for method in methods.iter_mut().filter(|method| !method.verdict.is_broken()) {
+        let mut missed = BTreeMap::new();
+        if !method.guarantees.truncate {
+            missed.insert(Loss::TruncateMissed, told.truncates);
+        }
+        if method.guarantees.granularity != Granularity::EachChange {
+            let upserts = method.changes.iter().filter(|change| change.change.op == Op::Upsert).count();
+            missed.insert(Loss::DeleteMissed, told.deletes);
+            missed.insert(Loss::OldKeyMissed, told.key_changes);
+            missed.insert(Loss::VersionsCollapsed, told.versions.saturating_sub(upserts));
+        }
+        missed.retain(|_, count| *count > 0);
+        let losses = match std::mem::replace(&mut method.verdict, Verdict::Exact) {
+            Verdict::AsGuaranteed { losses } => losses,
+            _ => BTreeSet::new(),
+        };
+        let losses = losses.into_iter().chain(missed.keys().copied()).collect();
+        method.counts.extend(missed);
+        method.verdict = Verdict::new(vec![], losses);
+    }
+}
+
+fn attribute(stream: Vec<Change>, history: &History, guarantees: &Guarantees) -> Vec<Attributed> {
+    let by_identity = guarantees.before_images == BeforeImages::ReplicaIdentity;
     let mut transaction = 0;
-    let mut last_tx = None;
+    let mut last = None;
     stream
         .into_iter()
         .map(|change| {
-            if change.tx.is_none() || change.tx != last_tx {
+            let together = match change.position {
+                Some(look @ Position::Look(_)) => Some(format!("{look:?}")),
+                _ => change.tx.as_ref().map(|tx| tx.0.clone()),
+            };
+            if together.is_none() || together != last {
                 transaction += 1;
-                last_tx.clone_from(&change.tx);
+                last = together;
             }
             let statement = history.cause(change.position);
             let ran = statement.and_then(|number| history.statements.get(number));
             let shape = ran.and_then(|ran| ran.shapes.get(&change.table));
-            let image = shape.map(|shape| shape.identity.clone());
+            let image = shape.filter(|_| by_identity).map(|shape| shape.identity.clone());
             Attributed { change, transaction, statement, image }
         })
         .collect()
@@ -103,6 +192,8 @@ fn observe(changes: &[Attributed], history: &History, guarantees: &Guarantees) -
     for Attributed { change, image, .. } in changes {
         let before = change.before.as_ref();
         match change.op {
+            Op::Upsert => count(Loss::InsertOrUpdate, 1),
+            Op::Schema if guarantees.schema_changes == SchemaChanges::WithNextRow => count(Loss::SchemaChangeLate, 1),
             Op::Update | Op::Delete if before.is_none() => count(Loss::NoBeforeImage, 1),
             Op::Delete => {
                 let is_known =

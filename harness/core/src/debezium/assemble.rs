@@ -151,17 +151,8 @@ impl Assembler {
         let is_expected = self.deleted.get(origin).is_some_and(|(.., deleted)| *deleted == key);
         let Some((tx, number)) = self.settle(origin).filter(|_| is_expected) else {
             let table = self.tables.get(&origin.0).cloned();
-            self.ready.push_back(Change {
-                op: Op::Delete,
-                table: table.unwrap_or_else(|| TableName::from(origin.0.as_str())),
-                key,
-                before: None,
-                after: None,
-                position: None,
-                tx: None,
-                commit_time_us: None,
-                tombstone: true,
-            });
+            let table = table.unwrap_or_else(|| TableName::from(origin.0.as_str()));
+            self.ready.push_back(Change { key, tombstone: true, ..Change::new(Op::Delete, table) });
             return;
         };
         if let Some(pending) = self.pending.get_mut(&tx) {
@@ -291,15 +282,10 @@ mod tests {
 
     fn change(tx: &str, number: u64, op: Op, id: i32) -> Event {
         let change = Change {
-            op,
-            table: "t".into(),
             key: row! { id: id },
-            before: None,
             after: (op != Op::Delete).then(|| row! { id: id }),
-            position: None,
             tx: Some(TxId(tx.into())),
-            commit_time_us: None,
-            tombstone: false,
+            ..Change::new(op, "t".into())
         };
         Event::Change(Box::new(change), Some(number))
     }

@@ -18,7 +18,7 @@ use crate::{
     capture::{Capture, Options, Profile, SnapshotMode, Subject, Subscription},
     change::Change,
     error::{Context, Error, Result},
-    guarantees::{BeforeImages, Guarantees, KeyChange, SchemaChanges, UnchangedToast},
+    guarantees::{BeforeImages, Granularity, Guarantees, KeyChange, Order, SchemaChanges, UnchangedToast},
     postgres::{self, PUBLICATION},
     stack::{Endpoint, Service, USER},
 };
@@ -56,15 +56,21 @@ impl Capture for DebeziumPostgres {
     fn guarantees(&self, options: &Options) -> Guarantees {
         Guarantees {
             initial_snapshot: options.snapshot == SnapshotMode::Initial,
+            granularity: Granularity::EachChange,
             before_images: BeforeImages::ReplicaIdentity,
             fills_before_images: true,
             key_change: KeyChange::DeleteAndInsert,
             transactions: true,
+            order: Order::Commit,
             truncate: true,
             schema_changes: SchemaChanges::NextRow,
             unchanged_toast: UnchangedToast::Omitted,
             tombstones: sends_tombstones(options),
         }
+    }
+
+    async fn prepare(&self, subject: Subject<'_>) -> Result<()> {
+        postgres::publish_all_tables(subject.stack.endpoint(Service::Postgres)?, subject.database).await
     }
 
     async fn start(&self, subject: Subject<'_>, options: &Options) -> Result<Box<dyn Subscription>> {

@@ -113,15 +113,13 @@ impl Decoder {
         let Envelope { source, transaction, .. } = &envelope;
         let total_order = transaction.as_ref().map(|tx| tx.total_order);
         let change = Change {
-            op,
-            table: TableName::new(&source.schema, &source.table),
             key,
             before: row(&envelope.before, "before"),
             after: row(&envelope.after, "after"),
             position: source.lsn.filter(|_| op != Op::Read).map(|lsn| Position::Lsn(Lsn(lsn))),
             tx: transaction.as_ref().map(|tx| TxId(transaction_id(&tx.id).to_owned())),
             commit_time_us: source.ts_us,
-            tombstone: false,
+            ..Change::new(op, TableName::new(&source.schema, &source.table))
         };
         Ok(Event::Change(Box::new(change), total_order))
     }

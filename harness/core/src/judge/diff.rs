@@ -5,47 +5,55 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use super::{Fault, FaultKind, describe};
 use crate::{
     change::{Change, Op},
-    guarantees::{Expected, Guarantees, Promise},
+    guarantees::{Delivery, Expected, Guarantees, Order, Promise},
+    schema::TableName,
     text,
-    value::Row,
+    value::{Row, Value},
 };
+
+/// What was promised, flattened: each change with the delivery it belongs to, if it isn't a read.
+type Promised<'a> = Vec<(Option<usize>, &'a Expected)>;
+
+/// A table and a row's key.
+type RowName<'a> = (&'a TableName, Vec<(&'a str, &'a Value)>);
 
 /// Compares a stream with its promise. Returns the faults, and for each captured change the promised one that it is.
 ///
 /// Changes are first paired by equality in the order of the stream, whatever their place. What is left on both sides is
 /// paired by table, key and operation, and is then wrong in what it says; what is left after that is lost, duplicated or
 /// never happened. The equal pairs then tell whether the order and the transactions are right.
-pub fn diff(promise: &Promise, guarantees: &Guarantees, stream: &[Change]) -> (Vec<Fault>, Vec<Option<Expected>>) {
-    let expected: Vec<(Option<usize>, &Expected)> = promise
-        .reads
-        .iter()
-        .map(|read| (None, read))
-        .chain(
-            promise
-                .transactions
-                .iter()
-                .enumerate()
-                .flat_map(|(tx, changes)| changes.iter().map(move |change| (Some(tx), change))),
-        )
-        .collect();
+pub fn diff(
+    promise: &Promise,
+    guarantees: &Guarantees,
+    stream: &[Change],
+) -> (Vec<Fault>, Vec<Option<(usize, Expected)>>) {
+    let reads = promise.reads.iter().map(|read| (None, read));
+    let deliveries = promise.transactions.iter().enumerate();
+    let changes = deliveries.flat_map(|(tx, delivery)| delivery.changes.iter().map(move |change| (Some(tx), change)));
+    let expected: Promised<'_> = reads.chain(changes).collect();
 
     let mut faults = Vec::new();
     let mut pairing = pair_equal(&expected, stream);
     explain_unpaired(&expected, stream, &mut pairing, &mut faults);
-    check_order(&expected, stream, &pairing, &mut faults);
+    match guarantees.order {
+        Order::Commit => check_order(&expected, stream, &pairing, &mut faults),
+        Order::CommitUnlessConcurrent => {
+            check_partial_order(&expected, &promise.transactions, stream, &pairing, &mut faults);
+        }
+    }
     if guarantees.transactions {
         check_transactions(&expected, stream, &pairing, &mut faults);
     } else if let Some(change) = stream.iter().find(|change| change.tx.is_some()) {
         faults.push(Fault::new(FaultKind::UnpromisedTransaction, text::line(change, None)));
     }
-    let matched = pairing.iter().map(|pair| pair.map(|(expected_at, _)| expected[expected_at].1.clone())).collect();
+    let matched = pairing.iter().map(|pair| pair.map(|(at, _)| (at, expected[at].1.clone()))).collect();
     (faults, matched)
 }
 
 /// For each captured change the index of the promised one, and whether they are equal.
 type Pairing = Vec<Option<(usize, bool)>>;
 
-fn pair_equal(expected: &[(Option<usize>, &Expected)], stream: &[Change]) -> Pairing {
+fn pair_equal(expected: &Promised<'_>, stream: &[Change]) -> Pairing {
     let mut waiting: HashMap<_, VecDeque<usize>> = HashMap::new();
     for (at, (_, expected)) in expected.iter().enumerate() {
         let identity = (expected.op, &expected.table, canonical(expected.after.as_ref()));
@@ -83,6 +91,8 @@ fn difference(expected: &Expected, change: &Change) -> Option<FaultKind> {
         Some(FaultKind::WrongKey)
     } else if expected.tombstone != change.tombstone {
         Some(FaultKind::WrongTombstone)
+    } else if expected.renamed_from != change.renamed_from {
+        Some(FaultKind::WrongValue)
     } else {
         None
     }
@@ -101,12 +111,7 @@ fn is_promised_image(expected: &Expected, image: Option<&Row>) -> bool {
 }
 
 /// Says of each change that has no equal partner what is wrong with it, and pairs it with what it should have been.
-fn explain_unpaired(
-    expected: &[(Option<usize>, &Expected)],
-    stream: &[Change],
-    pairing: &mut Pairing,
-    faults: &mut Vec<Fault>,
-) {
+fn explain_unpaired(expected: &Promised<'_>, stream: &[Change], pairing: &mut Pairing, faults: &mut Vec<Fault>) {
     let paired: BTreeSet<usize> = pairing.iter().flatten().map(|(at, _)| *at).collect();
     let mut missing: Vec<usize> = (0..expected.len()).filter(|at| !paired.contains(at)).collect();
     for (at, change) in stream.iter().enumerate() {
@@ -136,7 +141,7 @@ fn same_event(a: &Change, b: &Change) -> bool {
 }
 
 /// The missing change that a captured one most likely is: same table and operation, and the same row by key or by content.
-fn closest(expected: &[(Option<usize>, &Expected)], missing: &[usize], change: &Change) -> Option<usize> {
+fn closest(expected: &Promised<'_>, missing: &[usize], change: &Change) -> Option<usize> {
     let alike = |at: &usize| {
         let expected = expected[*at].1;
         expected.op == change.op && expected.table == change.table
@@ -152,7 +157,7 @@ fn closest(expected: &[(Option<usize>, &Expected)], missing: &[usize], change: &
 }
 
 /// Reads come first, in any order; after them every change stands where it happened.
-fn check_order(expected: &[(Option<usize>, &Expected)], stream: &[Change], pairing: &Pairing, faults: &mut Vec<Fault>) {
+fn check_order(expected: &Promised<'_>, stream: &[Change], pairing: &Pairing, faults: &mut Vec<Fault>) {
     let mut last: Option<usize> = None;
     for (change, pair) in stream.iter().zip(pairing) {
         let Some((at, _)) = pair else { continue };
@@ -160,10 +165,7 @@ fn check_order(expected: &[(Option<usize>, &Expected)], stream: &[Change], pairi
         match last {
             Some(last) if is_read && expected[last].1.op == Op::Read => {}
             Some(last) if *at < last => {
-                faults.push(Fault::new(
-                    FaultKind::Reordered,
-                    format!("{} came after {}", text::line(change, None), describe(expected[last].1)),
-                ));
+                faults.push(reordered(change, expected[last].1));
                 continue;
             }
             _ => {}
@@ -172,13 +174,46 @@ fn check_order(expected: &[(Option<usize>, &Expected)], stream: &[Change], pairi
     }
 }
 
-/// Each promised transaction must be one transaction of the stream, under a name of its own, and the other way round.
-fn check_transactions(
-    expected: &[(Option<usize>, &Expected)],
+/// Reads come first; after them the changes of a transaction, those of a row, and transactions that did not run side by
+/// side stand as they happened.
+fn check_partial_order(
+    expected: &Promised<'_>,
+    deliveries: &[Delivery],
     stream: &[Change],
     pairing: &Pairing,
     faults: &mut Vec<Fault>,
 ) {
+    let mut last_of_transaction: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut last_of_row: HashMap<RowName<'_>, usize> = HashMap::new();
+    for (change, pair) in stream.iter().zip(pairing) {
+        let Some((at, _)) = *pair else { continue };
+        let Some(tx) = expected[at].0 else {
+            if let Some(first) = last_of_transaction.values().next() {
+                faults.push(reordered(change, expected[*first].1));
+            }
+            continue;
+        };
+        let last_of_row = last_of_row.entry((&change.table, change.key.canonical())).or_insert(at);
+        let overtaken = last_of_transaction
+            .range(tx..)
+            .find(|(other, last)| **last > at && (**other == tx || !deliveries[**other].is_beside(&deliveries[tx])))
+            .map(|(_, last)| *last)
+            .or((*last_of_row > at && !change.key.is_empty()).then_some(*last_of_row));
+        if let Some(overtaken) = overtaken {
+            faults.push(reordered(change, expected[overtaken].1));
+            continue;
+        }
+        *last_of_row = at;
+        last_of_transaction.insert(tx, at);
+    }
+}
+
+fn reordered(change: &Change, after: &Expected) -> Fault {
+    Fault::new(FaultKind::Reordered, format!("{} came after {}", text::line(change, None), describe(after)))
+}
+
+/// Each promised transaction must be one transaction of the stream, under a name of its own, and the other way round.
+fn check_transactions(expected: &Promised<'_>, stream: &[Change], pairing: &Pairing, faults: &mut Vec<Fault>) {
     let mut run = 0;
     let mut told: BTreeMap<usize, (BTreeSet<usize>, &Change)> = BTreeMap::new();
     let mut happened: BTreeMap<&str, (BTreeSet<usize>, &Change)> = BTreeMap::new();

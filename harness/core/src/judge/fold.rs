@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{Fault, FaultKind};
 use crate::{
     change::{Change, Op, Position},
-    guarantees::{Guarantees, Loss, SchemaChanges, UnchangedToast},
+    guarantees::{Granularity, Guarantees, Loss, SchemaChanges, UnchangedToast},
     schema::TableName,
     text,
     value::{Row, Value},
@@ -34,6 +34,11 @@ pub struct Alterations {
     pub columns: BTreeMap<TableName, BTreeMap<String, Option<Position>>>,
     /// Tables' earlier names and what they are called at the end.
     pub renames: BTreeMap<TableName, TableName>,
+    /// Tables, by their last names, that were truncated.
+    pub truncated: BTreeSet<TableName>,
+    /// Whether rows were written that may bear an earlier time than rows written before them: transactions ran side by
+    /// side, or the script sets the time itself.
+    pub is_out_of_time: bool,
 }
 
 impl Alterations {
@@ -47,9 +52,17 @@ impl Alterations {
     pub fn rename(&mut self, from: &TableName, to: &TableName) {
         self.renames.values_mut().filter(|name| *name == from).for_each(|name| *name = to.clone());
         self.renames.insert(from.clone(), to.clone());
+        if self.truncated.remove(from) {
+            self.truncated.insert(to.clone());
+        }
         if let Some(columns) = self.columns.remove(from) {
             self.columns.insert(to.clone(), columns);
         }
+    }
+
+    /// Records that a table was truncated.
+    pub fn truncate(&mut self, table: &TableName) {
+        self.truncated.insert(table.clone());
     }
 
     fn last_name<'a>(&'a self, table: &'a TableName) -> &'a TableName {
@@ -125,22 +138,44 @@ pub fn judge_fold(
         let name = alterations.last_name(&change.table);
         let table = folded.entry(name.clone()).or_default();
         if let Err(fault) = table.apply(change, alterations.columns.get(name)) {
-            faults.push(fault);
+            let is_allowed = fault.kind == FaultKind::Duplicated && may_have_surplus(name, alterations, guarantees);
+            faults.extend((!is_allowed).then_some(fault));
         }
         if guarantees.unchanged_toast == UnchangedToast::Delivered && omits_a_value(change) {
             let detail = format!("a value is not sent: {}", text::line(change, None));
             faults.push(Fault::new(FaultKind::WrongValue, detail));
         }
     }
-    if !alterations.renames.is_empty() {
+    if !alterations.renames.is_empty() && guarantees.schema_changes == SchemaChanges::NextRow {
         losses.insert(Loss::SchemaChangeSilent);
     }
     for (name, contents) in after {
         let table = folded.remove(name).unwrap_or_default();
-        let comparison = Comparison { name, contents, altered: alterations.columns.get(name), guarantees };
+        let comparison = Comparison {
+            name,
+            contents,
+            altered: alterations.columns.get(name),
+            surplus: surplus_allowed(name, alterations, guarantees),
+            may_lack: alterations.is_out_of_time && guarantees.granularity != Granularity::EachChange,
+        };
         comparison.run(table, &mut faults, &mut losses);
     }
     (faults, losses)
+}
+
+/// Why the stream may give rows that the database doesn't hold, if it may.
+fn surplus_allowed(table: &TableName, alterations: &Alterations, guarantees: &Guarantees) -> Option<Loss> {
+    match guarantees.granularity {
+        Granularity::LatestState(_) => Some(Loss::DeleteMissed),
+        Granularity::EachChange => {
+            let is_missed = !guarantees.truncate && alterations.truncated.contains(table);
+            is_missed.then_some(Loss::TruncateMissed)
+        }
+    }
+}
+
+fn may_have_surplus(table: &TableName, alterations: &Alterations, guarantees: &Guarantees) -> bool {
+    surplus_allowed(table, alterations, guarantees).is_some()
 }
 
 fn omits_a_value(change: &Change) -> bool {
@@ -170,6 +205,24 @@ impl FoldedTable {
         let wrong =
             |what: &str| Err(Fault::new(FaultKind::WrongState, format!("{what}: {}", text::line(change, None))));
         match (change.op, &change.after) {
+            (Op::Schema, _) => {
+                self.deleted = deleted;
+                Ok(())
+            }
+            (Op::Upsert, Some(after)) => {
+                let row = FoldedRow::new(after.clone(), change.position);
+                if change.key.is_empty() {
+                    self.keyless.push(row);
+                } else {
+                    let key = key_of(&change.key);
+                    if altered.is_some() && !self.keyed.contains_key(&key) {
+                        let renamed = self.keyed.keys().find(|other| is_same_key(other, &key, altered)).cloned();
+                        renamed.map(|renamed| self.keyed.remove(&renamed));
+                    }
+                    self.keyed.insert(key, row);
+                }
+                Ok(())
+            }
             (Op::Truncate, _) => {
                 self.keyed.clear();
                 self.keyless.clear();
@@ -254,7 +307,10 @@ struct Comparison<'a> {
     name: &'a TableName,
     contents: &'a TableContents,
     altered: Altered<'a>,
-    guarantees: &'a Guarantees,
+    /// Why the stream may give rows that the database doesn't hold.
+    surplus: Option<Loss>,
+    /// Whether the stream may lack rows, or give their earlier versions.
+    may_lack: bool,
 }
 
 impl Comparison<'_> {
@@ -269,7 +325,7 @@ impl Comparison<'_> {
     }
 
     fn is_altered(&self, column: &str) -> bool {
-        self.guarantees.schema_changes == SchemaChanges::NextRow && is_altered(self.altered, column)
+        is_altered(self.altered, column)
     }
 
     /// Whether a folded row may be wrong in a column: it was delivered before the column changed.
@@ -294,6 +350,10 @@ impl Comparison<'_> {
         let mut folded = by_key;
         for row in &self.contents.rows {
             let Some(delivered) = folded.remove(&key(row)) else {
+                if self.may_lack {
+                    losses.insert(Loss::BehindTheMark);
+                    continue;
+                }
                 faults.push(self.fault(&format!("the database holds {row}, the stream lost it")));
                 continue;
             };
@@ -304,22 +364,28 @@ impl Comparison<'_> {
                 if !wrong.is_empty() {
                     losses.insert(Loss::RewrittenRowsStale);
                 }
+            } else if self.may_lack {
+                losses.insert(Loss::BehindTheMark);
             } else {
                 let delivered = &delivered.row;
                 faults.push(self.fault(&format!("the database holds {row}, the stream gives {delivered}")));
             }
         }
         for extra in folded.into_values() {
+            if let Some(loss) = self.surplus {
+                losses.insert(loss);
+                continue;
+            }
             faults.push(self.fault(&format!("the stream gives {}, the database lacks it", extra.row)));
         }
     }
 
     fn by_content(&self, folded: &[FoldedRow], faults: &mut Vec<Fault>, losses: &mut BTreeSet<Loss>) {
         let whole = |_: &str| true;
-        if self.surplus(folded, whole).is_none() {
+        if self.difference(folded, whole, losses).is_none() {
             return;
         }
-        match self.surplus(folded, |column| !self.is_altered(column)) {
+        match self.difference(folded, |column| !self.is_altered(column), losses) {
             None => {
                 losses.insert(Loss::RewrittenRowsStale);
             }
@@ -327,8 +393,13 @@ impl Comparison<'_> {
         }
     }
 
-    /// The first row that one side has more often than the other, looking at some columns only.
-    fn surplus(&self, folded: &[FoldedRow], columns: impl Fn(&str) -> bool) -> Option<String> {
+    /// The first row that one side has more often than the other and may not, looking at some columns only.
+    fn difference(
+        &self,
+        folded: &[FoldedRow],
+        columns: impl Fn(&str) -> bool,
+        losses: &mut BTreeSet<Loss>,
+    ) -> Option<String> {
         let part = |row: &Row| key_of(&row.project(row.columns().filter(|column| columns(column))));
         let mut counts: HashMap<Key, i64> = HashMap::new();
         for row in &self.contents.rows {
@@ -336,6 +407,16 @@ impl Comparison<'_> {
         }
         for delivered in folded {
             *counts.entry(part(&delivered.row)).or_default() -= 1;
+        }
+        if let Some(loss) = self.surplus
+            && counts.values().any(|count| *count < 0)
+        {
+            losses.insert(loss);
+            counts.retain(|_, count| *count > 0);
+        }
+        if self.may_lack && counts.values().any(|count| *count > 0) {
+            losses.insert(Loss::BehindTheMark);
+            counts.retain(|_, count| *count < 0);
         }
         let (row, count) = counts.into_iter().filter(|(_, count)| *count != 0).min()?;
         let row: Row = row.into_iter().collect();

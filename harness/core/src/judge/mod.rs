@@ -14,7 +14,7 @@ pub use self::{
 use crate::{
     change::{Change, Op},
     guarantees::{Expected, Guarantees, Loss},
-    model::{IdealTransaction, Model, Tables},
+    model::Model,
     text,
 };
 
@@ -196,54 +196,44 @@ impl fmt::Display for FaultKind {
 pub struct Judgement {
     /// The answer.
     pub verdict: Verdict,
-    /// For each change of the stream the promised change that it is, if any.
-    pub matched: Vec<Option<Expected>>,
+    /// For each change of the stream the promised change that it is, if any, and that one's place in the promise.
+    pub matched: Vec<Option<(usize, Expected)>>,
     /// How many of the model's transactions the source had committed when the capture took its first look.
     pub cut: usize,
 }
 
+/// When a capture looked at the source, counted in the model's committed transactions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watch {
+    /// In which range it took its first look: equal numbers if nothing was written meanwhile, else a range within which
+    /// the stream itself must show one consistent cut between its reads and its changes.
+    pub began: (usize, usize),
+    /// When it was asked for all that there was; a method that looks from time to time has looked then.
+    pub looks: Vec<usize>,
+}
+
 /// Judges a stream against the Model.
-///
-/// `began` is the range of commit counts in which the capture took its first look: equal numbers if nothing was written
-/// meanwhile, else a range, within which the stream itself must show one consistent cut between its reads and its changes.
-pub fn judge(model: &Model, guarantees: &Guarantees, began: (usize, usize), stream: &[Change]) -> Judgement {
-    let committed = model.committed();
+pub fn judge(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Change]) -> Judgement {
+    let began = watch.began;
     let judged = |cut: usize| {
-        let promise = guarantees.promise(&model.tables_after(cut), &committed[cut..]);
+        let promise = guarantees.promise(model, cut, &watch.looks);
         let (faults, matched) = diff(&promise, guarantees, stream);
         Judgement { verdict: Verdict::new(faults, promise.losses), matched, cut }
     };
-    let changes = stream.iter().filter(|change| change.op != Op::Read).count();
-    let transactions = count_transactions(stream);
-    let remaining = remaining(guarantees, committed);
-    // Steps that deliver nothing make for several cuts with the same changes; their reads then tell them apart.
-    let explained = (began.0..=began.1)
-        .filter(|cut| remaining[*cut].changes == changes)
-        .map(judged)
-        .find(|judgement| !judgement.verdict.is_broken());
-    let likely = || (began.0..=began.1).find(|cut| remaining[*cut].transactions == transactions);
-    explained.unwrap_or_else(|| judged(likely().unwrap_or(began.1)))
-}
-
-/// How much a capture still has to deliver.
-#[derive(Clone, Copy, Default)]
-struct Remaining {
-    transactions: usize,
-    changes: usize,
-}
-
-/// What is promised from each of the committed transactions on, and nothing from their end on.
-fn remaining(guarantees: &Guarantees, committed: &[IdealTransaction]) -> Vec<Remaining> {
-    let mut remaining = vec![Remaining::default(); committed.len() + 1];
-    for (at, transaction) in committed.iter().enumerate().rev() {
-        let promised = guarantees.promise(&Tables::default(), std::slice::from_ref(transaction));
-        let changes = promised.transactions.iter().map(Vec::len).sum::<usize>();
-        remaining[at] = Remaining {
-            transactions: remaining[at + 1].transactions + promised.transactions.len(),
-            changes: remaining[at + 1].changes + changes,
-        };
+    if began.0 == began.1 {
+        return judged(began.1);
     }
-    remaining
+    // Steps that deliver nothing make for several cuts with the same changes; their reads then tell them apart.
+    let changes = stream.iter().filter(|change| !matches!(change.op, Op::Read | Op::Schema)).count();
+    let transactions = count_transactions(stream);
+    let remaining = guarantees.remaining(model);
+    let is_likely = |cut: &usize| remaining.as_ref().is_none_or(|remaining| remaining[*cut].0 == changes);
+    let explained = (began.0..=began.1).filter(is_likely).map(judged).find(|judgement| !judgement.verdict.is_broken());
+    let closest = || {
+        let remaining = remaining.as_ref()?;
+        (began.0..=began.1).find(|cut| remaining[*cut].1 == transactions)
+    };
+    explained.unwrap_or_else(|| judged(closest().unwrap_or(began.1)))
 }
 
 fn count_transactions(stream: &[Change]) -> usize {
@@ -256,15 +246,12 @@ fn count_transactions(stream: &[Change]) -> usize {
 fn describe(expected: &Expected) -> String {
     text::line(
         &Change {
-            op: expected.op,
-            table: expected.table.clone(),
             key: expected.key.clone(),
             before: expected.before.clone(),
             after: expected.after.clone(),
-            position: None,
-            tx: None,
-            commit_time_us: None,
             tombstone: expected.tombstone,
+            renamed_from: expected.renamed_from.clone(),
+            ..Change::new(expected.op, expected.table.clone())
         },
         None,
     )

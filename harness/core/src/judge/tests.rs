@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     change::{Lsn, Position, TxId},
-    guarantees::{BeforeImages, KeyChange, Promise, SchemaChanges, UnchangedToast},
+    guarantees::{BeforeImages, Granularity, KeyChange, Order, Promise, SchemaChanges, UnchangedToast},
     model::ModelError,
     row,
     schema::Type,
@@ -14,10 +14,12 @@ use crate::{
 
 const DEBEZIUM: Guarantees = Guarantees {
     initial_snapshot: false,
+    granularity: Granularity::EachChange,
     before_images: BeforeImages::ReplicaIdentity,
     fills_before_images: true,
     key_change: KeyChange::DeleteAndInsert,
     transactions: true,
+    order: Order::Commit,
     truncate: true,
     schema_changes: SchemaChanges::NextRow,
     unchanged_toast: UnchangedToast::Omitted,
@@ -39,8 +41,6 @@ fn deliver(promise: &Promise) -> Vec<Change> {
     let mut change = |expected: &Expected, tx: Option<String>| {
         lsn += 8;
         Change {
-            op: expected.op,
-            table: expected.table.clone(),
             key: expected.key.clone(),
             before: expected.before.as_ref().map(|before| {
                 let image = before.iter().chain(expected.filler.iter());
@@ -51,6 +51,8 @@ fn deliver(promise: &Promise) -> Vec<Change> {
             tx: tx.map(TxId),
             commit_time_us: Some(0),
             tombstone: expected.tombstone,
+            renamed_from: expected.renamed_from.clone(),
+            ..Change::new(expected.op, expected.table.clone())
         }
     };
     let reads: Vec<_> = promise.reads.iter().map(|read| change(read, None)).collect();
@@ -58,7 +60,7 @@ fn deliver(promise: &Promise) -> Vec<Change> {
         .transactions
         .iter()
         .enumerate()
-        .flat_map(|(tx, changes)| changes.iter().map(move |change| (tx, change)).collect::<Vec<_>>());
+        .flat_map(|(tx, delivery)| delivery.changes.iter().map(move |change| (tx, change)).collect::<Vec<_>>());
     let streamed: Vec<_> = streamed.map(|(tx, expected)| change(expected, Some(tx.to_string()))).collect();
     [reads, streamed].concat()
 }
@@ -73,7 +75,7 @@ impl Case {
     fn new(guarantees: Guarantees, steps: &[Step]) -> Result<Self, ModelError> {
         let mut model = Model::default();
         steps.iter().try_for_each(|step| model.apply(step))?;
-        let stream = deliver(&guarantees.promise(&Tables::default(), model.committed()));
+        let stream = deliver(&guarantees.promise(&model, 0, &[]));
         Ok(Self { model, stream, guarantees })
     }
 
@@ -97,7 +99,7 @@ impl Case {
     }
 
     fn judge(&self) -> Judgement {
-        judge(&self.model, &self.guarantees, (0, 0), &self.stream)
+        judge(&self.model, &self.guarantees, &began(0, 0), &self.stream)
     }
 
     fn faults(&self) -> Vec<FaultKind> {
@@ -106,6 +108,10 @@ impl Case {
             _ => vec![],
         }
     }
+}
+
+fn began(from: usize, to: usize) -> Watch {
+    Watch { began: (from, to), looks: vec![] }
 }
 
 fn customers() -> (Step, TableRef) {
@@ -338,27 +344,24 @@ fn the_snapshot_and_the_stream_must_meet_at_one_point() -> Result<(), ModelError
     let steps: Vec<_> = std::iter::once(create).chain((1..=6).map(|id| t.insert(row! { id: id }))).collect();
     let with_snapshot = Guarantees { initial_snapshot: true, ..DEBEZIUM };
     let case = Case::new(with_snapshot.clone(), &steps)?;
-    let handed_over = |cut: usize| {
-        let existing = case.model.tables_after(cut);
-        deliver(&with_snapshot.promise(&existing, &case.model.committed()[cut..]))
-    };
+    let handed_over = |cut: usize| deliver(&with_snapshot.promise(&case.model, cut, &[]));
     for cut in 1..=7 {
-        let judgement = judge(&case.model, &with_snapshot, (1, 7), &handed_over(cut));
+        let judgement = judge(&case.model, &with_snapshot, &began(1, 7), &handed_over(cut));
         assert_eq!((judgement.verdict, judgement.cut), (Verdict::Exact, cut));
     }
     let mut lost = handed_over(4);
     lost.remove(0);
-    assert!(judge(&case.model, &with_snapshot, (1, 7), &lost).verdict.is_broken());
+    assert!(judge(&case.model, &with_snapshot, &began(1, 7), &lost).verdict.is_broken());
     let mut gap = handed_over(4);
     gap.remove(3);
-    assert!(judge(&case.model, &with_snapshot, (1, 7), &gap).verdict.is_broken());
+    assert!(judge(&case.model, &with_snapshot, &began(1, 7), &gap).verdict.is_broken());
     let mut twice = handed_over(4);
     twice.insert(3, twice[2].clone());
-    assert!(judge(&case.model, &with_snapshot, (1, 7), &twice).verdict.is_broken());
+    assert!(judge(&case.model, &with_snapshot, &began(1, 7), &twice).verdict.is_broken());
     let mut late = handed_over(4);
     late.rotate_left(1);
-    assert!(judge(&case.model, &with_snapshot, (1, 7), &late).verdict.is_broken());
-    let outside = judge(&case.model, &with_snapshot, (5, 7), &handed_over(3));
+    assert!(judge(&case.model, &with_snapshot, &began(1, 7), &late).verdict.is_broken());
+    let outside = judge(&case.model, &with_snapshot, &began(5, 7), &handed_over(3));
     assert!(outside.verdict.is_broken(), "a first look before the capture was started");
     Ok(())
 }
@@ -377,7 +380,7 @@ fn a_known_flaw_excuses_no_other_fault_however_many_it_causes() -> Result<(), Mo
     assert!(!explained(&case).is_broken());
     let mut one_more = case.stream.clone();
     one_more[30].after = Some(row! { id: 31 });
-    let once_too_often = judge(&case.model, &case.guarantees, (0, 0), &one_more).verdict;
+    let once_too_often = judge(&case.model, &case.guarantees, &began(0, 0), &one_more).verdict;
     assert!(once_too_often.explained_by("a reference", &kinds).is_broken(), "the same fault once too often");
     case.stream.remove(35);
     assert!(explained(&case).is_broken(), "a change is lost as well");
@@ -417,9 +420,8 @@ fn a_schema_change_while_the_snapshot_begins_may_fall_on_either_side() -> Result
     let with_snapshot = Guarantees { initial_snapshot: true, ..DEBEZIUM };
     let case = Case::new(with_snapshot.clone(), &steps)?;
     for cut in 1..=4 {
-        let existing = case.model.tables_after(cut);
-        let stream = deliver(&with_snapshot.promise(&existing, &case.model.committed()[cut..]));
-        let judgement = judge(&case.model, &with_snapshot, (1, 4), &stream);
+        let stream = deliver(&with_snapshot.promise(&case.model, cut, &[]));
+        let judgement = judge(&case.model, &with_snapshot, &began(1, 4), &stream);
         assert!(!judgement.verdict.is_broken(), "{cut}: {}", judgement.verdict);
         assert_eq!(judgement.cut, cut);
     }
@@ -432,10 +434,9 @@ fn a_snapshot_needs_no_transactions_to_meet_the_stream() -> Result<(), ModelErro
     let steps: Vec<_> = std::iter::once(create).chain((1..=6).map(|id| t.insert(row! { id: id }))).collect();
     let polled = Guarantees { initial_snapshot: true, transactions: false, ..DEBEZIUM };
     let case = Case::new(polled.clone(), &steps)?;
-    let existing = case.model.tables_after(3);
-    let mut stream = deliver(&polled.promise(&existing, &case.model.committed()[3..]));
+    let mut stream = deliver(&polled.promise(&case.model, 3, &[]));
     stream.iter_mut().for_each(|change| change.tx = None);
-    let judgement = judge(&case.model, &polled, (1, 7), &stream);
+    let judgement = judge(&case.model, &polled, &began(1, 7), &stream);
     assert_eq!((judgement.verdict, judgement.cut), (Verdict::Exact, 3));
     Ok(())
 }
@@ -513,17 +514,8 @@ mod folding {
 
     #[test]
     fn rows_without_a_key_are_compared_by_how_often_they_are_there() {
-        let insert = |line: &str| Change {
-            op: Op::Insert,
-            table: "customers".into(),
-            key: row! {},
-            before: None,
-            after: Some(row! { line: line }),
-            position: None,
-            tx: None,
-            commit_time_us: None,
-            tombstone: false,
-        };
+        let insert =
+            |line: &str| Change { after: Some(row! { line: line }), ..Change::new(Op::Insert, "customers".into()) };
         let stream = [insert("x"), insert("x"), insert("y")];
         let row = |line: &str| row! { line: line };
         let same = contents(&[], vec![row("x"), row("y"), row("x")]);
@@ -546,17 +538,7 @@ mod folding {
     }
 
     fn insert(row: Row, key: Row) -> Change {
-        Change {
-            op: Op::Insert,
-            table: "customers".into(),
-            key,
-            before: None,
-            after: Some(row),
-            position: None,
-            tx: None,
-            commit_time_us: None,
-            tombstone: false,
-        }
+        Change { key, after: Some(row), ..Change::new(Op::Insert, "customers".into()) }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::Client;
 
-use super::{HARNESS_SCHEMA, SERVICE};
+use super::{HARNESS_SCHEMA, HIDDEN_TIME, SERVICE};
 use crate::{
     error::{Context, Result},
     schema::{TableName, Type},
@@ -47,7 +47,7 @@ const TABLES: &str = "\
             ORDER BY a.attnum) FILTER (WHERE a.attnum IS NOT NULL), '{}') \
     FROM pg_class c \
         JOIN pg_namespace n ON n.oid = c.relnamespace \
-        LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+        LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> $2 \
         LEFT JOIN pg_type t ON t.oid = a.atttypid \
     WHERE c.relkind = 'r' AND c.relpersistence = 'p' \
         AND n.nspname NOT IN ('pg_catalog', 'information_schema', $1) \
@@ -58,7 +58,7 @@ const TABLES: &str = "\
 /// # Errors
 /// The catalogue can't be read.
 pub async fn shapes(client: &Client) -> Result<BTreeMap<TableName, TableShape>> {
-    let tables = client.query(TABLES, &[&HARNESS_SCHEMA]).await;
+    let tables = client.query(TABLES, &[&HARNESS_SCHEMA, &HIDDEN_TIME]).await;
     let tables = tables.while_doing(SERVICE, "read its catalogue")?;
     let shape = |row: &tokio_postgres::Row| {
         let name = TableName::new(row.get::<_, String>(1), row.get::<_, String>(2));
@@ -92,7 +92,7 @@ pub async fn shapes(client: &Client) -> Result<BTreeMap<TableName, TableShape>> 
 }
 
 /// The harness's word for a type that `format_type` has spelt.
-fn type_named(name: &str) -> Type {
+pub(crate) fn type_named(name: &str) -> Type {
     if let Some(element) = name.strip_suffix("[]") {
         return Type::Array(Box::new(type_named(element)));
     }

@@ -3,19 +3,26 @@
 mod catalogue;
 mod sql;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
+pub(crate) use self::{
+    catalogue::type_named,
+    sql::{ident, table},
+};
 pub use self::{
     catalogue::{ColumnShape, TableShape, shapes},
     sql::statement,
 };
 use crate::{
-    change::Lsn,
+    change::{Change, Lsn, Op},
     error::{Context, Error, Result},
     judge::{Contents, TableContents},
-    schema::TableName,
+    schema::{TableName, Type},
     script::Step,
     stack::{Endpoint, USER},
     value::{Row, Value},
@@ -27,14 +34,32 @@ const SERVICE: &str = "PostgreSQL";
 /// must not bear the user's name: the search path begins with that.
 pub const HARNESS_SCHEMA: &str = "changeproof_harness";
 
-/// The publication that every logical method reads, of all tables, those to come included.
+/// The publication of [`publish_all_tables`].
 pub const PUBLICATION: &str = "changeproof";
 
-/// Opens a connection; its task ends with the client.
+/// The table that fences are written to.
+pub(crate) fn fence() -> (TableName, TableShape) {
+    let id = ColumnShape { number: 1, name: "id".to_owned(), type_name: "bigint".to_owned(), ty: Type::BigInt };
+    let key = vec![id.name.clone()];
+    let shape = TableShape { oid: 0, columns: vec![id], identity: key.clone(), key };
+    (TableName::new(HARNESS_SCHEMA, "fence"), shape)
+}
+
+/// A column that the harness gives to tables for methods that need one; no method delivers it as the script's.
+pub const HIDDEN_TIME: &str = "changeproof_updated_at";
+
+/// Publishes all tables, those to come included, for the methods that read the log by pgoutput.
 ///
 /// # Errors
 /// The server can't be reached or refuses.
-pub async fn connect(endpoint: &Endpoint, database: &str) -> Result<Client> {
+pub async fn publish_all_tables(endpoint: &Endpoint, database: &str) -> Result<()> {
+    let client = connect(endpoint, database).await?;
+    let publish = format!("CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES");
+    client.batch_execute(&publish).await.while_doing(SERVICE, "create the publication")
+}
+
+/// How to connect to a database.
+pub(crate) fn config(endpoint: &Endpoint, database: &str) -> Config {
     let mut config = Config::new();
     config
         .host("127.0.0.1")
@@ -44,7 +69,15 @@ pub async fn connect(endpoint: &Endpoint, database: &str) -> Result<Client> {
         .dbname(database)
         .application_name("changeproof")
         .connect_timeout(Duration::from_secs(10));
-    let connected = config.connect(NoTls).await;
+    config
+}
+
+/// Opens a connection; its task ends with the client.
+///
+/// # Errors
+/// The server can't be reached or refuses.
+pub async fn connect(endpoint: &Endpoint, database: &str) -> Result<Client> {
+    let connected = config(endpoint, database).connect(NoTls).await;
     let (client, connection) = connected.while_doing(SERVICE, format!("connect to the database {database}"))?;
     tokio::spawn(connection);
     Ok(client)
@@ -60,7 +93,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Makes the lease's database, with the fence table and the publication.
+    /// Makes the lease's database, with the fence table.
     ///
     /// # Errors
     /// The server can't be reached or refuses.
@@ -80,8 +113,7 @@ impl Source {
         let admin = connect(endpoint, database).await?;
         let prepare = format!(
             "CREATE SCHEMA {HARNESS_SCHEMA};\
-             CREATE TABLE {HARNESS_SCHEMA}.fence (id bigint PRIMARY KEY);\
-             CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES"
+             CREATE TABLE {HARNESS_SCHEMA}.fence (id bigint PRIMARY KEY, {HIDDEN_TIME} timestamptz DEFAULT now())"
         );
         admin.batch_execute(&prepare).await.while_doing(SERVICE, "prepare the database")?;
         Ok(Self {
@@ -148,42 +180,10 @@ impl Source {
     pub async fn contents(&self) -> Result<Contents> {
         let mut contents = Contents::new();
         for (name, shape) in self.shapes().await? {
-            let rows = self.rows(&name, &shape).await?;
+            let rows = rows(&self.admin, &name, &shape).await?;
             contents.insert(name, TableContents { key: shape.key, rows });
         }
         Ok(contents)
-    }
-
-    async fn rows(&self, name: &TableName, shape: &TableShape) -> Result<Vec<Row>> {
-        let columns: Vec<_> = shape.columns.iter().map(|column| sql::ident(&column.name)).collect();
-        let query = format!("SELECT {} FROM {}", columns.join(", "), sql::table(name));
-        let messages = self.admin.simple_query(&query).await;
-        let messages = messages.while_doing(SERVICE, format!("read the table {name}"))?;
-        Ok(messages
-            .iter()
-            .filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => Some(row),
-                _ => None,
-            })
-            .map(|row| {
-                let values = shape.columns.iter().enumerate().map(|(i, column)| {
-                    let value = row.get(i).map_or(Value::Null, |t| Value::from_text(t, &column.ty));
-                    (column.name.clone(), value)
-                });
-                values.collect()
-            })
-            .collect())
-    }
-
-    /// Where the write-ahead log ends now.
-    ///
-    /// # Errors
-    /// The server doesn't answer.
-    pub async fn lsn(&self) -> Result<Lsn> {
-        let row = self.admin.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await;
-        let row = row.while_doing(SERVICE, "ask for the end of its log")?;
-        let text: String = row.get(0);
-        text.parse().while_doing(SERVICE, format!("read the position {text}"))
     }
 
     /// The server's version as it says it itself, such as `17.6`.
@@ -200,16 +200,57 @@ impl Source {
     pub fn admin(&self) -> &Client {
         &self.admin
     }
+}
 
-    /// Closes the sessions and removes the database with its slots.
-    ///
-    /// # Errors
-    /// The server can't be reached or refuses.
-    pub async fn close(self) -> Result<()> {
-        let Self { endpoint, database, admin, sessions, .. } = self;
-        drop((admin, sessions));
-        remove_database(&endpoint, &database).await
+/// Where the write-ahead log ends now.
+///
+/// # Errors
+/// The server doesn't answer.
+pub async fn end_of_log(client: &Client) -> Result<Lsn> {
+    let row = client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await;
+    let text: String = row.while_doing(SERVICE, "ask for the end of its log")?.get(0);
+    text.parse().while_doing(SERVICE, format!("read the position {text}"))
+}
+
+/// A table's rows as the connection sees them.
+///
+/// # Errors
+/// The table can't be read.
+pub async fn rows(client: &Client, name: &TableName, shape: &TableShape) -> Result<Vec<Row>> {
+    let columns: Vec<_> = shape.columns.iter().map(|column| sql::ident(&column.name)).collect();
+    let query = format!("SELECT {} FROM {}", columns.join(", "), sql::table(name));
+    let messages = client.simple_query(&query).await;
+    let messages = messages.while_doing(SERVICE, format!("read the table {name}"))?;
+    let rows = messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    Ok(rows.map(|found| row(found, 0, shape)).collect())
+}
+
+/// A row of an answer, whose columns from `first` on are those of the table.
+pub(crate) fn row(found: &SimpleQueryRow, first: usize, shape: &TableShape) -> Row {
+    let columns = shape.columns.iter().zip(first..);
+    let value = |(column, at): (&ColumnShape, usize)| {
+        let value = found.get(at).map_or(Value::Null, |text| Value::from_text(text, &column.ty));
+        (column.name.clone(), value)
+    };
+    columns.map(value).collect()
+}
+
+/// All rows that the connection sees, as an initial snapshot reads them.
+///
+/// # Errors
+/// A table can't be read.
+pub async fn read_all(client: &Client) -> Result<VecDeque<Change>> {
+    let mut reads = VecDeque::new();
+    for (name, shape) in shapes(client).await? {
+        for row in rows(client, &name, &shape).await? {
+            let key = row.project(shape.key.iter().map(String::as_str));
+            reads.push_back(Change { key, after: Some(row), ..Change::new(Op::Read, name.clone()) });
+        }
     }
+    Ok(reads)
 }
 
 /// Removes a lease's database with whatever slots it has; none is fine.

@@ -10,24 +10,23 @@ use crate::error::{Context, Result};
 #[derive(Debug)]
 pub struct Lease {
     name: String,
+    file: String,
     state: State,
     _held: File,
 }
 
 impl Lease {
-    /// Takes a new name.
+    /// Takes a new name for a method.
     ///
     /// # Errors
     /// The lock's file can't be made.
-    pub fn take(state: &State) -> Result<Self> {
+    pub fn take(state: &State, method: &str) -> Result<Self> {
         let id = uuid::Uuid::new_v4().simple().to_string();
-        Self::hold(state, format!("cp_{}", &id[..10]))
-    }
-
-    fn hold(state: &State, name: String) -> Result<Self> {
-        let held = state.lock_file(&format!("{name}.lease"))?;
+        let name = format!("cp_{}", &id[..10]);
+        let file = format!("{name}{}", ending(method));
+        let held = state.lock_file(&file)?;
         held.lock().while_doing("the lease", "lock its name")?;
-        Ok(Self { name, state: state.clone(), _held: held })
+        Ok(Self { name, file, state: state.clone(), _held: held })
     }
 
     /// The name: letters, digits and underscores, at most 13 bytes.
@@ -45,21 +44,26 @@ impl Lease {
     /// # Errors
     /// The lock's file can't be removed.
     pub fn release(self) -> Result<()> {
-        self.state.remove(&format!("{}.lease", self.name))
+        self.state.remove(&self.file)
     }
 }
 
-/// Takes over the leases of processes that died without giving them up.
+fn ending(method: &str) -> String {
+    format!(".{method}.lease")
+}
+
+/// Takes over the leases of a method's processes that died without giving them up.
 ///
 /// # Errors
 /// The state's folder can't be read.
-pub fn stale(state: &State) -> Result<Vec<Lease>> {
+pub fn stale(state: &State, method: &str) -> Result<Vec<Lease>> {
     let mut stale = Vec::new();
-    for file in state.files(".lease")? {
+    let ending = ending(method);
+    for file in state.files(&ending)? {
         let held = state.lock_file(&file)?;
         if held.try_lock().is_ok() {
-            let name = file.trim_end_matches(".lease").to_owned();
-            stale.push(Lease { name, state: state.clone(), _held: held });
+            let name = file.trim_end_matches(&ending).to_owned();
+            stale.push(Lease { name, file, state: state.clone(), _held: held });
         }
     }
     Ok(stale)
@@ -73,14 +77,15 @@ mod tests {
     fn a_lease_is_stale_only_when_its_holder_is_gone() -> Result<()> {
         let dir = std::env::temp_dir().join(format!("changeproof-test-{}", uuid::Uuid::new_v4()));
         let state = State::at(&dir)?;
-        let lease = Lease::take(&state)?;
+        let lease = Lease::take(&state, "m")?;
         let name = lease.name().to_owned();
-        assert!(stale(&state)?.is_empty());
+        assert!(stale(&state, "m")?.is_empty());
         drop(lease);
-        let found = stale(&state)?;
+        assert!(stale(&state, "another")?.is_empty(), "another method can't clean up after this one");
+        let found = stale(&state, "m")?;
         assert_eq!(found.iter().map(Lease::name).collect::<Vec<_>>(), [name]);
         found.into_iter().try_for_each(Lease::release)?;
-        assert!(stale(&state)?.is_empty());
+        assert!(stale(&state, "m")?.is_empty());
         std::fs::remove_dir_all(&dir).while_doing("test", "clean up")
     }
 }

@@ -1,0 +1,262 @@
+//! The promise of methods that deliver every change.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    BeforeImages, Delivery, Expected, Guarantees, KeyChange, Loss, Order, Promise, SchemaChanges, UnchangedToast,
+};
+use crate::{
+    change::Op,
+    model::{self, IdealChange, IdealTransaction, Tables},
+    schema::{Column, ReplicaIdentity, Table, TableName, Type},
+    script::Alter,
+    value::{Row, Value},
+};
+
+/// The bytes above which PostgreSQL moves an `EXTERNAL` value out of line (manual, 73.2 "TOAST": `TOAST_TUPLE_THRESHOLD`).
+const TOAST_THRESHOLD_BYTES: usize = 2000;
+
+/// The shapes of the tables that a method has told last, by the tables' present names. A table that was created while the
+/// capture ran has none until its first row.
+type ToldShapes = BTreeMap<TableName, Arc<Table>>;
+
+impl Guarantees {
+    /// The stream promised for a capture that began on `existing` and saw what was committed from `cut` on.
+    pub(super) fn promise_changes(&self, existing: &Tables, committed: &[IdealTransaction], cut: usize) -> Promise {
+        let mut promise = Promise::default();
+        if self.initial_snapshot {
+            let read = |(table, row)| read(table, row);
+            let rows = existing.0.values().flat_map(|state| state.rows.iter().map(|row| (&*state.table, row)));
+            promise.reads = rows.map(read).collect();
+        }
+        let shapes = existing.0.iter().map(|(name, state)| (name.clone(), Arc::clone(&state.table)));
+        let mut told: ToldShapes = shapes.collect();
+        for (number, transaction) in committed.iter().enumerate().skip(cut) {
+            let mut changes = Vec::new();
+            for change in &transaction.changes {
+                self.promise_shape(change, &mut told, &mut changes, &mut promise.losses);
+                self.promise_change(change, &mut changes, &mut promise.losses);
+            }
+            if !changes.is_empty() {
+                let committed_before = transaction.committed_before;
+                promise.transactions.push(Delivery { changes, number, committed_before });
+            }
+        }
+        self.name_order(&mut promise);
+        promise
+    }
+
+    fn name_order(&self, promise: &mut Promise) {
+        let transactions = &promise.transactions;
+        let has_concurrent = transactions.windows(2).any(|pair| pair[0].is_beside(&pair[1]));
+        if self.order == Order::CommitUnlessConcurrent && has_concurrent {
+            promise.losses.insert(Loss::ConcurrentOrderUnknown);
+        }
+        if !self.transactions && transactions.iter().any(|transaction| transaction.changes.len() > 1) {
+            promise.losses.insert(Loss::NoTransactions);
+        }
+    }
+
+    /// What is told of a table's definition before a change, and what isn't.
+    fn promise_shape(
+        &self,
+        change: &IdealChange,
+        told: &mut ToldShapes,
+        promised: &mut Vec<Expected>,
+        losses: &mut BTreeSet<Loss>,
+    ) {
+        match change {
+            IdealChange::Created(table) => {
+                told.remove(&table.name);
+            }
+            IdealChange::Altered { table, change } => {
+                if changes_shape(change) {
+                    match self.schema_changes {
+                        SchemaChanges::NextRow => {
+                            losses.insert(Loss::SchemaChangeSilent);
+                        }
+                        SchemaChanges::WithNextRow => {
+                            losses.insert(Loss::SchemaChangeLate);
+                        }
+                        SchemaChanges::AtOnce => {
+                            let after = model::altered_table(table, change);
+                            promised.push(Expected {
+                                before: Some(types(table)),
+                                after: Some(types(&after)),
+                                ..Expected::new(Op::Schema, after.name)
+                            });
+                        }
+                    }
+                }
+                if let Alter::RenameTable(name) = change
+                    && let Some(shape) = told.remove(&table.name)
+                {
+                    told.insert(TableName::new(&table.name.schema, name), shape);
+                }
+            }
+            IdealChange::Row { table, .. } => {
+                let last = told.insert(table.name.clone(), Arc::clone(table));
+                let last = last.filter(|last| types(last) != types(table) || last.name != table.name);
+                if let (SchemaChanges::WithNextRow, Some(last)) = (self.schema_changes, last) {
+                    promised.push(Expected {
+                        before: Some(types(&last)),
+                        after: Some(types(table)),
+                        renamed_from: Some(&last.name).filter(|name| **name != table.name).cloned(),
+                        ..Expected::new(Op::Schema, table.name.clone())
+                    });
+                }
+            }
+        }
+    }
+
+    fn promise_change(&self, change: &IdealChange, promised: &mut Vec<Expected>, losses: &mut BTreeSet<Loss>) {
+        let IdealChange::Row { op, table, before, after } = change else { return };
+        match (op, before, after) {
+            (Op::Truncate, ..) if !self.truncate => {
+                losses.insert(Loss::TruncateMissed);
+            }
+            (Op::Update, Some(before), Some(after)) => {
+                self.promise_update(table, before, after, promised, losses);
+            }
+            (Op::Delete, Some(before), _) => {
+                promised.push(self.promise_delete(table, before, losses));
+            }
+            _ => promised.push(Expected {
+                key: after.as_ref().map(|after| table.key_of(after)).unwrap_or_default(),
+                after: after.clone(),
+                ..Expected::new(*op, table.name.clone())
+            }),
+        }
+    }
+
+    fn promise_update(
+        &self,
+        table: &Arc<Table>,
+        before: &Row,
+        after: &Row,
+        promised: &mut Vec<Expected>,
+        losses: &mut BTreeSet<Loss>,
+    ) {
+        let key_changed = table.key_of(before) != table.key_of(after);
+        let delivered = self.new_row(table, before, after, losses);
+        let new = Expected {
+            key: table.key_of(after),
+            after: Some(delivered),
+            ..Expected::new(Op::Update, table.name.clone())
+        };
+        if key_changed && self.key_change == KeyChange::DeleteAndInsert {
+            losses.insert(Loss::KeyChangeSplit);
+            promised.push(self.promise_delete(table, before, losses));
+            promised.push(Expected { op: Op::Insert, ..new });
+        } else {
+            let op = if key_changed { Op::Delete } else { Op::Update };
+            let before = self.old_row(table, before, op, losses);
+            let filler = self.filler(table, before.as_ref(), losses);
+            promised.push(Expected { before, filler, ..new });
+        }
+    }
+
+    fn promise_delete(&self, table: &Table, before: &Row, losses: &mut BTreeSet<Loss>) -> Expected {
+        let image = self.old_row(table, before, Op::Delete, losses);
+        Expected {
+            key: table.key_of(before),
+            filler: self.filler(table, image.as_ref(), losses),
+            before: image,
+            tombstone: self.tombstones,
+            ..Expected::new(Op::Delete, table.name.clone())
+        }
+    }
+
+    fn filler(&self, table: &Table, image: Option<&Row>, losses: &mut BTreeSet<Loss>) -> Row {
+        let Some(image) = image.filter(|_| self.fills_before_images) else {
+            return Row::default();
+        };
+        let missing = table.columns.iter().filter(|column| image.get(&column.name).is_none());
+        let filler: Row = missing.map(|column| (column.name.clone(), filled_in(column))).collect();
+        if filler.iter().any(|(_, value)| !value.is_null()) {
+            losses.insert(Loss::BeforeImageFilled);
+        }
+        filler
+    }
+
+    /// The promised part of an old row. An update that leaves the key alone logs no key.
+    fn old_row(&self, table: &Table, before: &Row, op: Op, losses: &mut BTreeSet<Loss>) -> Option<Row> {
+        match (self.before_images, &table.identity, op) {
+            (BeforeImages::None, ..) => {
+                losses.insert(Loss::NoBeforeImage);
+                None
+            }
+            (BeforeImages::Full, ..) | (_, ReplicaIdentity::Full, _) => Some(before.clone()),
+            (_, ReplicaIdentity::Default, Op::Update) => {
+                losses.insert(Loss::NoBeforeImage);
+                None
+            }
+            (_, ReplicaIdentity::Default, _) => {
+                if table.key.len() < table.columns.len() {
+                    losses.insert(Loss::BeforeImageKeyOnly);
+                }
+                Some(table.key_of(before))
+            }
+        }
+    }
+
+    /// The promised new row: large values that stayed the same may be left out.
+    fn new_row(&self, table: &Table, before: &Row, after: &Row, losses: &mut BTreeSet<Loss>) -> Row {
+        let mut row = after.clone();
+        if self.unchanged_toast == UnchangedToast::Omitted && table.identity != ReplicaIdentity::Full {
+            for column in table.columns.iter().filter(|column| column.external) {
+                let name = column.name.as_str();
+                let unchanged = before.get(name) == after.get(name);
+                if unchanged && after.get(name).is_some_and(is_stored_out_of_line) {
+                    losses.insert(Loss::UnchangedToastOmitted);
+                    row.set(name, Value::Unavailable);
+                }
+            }
+        }
+        row
+    }
+}
+
+/// What stands for a value that isn't known (Debezium: the field's default in the schema of the record).
+fn filled_in(column: &Column) -> Value {
+    if column.nullable {
+        return Value::Null;
+    }
+    let zero = || match &column.ty {
+        Type::Bool => Value::Bool(false),
+        Type::SmallInt | Type::Int | Type::BigInt => Value::Int(0),
+        Type::Real | Type::Double => Value::from(0.0),
+        Type::Numeric(_) => Value::Int(0).cast(&column.ty),
+        Type::Bytes => Value::Bytes(Vec::new()),
+        Type::Date => "1970-01-01".into(),
+        Type::Timestamp => "1970-01-01 00:00:00".into(),
+        Type::TimestampTz => "1970-01-01 00:00:00+00".into(),
+        Type::Array(_) => Value::Array(Vec::new()),
+        Type::Text | Type::Varchar(_) | Type::Uuid | Type::Json | Type::Other(_) => "".into(),
+    };
+    column.default.clone().unwrap_or_else(zero)
+}
+
+pub(super) fn read(table: &Table, row: &Row) -> Expected {
+    Expected { key: table.key_of(row), after: Some(row.clone()), ..Expected::new(Op::Read, table.name.clone()) }
+}
+
+fn is_stored_out_of_line(value: &Value) -> bool {
+    match value {
+        Value::Text(text) => text.len() > TOAST_THRESHOLD_BYTES,
+        Value::Bytes(bytes) => bytes.len() > TOAST_THRESHOLD_BYTES,
+        _ => false,
+    }
+}
+
+pub(super) fn changes_shape(change: &Alter) -> bool {
+    !matches!(change, Alter::Identity(_))
+}
+
+/// A table's shape as a schema change tells it: its columns and their types.
+fn types(table: &Table) -> Row {
+    table.columns.iter().map(|column| (column.name.clone(), Value::Text(column.ty.to_string()))).collect()
+}

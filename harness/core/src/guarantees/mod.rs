@@ -1,0 +1,449 @@
+//! What a method promises, as data, and what remains of the ideal stream under that promise.
+//!
+//! [`Guarantees::promise`] turns what truly happened into exactly what the method says it will deliver, and names each
+//! difference as a [`Loss`]. The judge then compares for equality: a stream that is worse than the promise is broken,
+//! and so is one that is better, because then the promise is wrong.
+
+mod changes;
+mod states;
+
+use std::{collections::BTreeSet, fmt};
+
+use serde::Serialize;
+
+pub use self::states::TIME_COLUMN;
+use crate::{
+    change::Op,
+    model::{Model, Tables},
+    schema::TableName,
+    value::Row,
+};
+
+/// What a method promises about the streams it delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guarantees {
+    /// Whether rows that exist before the capture begins are delivered as reads.
+    pub initial_snapshot: bool,
+    /// What is delivered of a row that changes: every change, or how it stands whenever the method looks.
+    pub granularity: Granularity,
+    /// What is delivered of a row's old version.
+    pub before_images: BeforeImages,
+    /// Whether columns that a before-image doesn't hold are filled in: with NULL, or where a column doesn't take NULL with
+    /// its default or its type's zero, as if that were its value.
+    pub fills_before_images: bool,
+    /// How an update of the primary key arrives.
+    pub key_change: KeyChange,
+    /// Whether changes tell the transaction they belong to, and transactions arrive whole.
+    pub transactions: bool,
+    /// In which order transactions arrive.
+    pub order: Order,
+    /// Whether TRUNCATE is delivered.
+    pub truncate: bool,
+    /// How a change of a table's definition is told.
+    pub schema_changes: SchemaChanges,
+    /// What becomes of large values that an update leaves as they are.
+    pub unchanged_toast: UnchangedToast,
+    /// Whether a tombstone follows each delete; that of a row without a key has no key either.
+    pub tombstones: bool,
+}
+
+/// What is delivered of a row that changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Granularity {
+    /// Every change, deletes included.
+    EachChange,
+    /// How rows stand whenever the method looks, if they bear a later time than the latest that it has seen of their table
+    /// (its high-water mark). What comes and goes between two looks is not seen, and neither is a delete.
+    LatestState(Mark),
+}
+
+/// How a method that looks from time to time knows what is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Whether the database sets a row's time when the row is updated; if not, that of its insert stays.
+    pub touched_by_updates: bool,
+    /// Whether rows are read again that bear a time somewhat before the mark, for what was committed late.
+    pub overlap: bool,
+}
+
+/// In which order transactions arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// In the order of their commits.
+    Commit,
+    /// In the order of their commits, but for those that ran side by side: of these any may come first, as long as the
+    /// changes of each row stay in order.
+    CommitUnlessConcurrent,
+}
+
+/// What is delivered of a row's old version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BeforeImages {
+    /// Nothing.
+    None,
+    /// The whole row, always.
+    Full,
+    /// What the table's replica identity writes to the log: the key, if it changed or the row was deleted; or the whole row.
+    ReplicaIdentity,
+}
+
+/// How an update of the primary key arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyChange {
+    /// As one update.
+    Update,
+    /// As a delete of the old key and an insert of the new one.
+    DeleteAndInsert,
+}
+
+/// How a change of a table's definition is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaChanges {
+    /// Not at all: the next row simply has the new shape, and existing rows are not delivered again.
+    NextRow,
+    /// By a change of its own, in its place among the changes of rows. That a table was renamed is not told.
+    AtOnce,
+    /// By a change of its own just before the next change of a row, since only then the log says what the table looks like:
+    /// several changes of the definition come as one, and the last ones perhaps never.
+    WithNextRow,
+}
+
+/// What becomes of large values that an update leaves as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnchangedToast {
+    /// They are delivered like any other.
+    Delivered,
+    /// They are marked as unavailable, unless the replica identity puts the whole old row into the log.
+    Omitted,
+}
+
+/// Something that truly happened and that a method, as it promises, does not tell or tells differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// A delete (or the delete half of a key change) carries the key only.
+    BeforeImageKeyOnly,
+    /// A before-image that carries the key only makes values up for columns that don't take NULL.
+    BeforeImageFilled,
+    /// An update or delete carries no old row at all.
+    NoBeforeImage,
+    /// An update of the key arrives as delete + insert.
+    KeyChangeSplit,
+    /// A change of a table's definition is seen only in the next row.
+    SchemaChangeSilent,
+    /// A large value that didn't change is not delivered.
+    UnchangedToastOmitted,
+    /// A truncate is not delivered.
+    TruncateMissed,
+    /// Rows that a schema change rewrote in place are not delivered again.
+    RewrittenRowsStale,
+    /// A change of a table's definition is told only before the next change of a row.
+    SchemaChangeLate,
+    /// Insert and update are not told apart.
+    InsertOrUpdate,
+    /// Which changes were one transaction is not told.
+    NoTransactions,
+    /// Which of several transactions that ran side by side was committed first is not told.
+    ConcurrentOrderUnknown,
+    /// A delete is not delivered.
+    DeleteMissed,
+    /// An update of the key arrives as a new row, and nothing tells that the old one went.
+    OldKeyMissed,
+    /// Of several versions of a row between two looks only the last is delivered.
+    VersionsCollapsed,
+    /// A row is not delivered that bears an earlier time than one that was delivered before: its transaction began earlier
+    /// and was committed later, a clock was behind, or the update left the time as it was.
+    BehindTheMark,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BeforeImageKeyOnly => "before-image holds the key only",
+            Self::BeforeImageFilled => "before-image makes up values of NOT NULL columns",
+            Self::NoBeforeImage => "no before-image",
+            Self::KeyChangeSplit => "key change split into delete + insert",
+            Self::SchemaChangeSilent => "schema change seen only in the next row",
+            Self::UnchangedToastOmitted => "unchanged TOAST value not sent",
+            Self::TruncateMissed => "missed truncate",
+            Self::RewrittenRowsStale => "rows rewritten by a schema change not sent again",
+            Self::SchemaChangeLate => "schema change told only with the next row",
+            Self::InsertOrUpdate => "insert and update not told apart",
+            Self::NoTransactions => "transactions not told",
+            Self::ConcurrentOrderUnknown => "order of concurrent transactions not told",
+            Self::DeleteMissed => "missed delete",
+            Self::OldKeyMissed => "key change told as a new row",
+            Self::VersionsCollapsed => "versions between two looks collapsed",
+            Self::BehindTheMark => "change behind the high-water mark missed",
+        })
+    }
+}
+
+/// A change as the method promises to deliver it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expected {
+    /// What happened.
+    pub op: Op,
+    /// The table it happened to.
+    pub table: TableName,
+    /// The primary key; empty if the table has none.
+    pub key: Row,
+    /// The promised part of the old row.
+    pub before: Option<Row>,
+    /// What the method puts into the columns that the old row's promised part lacks.
+    pub filler: Row,
+    /// The promised new row.
+    pub after: Option<Row>,
+    /// Whether a tombstone must follow.
+    pub tombstone: bool,
+    /// What the table was called before, if the change tells that it was renamed.
+    pub renamed_from: Option<TableName>,
+}
+
+impl Expected {
+    fn new(op: Op, table: TableName) -> Self {
+        Self {
+            op,
+            table,
+            key: Row::default(),
+            before: None,
+            filler: Row::default(),
+            after: None,
+            tombstone: false,
+            renamed_from: None,
+        }
+    }
+}
+
+/// The stream that a method promises for what truly happened.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Promise {
+    /// The rows that the initial snapshot reads, in no order.
+    pub reads: Vec<Expected>,
+    /// The transactions that have any change to deliver; for a method that looks from time to time, its looks.
+    pub transactions: Vec<Delivery>,
+    /// What the promise leaves out of the truth.
+    pub losses: BTreeSet<Loss>,
+}
+
+/// Changes that were committed, and are delivered, together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Delivery {
+    /// The changes in order.
+    pub changes: Vec<Expected>,
+    /// The number of its transaction among the committed ones.
+    pub number: usize,
+    /// How many transactions had been committed when it began. Those from there up to its own number ran beside it.
+    pub committed_before: usize,
+}
+
+impl Delivery {
+    /// Whether two transactions ran side by side.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        let (first, second) = if self.number < other.number { (self, other) } else { (other, self) };
+        second.committed_before <= first.number
+    }
+}
+
+impl Guarantees {
+    /// The stream promised for a capture that began when a number of the model's transactions had been committed, and that
+    /// has looked, if it only looks from time to time, when so many had been.
+    pub fn promise(&self, model: &Model, cut: usize, looks: &[usize]) -> Promise {
+        match self.granularity {
+            Granularity::EachChange => self.promise_changes(&model.tables_after(cut), model.committed(), cut),
+            Granularity::LatestState(mark) => self.promise_states(mark, model.committed(), cut, looks),
+        }
+    }
+
+    /// How many changes of rows, and how many transactions, are still to be delivered from each of the model's committed
+    /// transactions on, if that doesn't depend on when the method looks.
+    pub(crate) fn remaining(&self, model: &Model) -> Option<Vec<(usize, usize)>> {
+        if self.granularity != Granularity::EachChange {
+            return None;
+        }
+        let committed = model.committed();
+        let mut remaining = vec![(0, 0); committed.len() + 1];
+        for delivery in self.promise_changes(&Tables::default(), committed, 0).transactions {
+            let rows = delivery.changes.iter().filter(|change| change.op != Op::Schema).count();
+            remaining[delivery.number] = (rows, 1);
+        }
+        for at in (0..committed.len()).rev() {
+            remaining[at].0 += remaining[at + 1].0;
+            remaining[at].1 += remaining[at + 1].1;
+        }
+        Some(remaining)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::ModelError,
+        row,
+        schema::{ReplicaIdentity, Type},
+        script::{Action, Step, TableBuilder, TableRef, begin, commit},
+    };
+
+    const EVERYTHING: Guarantees = Guarantees {
+        initial_snapshot: true,
+        granularity: Granularity::EachChange,
+        before_images: BeforeImages::Full,
+        fills_before_images: false,
+        key_change: KeyChange::Update,
+        transactions: true,
+        order: Order::Commit,
+        truncate: true,
+        schema_changes: SchemaChanges::NextRow,
+        unchanged_toast: UnchangedToast::Delivered,
+        tombstones: false,
+    };
+
+    fn promise(guarantees: &Guarantees, steps: &[Step]) -> Result<Promise, ModelError> {
+        let mut model = Model::default();
+        steps.iter().try_for_each(|step| model.apply(step))?;
+        Ok(guarantees.promise(&model, 0, &[]))
+    }
+
+    fn table() -> (Step, TableRef) {
+        let table = TableBuilder::new("t").key("id", Type::Int).column("n", Type::Int).build();
+        let handle = TableRef::new(&table);
+        (Action::CreateTable(table).into(), handle)
+    }
+
+    #[test]
+    fn a_missed_truncate_is_a_loss_and_leaves_no_empty_transaction() -> Result<(), ModelError> {
+        let (create, t) = table();
+        let steps = [create, t.insert(row! { id: 1 }), t.truncate()];
+        let blind = promise(&Guarantees { truncate: false, ..EVERYTHING }, &steps)?;
+        assert_eq!(blind.transactions.len(), 1);
+        assert_eq!(blind.losses, BTreeSet::from([Loss::TruncateMissed]));
+        assert_eq!(promise(&EVERYTHING, &steps)?.transactions.len(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn a_key_change_is_one_update_or_a_delete_and_an_insert() -> Result<(), ModelError> {
+        let (create, t) = table();
+        let steps = [create, t.insert(row! { id: 1, n: 5 }), t.update(1, row! { id: 2 })];
+        let ops = |promise: &Promise| {
+            promise.transactions[1].changes.iter().map(|change| (change.op, change.key.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(ops(&promise(&EVERYTHING, &steps)?), [(Op::Update, row! { id: 2 })]);
+        let split = Guarantees { key_change: KeyChange::DeleteAndInsert, ..EVERYTHING };
+        let split = promise(&split, &steps)?;
+        assert_eq!(ops(&split), [(Op::Delete, row! { id: 1 }), (Op::Insert, row! { id: 2 })]);
+        assert!(split.losses.contains(&Loss::KeyChangeSplit));
+        Ok(())
+    }
+
+    #[test]
+    fn a_change_of_the_replica_identity_is_no_change_of_the_shape() -> Result<(), ModelError> {
+        let (create, t) = table();
+        let alter =
+            Action::Alter { table: t.name().clone(), change: crate::script::Alter::Identity(ReplicaIdentity::Full) };
+        let by_identity = Guarantees { before_images: BeforeImages::ReplicaIdentity, ..EVERYTHING };
+        let steps = [create, t.insert(row! { id: 1, n: 5 }), alter.into(), t.delete(1)];
+        let promised = promise(&by_identity, &steps)?;
+        assert_eq!(promised.losses, BTreeSet::new());
+        assert_eq!(promised.transactions[1].changes[0].before, Some(row! { id: 1, n: 5 }));
+        Ok(())
+    }
+
+    fn changes(promise: &Promise) -> Vec<String> {
+        let changes = promise.transactions.iter().flat_map(|delivery| &delivery.changes);
+        let told = |change: &Expected| format!("{}{}", change.op.symbol(), change.after.clone().unwrap_or_default());
+        changes.map(told).collect()
+    }
+
+    #[test]
+    fn a_change_of_the_shape_is_told_with_the_next_row_and_several_of_them_as_one() -> Result<(), ModelError> {
+        let (create, t) = table();
+        let steps = [
+            create,
+            t.insert(row! { id: 1, n: 5 }),
+            t.add_column("x", Type::Text),
+            t.drop_column("n"),
+            t.rename_to("u"),
+            t.renamed("u").insert(row! { id: 2, x: "y" }),
+            t.renamed("u").add_column("z", Type::Int),
+        ];
+        let late = Guarantees { schema_changes: SchemaChanges::WithNextRow, ..EVERYTHING };
+        let promised = promise(&late, &steps)?;
+        assert_eq!(changes(&promised), ["+id: 1  n: 5", "*id: int  x: text", "+id: 2  x: y"]);
+        let told = &promised.transactions[1].changes[0];
+        assert_eq!(told.before, Some(row! { id: "int", n: "int" }));
+        assert_eq!(told.renamed_from, Some("t".into()));
+        assert_eq!(promised.losses, BTreeSet::from([Loss::SchemaChangeLate]));
+        Ok(())
+    }
+
+    fn states(mark: Mark, steps: &[Step], looks: &[usize]) -> Result<Promise, ModelError> {
+        let mut model = Model::default();
+        steps.iter().try_for_each(|step| model.apply(step))?;
+        let polled = Guarantees { granularity: Granularity::LatestState(mark), transactions: false, ..EVERYTHING };
+        Ok(polled.promise(&model, 1, looks))
+    }
+
+    const TOUCHED: Mark = Mark { touched_by_updates: true, overlap: false };
+
+    #[test]
+    fn a_look_finds_the_last_version_of_each_row_and_no_delete() -> Result<(), ModelError> {
+        let (create, t) = table();
+        let steps = [
+            create,
+            t.insert(row! { id: 1, n: 1 }),
+            t.insert(row! { id: 2, n: 1 }),
+            t.update(1, row! { n: 2 }),
+            t.delete(2),
+            t.update(1, row! { n: 3 }),
+        ];
+        let promised = states(TOUCHED, &steps, &[3, 6])?;
+        assert_eq!(changes(&promised), ["±id: 1  n: 1", "±id: 2  n: 1", "±id: 1  n: 3"]);
+        let losses = [Loss::NoBeforeImage, Loss::InsertOrUpdate, Loss::DeleteMissed, Loss::VersionsCollapsed];
+        assert_eq!(promised.losses, BTreeSet::from(losses));
+        let untouched = states(Mark { touched_by_updates: false, overlap: false }, &steps, &[3, 6])?;
+        assert_eq!(changes(&untouched), ["±id: 1  n: 1", "±id: 2  n: 1"]);
+        assert!(untouched.losses.contains(&Loss::BehindTheMark));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_committed_late_lies_behind_the_mark_unless_looks_overlap() -> Result<(), ModelError> {
+        let (create, t) = table();
+        let steps = [
+            create,
+            begin().on("b"),
+            t.insert(row! { id: 1, n: 1 }).on("b"),
+            t.insert(row! { id: 2, n: 2 }),
+            commit().on("b"),
+        ];
+        let missed = states(TOUCHED, &steps, &[2, 3])?;
+        assert_eq!(changes(&missed), ["±id: 2  n: 2"]);
+        assert!(missed.losses.contains(&Loss::BehindTheMark));
+        let overlapping = states(Mark { overlap: true, ..TOUCHED }, &steps, &[2, 3])?;
+        assert_eq!(changes(&overlapping), ["±id: 2  n: 2", "±id: 1  n: 1"]);
+        assert!(!overlapping.losses.contains(&Loss::BehindTheMark));
+        Ok(())
+    }
+
+    #[test]
+    fn concurrent_transactions_are_those_that_began_before_the_other_was_committed() -> Result<(), ModelError> {
+        let (create, t) = table();
+        let steps = [
+            create,
+            begin().on("b"),
+            t.insert(row! { id: 1, n: 1 }).on("b"),
+            t.insert(row! { id: 2, n: 2 }),
+            commit().on("b"),
+            t.insert(row! { id: 3, n: 3 }),
+        ];
+        let promised = promise(&Guarantees { order: Order::CommitUnlessConcurrent, ..EVERYTHING }, &steps)?;
+        assert_eq!(promised.transactions.len(), 3);
+        let [second, first, third] = [0, 1, 2].map(|at| &promised.transactions[at]);
+        assert!(first.is_beside(second) && second.is_beside(first));
+        assert!(!third.is_beside(first) && !third.is_beside(second));
+        assert_eq!(promised.losses, BTreeSet::from([Loss::ConcurrentOrderUnknown]));
+        Ok(())
+    }
+}

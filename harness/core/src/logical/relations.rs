@@ -1,0 +1,159 @@
+//! Tables as the log tells them, with what only the catalogue knows: the types' names, and a primary key that isn't the
+//! replica identity.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio_postgres::Client;
+
+use super::pgoutput::{Datum, Old, Relation, Tuple};
+use crate::{
+    change::{Change, Op},
+    error::{Context, Result},
+    postgres::{self, PUBLICATION, type_named},
+    schema::{TableName, Type},
+    value::{Row, Value},
+};
+
+const SERVICE: &str = "PostgreSQL";
+
+/// A table by the log's last word on it.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) name: TableName,
+    columns: Vec<KnownColumn>,
+    key: Vec<String>,
+}
+
+#[derive(Debug)]
+struct KnownColumn {
+    name: String,
+    ty: Type,
+    is_identity: bool,
+}
+
+const TYPES: &str = "\
+    SELECT CASE t.typtype WHEN 'd' THEN format_type(t.typbasetype, t.typtypmod) ELSE format_type(c.oid, c.modifier) END \
+    FROM unnest($1::oid[], $2::int4[]) WITH ORDINALITY AS c (oid, modifier, number) \
+    LEFT JOIN pg_type t ON t.oid = c.oid ORDER BY c.number";
+
+const KEY: &str = "\
+    SELECT a.attname::text FROM pg_index i CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k (attnum, number) \
+    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
+    WHERE i.indrelid = $1 AND i.indisprimary ORDER BY k.number";
+
+const PUBLISHED: &str = "\
+    SELECT schemaname::text, tablename::text, attnames::text[] FROM pg_publication_tables WHERE pubname = $1";
+
+impl Known {
+    /// A table as the log tells it. Its types and its key are looked up as they are now: the log has only numbers for the
+    /// ones, and the other only where it is the replica identity.
+    pub(super) async fn look_up(client: &Client, relation: &Relation) -> Result<Self> {
+        let doing = || format!("look up the types of {}", relation.name);
+        let oids: Vec<u32> = relation.columns.iter().map(|column| column.type_oid).collect();
+        let modifiers: Vec<i32> = relation.columns.iter().map(|column| column.type_modifier).collect();
+        let types = client.query(TYPES, &[&oids, &modifiers]).await.while_doing(SERVICE, doing())?;
+        let types = types.iter().map(|row| type_named(row.get::<_, Option<&str>>(0).unwrap_or_default()));
+        let columns: Vec<_> = relation
+            .columns
+            .iter()
+            .zip(types)
+            .map(|(column, ty)| KnownColumn { name: column.name.clone(), ty, is_identity: column.is_identity })
+            .collect();
+        let key = if relation.identity == b'd' {
+            let of_key = columns.iter().filter(|column| column.is_identity);
+            of_key.map(|column| column.name.clone()).collect()
+        } else {
+            let key = client.query(KEY, &[&relation.oid]).await.while_doing(SERVICE, doing())?;
+            let key: Vec<String> = key.iter().map(|row| row.get(0)).collect();
+            let is_there = |name: &String| columns.iter().any(|column| column.name == *name);
+            if key.iter().all(is_there) { key } else { Vec::new() }
+        };
+        Ok(Self { name: TableName::new(&relation.schema, &relation.name), columns, key })
+    }
+
+    /// The tables as they are published now, by their object identifiers: against these the first changes are told.
+    pub(super) async fn all_published(client: &Client) -> Result<HashMap<u32, Arc<Self>>> {
+        let published = client.query(PUBLISHED, &[&PUBLICATION]).await;
+        let published = published.while_doing(SERVICE, "look at the published tables")?;
+        let mut shapes = postgres::shapes(client).await?;
+        let known = published.iter().filter_map(|row| {
+            let name = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
+            let names: Vec<String> = row.get(2);
+            let shape = shapes.remove(&name)?;
+            let columns = shape.columns.into_iter().filter(|column| names.contains(&column.name));
+            let columns = columns.map(|column| KnownColumn { name: column.name, ty: column.ty, is_identity: false });
+            Some((shape.oid, Arc::new(Self { name, columns: columns.collect(), key: shape.key })))
+        });
+        Ok(known.collect())
+    }
+
+    /// The change of the table's definition since it looked like `before`, if there is any that can be seen in the log.
+    pub(super) fn change_since(&self, before: &Self) -> Option<Change> {
+        let types = |known: &Self| -> Row {
+            known.columns.iter().map(|column| (column.name.clone(), Value::Text(column.ty.to_string()))).collect()
+        };
+        let (was, is) = (types(before), types(self));
+        let renamed_from = Some(&before.name).filter(|name| **name != self.name).cloned();
+        (was != is || renamed_from.is_some()).then(|| Change {
+            before: Some(was),
+            after: Some(is),
+            renamed_from,
+            ..Change::new(Op::Schema, self.name.clone())
+        })
+    }
+
+    pub(super) fn insert(&self, new: Tuple) -> Change {
+        let after = self.row(new, None);
+        Change { key: self.key_of(&after), after: Some(after), ..Change::new(Op::Insert, self.name.clone()) }
+    }
+
+    pub(super) fn update(&self, old: Option<Old>, new: Tuple) -> Change {
+        let whole = match &old {
+            Some(Old::Whole(tuple)) => Some(tuple.clone()),
+            _ => None,
+        };
+        let after = self.row(new, whole.as_ref());
+        Change {
+            key: self.key_of(&after),
+            before: old.map(|old| self.old_row(old)),
+            after: Some(after),
+            ..Change::new(Op::Update, self.name.clone())
+        }
+    }
+
+    pub(super) fn delete(&self, old: Old) -> Change {
+        let before = self.old_row(old);
+        Change { key: self.key_of(&before), before: Some(before), ..Change::new(Op::Delete, self.name.clone()) }
+    }
+
+    fn key_of(&self, row: &Row) -> Row {
+        row.project(self.key.iter().map(String::as_str))
+    }
+
+    fn old_row(&self, old: Old) -> Row {
+        match old {
+            Old::Whole(tuple) => self.row(tuple, None),
+            Old::Identity(tuple) => {
+                let columns = self.columns.iter().zip(tuple).filter(|(column, _)| column.is_identity);
+                columns.map(|(column, datum)| (column.name.clone(), value(column, &datum, None))).collect()
+            }
+        }
+    }
+
+    /// A row; values that the log leaves out are taken from the old row where that is there.
+    fn row(&self, tuple: Tuple, old: Option<&Tuple>) -> Row {
+        let columns = self.columns.iter().zip(tuple).enumerate();
+        columns
+            .map(|(at, (column, datum))| (column.name.clone(), value(column, &datum, old.and_then(|old| old.get(at)))))
+            .collect()
+    }
+}
+
+fn value(column: &KnownColumn, datum: &Datum, old: Option<&Datum>) -> Value {
+    match (datum, old) {
+        (Datum::Null, _) => Value::Null,
+        (Datum::Unchanged, Some(old)) => value(column, old, None),
+        (Datum::Unchanged, None) => Value::Unavailable,
+        (Datum::Text(text), _) => Value::from_text(&String::from_utf8_lossy(text), &column.ty),
+    }
+}

@@ -1,0 +1,82 @@
+//! A method at work: a database of its own, and a private name for whatever it makes in the services.
+
+use crate::{
+    capture::{Capture, Options, Subject, Subscription},
+    error::Result,
+    postgres::{self, Source},
+    stack::{Lease, Service, Stack, stale_leases},
+};
+
+/// A lease's database, prepared for a method.
+pub struct Workspace {
+    method: &'static dyn Capture,
+    lease: Lease,
+    name: String,
+    /// The database.
+    pub source: Source,
+}
+
+impl Workspace {
+    /// Removes what killed processes have left of this method, and makes a database of its own for it.
+    ///
+    /// # Errors
+    /// A service refuses or can't be reached.
+    pub async fn open(stack: &Stack, method: &'static dyn Capture) -> Result<Self> {
+        for lease in stale_leases(stack.state(), method.name())? {
+            remove(stack, method, lease).await?;
+        }
+        let lease = Lease::take(stack.state(), method.name())?;
+        let source = Source::create(stack.endpoint(Service::Postgres)?, lease.name()).await?;
+        let name = lease.name_for(method.name());
+        let workspace = Self { method, lease, name, source };
+        method.prepare(workspace.subject(stack)).await?;
+        Ok(workspace)
+    }
+
+    /// The method.
+    pub fn method(&self) -> &'static dyn Capture {
+        self.method
+    }
+
+    /// The database's name.
+    pub fn database(&self) -> &str {
+        self.lease.name()
+    }
+
+    /// What the method captures.
+    pub fn subject<'a>(&'a self, stack: &'a Stack) -> Subject<'a> {
+        Subject { stack, database: self.lease.name(), name: &self.name }
+    }
+
+    /// What the method captures, and the database to go on writing to meanwhile.
+    pub fn split<'a>(&'a mut self, stack: &'a Stack) -> (Subject<'a>, &'a mut Source) {
+        (Subject { stack, database: self.lease.name(), name: &self.name }, &mut self.source)
+    }
+
+    /// Starts the capture.
+    ///
+    /// # Errors
+    /// The method can't be started: with the end of its service's log.
+    pub async fn start(&self, stack: &Stack, options: &Options) -> Result<Box<dyn Subscription>> {
+        match self.method.start(self.subject(stack), options).await {
+            Ok(subscription) => Ok(subscription),
+            Err(error) => Err(stack.explain(self.method.services(), error).await),
+        }
+    }
+
+    /// Removes all that the method and the script made, and gives the name up.
+    ///
+    /// # Errors
+    /// A service refuses or can't be reached. The next workspace of the method tries again.
+    pub async fn close(self, stack: &Stack) -> Result<()> {
+        drop(self.source);
+        remove(stack, self.method, self.lease).await
+    }
+}
+
+async fn remove(stack: &Stack, method: &dyn Capture, lease: Lease) -> Result<()> {
+    let name = lease.name_for(method.name());
+    method.clean_up(Subject { stack, database: lease.name(), name: &name }).await?;
+    postgres::remove_database(stack.endpoint(Service::Postgres)?, lease.name()).await?;
+    lease.release()
+}
