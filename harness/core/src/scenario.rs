@@ -12,7 +12,7 @@ use crate::{
     change::{Change, Op},
     error::{Context, Error, Result},
     guarantees::{Order, TIME_COLUMN},
-    judge::{Alterations, Contents, FaultKind, TableContents, Verdict, Watch, judge, judge_fold},
+    judge::{Alterations, Contents, FaultKind, StoredColumn, TableContents, Verdict, Watch, judge, judge_fold},
     model::{IdealChange, Model, Tables},
     script::{Action, Alter, Step, TableBuilder, TableRef, begin, commit},
     stack::Stack,
@@ -342,7 +342,11 @@ impl Scenario {
 fn contents_of(tables: &Tables) -> Contents {
     let contents = tables.0.values().map(|state| {
         let (key, rows) = (state.table.key.clone(), state.rows.clone());
-        (state.table.name.clone(), TableContents { key, rows })
+        let columns = state.table.columns.iter().map(|column| {
+            let stored = StoredColumn { ty: column.ty.clone(), is_generated: column.generated.is_some() };
+            (column.name.clone(), stored)
+        });
+        (state.table.name.clone(), TableContents { key, columns: columns.collect(), rows })
     });
     contents.collect()
 }
@@ -429,7 +433,7 @@ mod tests {
     use crate::row;
 
     fn contents(rows: Vec<Row>) -> Contents {
-        Contents::from([("t".into(), TableContents { key: vec!["id".into()], rows })])
+        Contents::from([("t".into(), TableContents { key: vec!["id".into()], rows, ..TableContents::default() })])
     }
 
     #[test]

@@ -88,6 +88,13 @@ pub enum Type {
     Json,
     /// Array of another type.
     Array(Box<Type>),
+    /// A row of fields.
+    Composite {
+        /// The type's name.
+        name: String,
+        /// The fields in order.
+        fields: Vec<String>,
+    },
     /// Anything else, as the source itself spells it.
     Other(String),
 }
@@ -113,7 +120,7 @@ impl fmt::Display for Type {
             Self::Uuid => "uuid",
             Self::Json => "json",
             Self::Array(element) => return write!(f, "{element}[]"),
-            Self::Other(name) => name,
+            Self::Composite { name, .. } | Self::Other(name) => name,
         })
     }
 }
@@ -131,6 +138,8 @@ pub struct Column {
     pub default: Option<Value>,
     /// Whether large values are stored out of line and uncompressed (PostgreSQL: `STORAGE EXTERNAL`).
     pub external: bool,
+    /// The expression of the database's dialect that the stored value is made by, if nobody can write it.
+    pub generated: Option<String>,
 }
 
 /// What a table writes to the log about the old version of a row (PostgreSQL manual, `ALTER TABLE … REPLICA IDENTITY`).

@@ -284,7 +284,7 @@ impl TableRef {
 
 fn column(name: &str, ty: Type, nullable: bool, default: Option<Value>) -> Column {
     let default = default.map(|value| value.cast(&ty));
-    Column { name: name.to_owned(), ty, nullable, default, external: false }
+    Column { name: name.to_owned(), ty, nullable, default, external: false, generated: None }
 }
 
 /// Declares a table, column by column.
@@ -340,6 +340,15 @@ impl TableBuilder {
     #[must_use]
     pub fn column_external(mut self, name: &str, ty: Type) -> Self {
         self.table.columns.push(Column { external: true, ..column(name, ty, true, None) });
+        self
+    }
+
+    /// A column that the database makes by an expression and stores. The Model can't, so inserts and updates that change it
+    /// say by [`raw`] what they amount to.
+    #[must_use]
+    pub fn column_generated(mut self, name: &str, ty: Type, expression: &str) -> Self {
+        let generated = Some(expression.to_owned());
+        self.table.columns.push(Column { generated, ..column(name, ty, true, None) });
         self
     }
 

@@ -4,6 +4,7 @@ mod assemble;
 mod connect;
 mod postgres;
 mod record;
+mod time;
 mod topics;
 mod values;
 

@@ -18,7 +18,7 @@ use crate::{
     capture::{Capture, Options, Profile, SnapshotMode, Subject, Subscription},
     change::Change,
     error::{Context, Error, Result},
-    guarantees::{BeforeImages, Granularity, Guarantees, KeyChange, Order, SchemaChanges, UnchangedToast},
+    guarantees::{BeforeImages, Form, Granularity, Guarantees, KeyChange, Order, Rule, SchemaChanges, UnchangedToast, Values},
     postgres::{self, PUBLICATION},
     stack::{Endpoint, Service, USER},
 };
@@ -66,6 +66,7 @@ impl Capture for DebeziumPostgres {
             schema_changes: SchemaChanges::NextRow,
             unchanged_toast: UnchangedToast::Omitted,
             tombstones: sends_tombstones(options),
+            values: values(),
         }
     }
 
@@ -105,6 +106,28 @@ impl Capture for DebeziumPostgres {
         Connector::new(subject.stack, name)?.remove().await?;
         topics::remove(subject.stack.endpoint(Service::Kafka)?, name).await
     }
+}
+
+/// Seen with `include.unknown.datatypes=false` and the other settings' defaults (Debezium's manual on the connector, "Data
+/// type mappings"), but for what it doesn't say: `name` comes as NULL, and arrays in arrays do.
+fn values() -> Values {
+    const RULES: &[(&str, Form)] = &[
+        ("interval", Form::Micros),
+        ("time with time zone", Form::Utc),
+        ("money", Form::Amount),
+        ("bit", Form::Bits),
+        ("bit varying", Form::Bits),
+        ("hstore", Form::JsonObject),
+        ("point", Form::Point),
+        ("numeric", Form::NullUnlessFinite),
+        ("name", Form::Null),
+        ("composite", Form::Absent),
+        ("tsquery", Form::Absent),
+        ("box", Form::Absent),
+        ("int4multirange", Form::Absent),
+    ];
+    let rules = RULES.iter().map(|(ty, form)| Rule { ty: (*ty).into(), form: *form });
+    Values { rules: rules.collect(), generated_columns: false, nested_arrays: false }
 }
 
 fn sends_tombstones(options: &Options) -> bool {

@@ -4,10 +4,10 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bigdecimal::{BigDecimal, num_bigint::BigInt};
-use chrono::{DateTime, Days, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
+use super::time;
 use crate::value::{Float, Row, Value, widen};
 
 /// What Debezium writes for a value that the log doesn't hold (`unavailable.value.placeholder`).
@@ -74,12 +74,12 @@ impl Schema {
 
     fn logical(&self, name: &str, json: &Json) -> Option<Value> {
         let text = match name {
-            "io.debezium.time.Date" => date(json.as_i64()?)?,
-            "io.debezium.time.Timestamp" => timestamp(json.as_i64()?.checked_mul(1000)?)?,
-            "io.debezium.time.MicroTimestamp" => timestamp(json.as_i64()?)?,
-            "io.debezium.time.Time" => time(json.as_i64()?.checked_mul(1000)?)?,
-            "io.debezium.time.MicroTime" => time(json.as_i64()?)?,
-            "io.debezium.time.ZonedTimestamp" => zoned_timestamp(json.as_str()?)?,
+            "io.debezium.time.Date" => time::date(json.as_i64()?),
+            "io.debezium.time.Timestamp" => time::timestamp(i128::from(json.as_i64()?) * 1000),
+            "io.debezium.time.MicroTimestamp" => time::timestamp(json.as_i64()?.into()),
+            "io.debezium.time.Time" => time::time(json.as_i64()?.checked_mul(1000)?)?,
+            "io.debezium.time.MicroTime" => time::time(json.as_i64()?)?,
+            "io.debezium.time.ZonedTimestamp" => time::zoned_timestamp(json.as_str()?)?,
             "org.apache.kafka.connect.data.Decimal" => {
                 let scale = self.parameters.get("scale")?.parse().ok()?;
                 return decimal(json, scale);
@@ -122,46 +122,6 @@ fn decimal(unscaled: &Json, scale: i64) -> Option<Value> {
     Some(Value::Decimal(number.to_plain_string()))
 }
 
-fn date(days: i64) -> Option<String> {
-    let magnitude = Days::new(days.unsigned_abs());
-    let date = match days < 0 {
-        true => NaiveDate::default().checked_sub_days(magnitude)?,
-        false => NaiveDate::default().checked_add_days(magnitude)?,
-    };
-    Some(date.format("%Y-%m-%d").to_string())
-}
-
-fn timestamp(micros: i64) -> Option<String> {
-    let moment = DateTime::from_timestamp_micros(micros)?.naive_utc();
-    Some(naive(&moment))
-}
-
-fn naive(moment: &NaiveDateTime) -> String {
-    without_trailing_zeros(&moment.format("%Y-%m-%d %H:%M:%S%.6f").to_string())
-}
-
-/// A time of day; PostgreSQL has 24:00 as well.
-fn time(micros: i64) -> Option<String> {
-    const DAY_MICROS: i64 = 86_400_000_000;
-    if micros == DAY_MICROS {
-        return Some("24:00:00".to_owned());
-    }
-    let (time, days) = NaiveTime::default().overflowing_add_signed(TimeDelta::microseconds(micros));
-    if days != 0 {
-        return None;
-    }
-    Some(without_trailing_zeros(&time.format("%H:%M:%S%.6f").to_string()))
-}
-
-fn zoned_timestamp(text: &str) -> Option<String> {
-    let moment = DateTime::parse_from_rfc3339(text).ok()?.naive_utc();
-    Some(format!("{}+00", naive(&moment)))
-}
-
-fn without_trailing_zeros(text: &str) -> String {
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -202,6 +162,8 @@ mod tests {
         assert_eq!(logical("bytes", connect, &json!("/w=="))?, "-0.01");
         let variable = json!({ "scale": 3, "value": "AQ==" });
         assert_eq!(logical("struct", "io.debezium.data.VariableScaleDecimal", &variable)?, "0.001");
+        let zero = json!({ "scale": 2, "value": "AA==" });
+        assert_eq!(logical("struct", "io.debezium.data.VariableScaleDecimal", &zero)?, "0.00");
         Ok(())
     }
 

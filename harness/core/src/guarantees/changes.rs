@@ -28,11 +28,9 @@ impl Guarantees {
     pub(super) fn promise_changes(&self, existing: &Tables, committed: &[IdealTransaction], cut: usize) -> Promise {
         let mut promise = Promise::default();
         if self.initial_snapshot {
-            let read = |(table, row)| read(table, row);
-            let rows = existing.0.values().flat_map(|state| state.rows.iter().map(|row| (&*state.table, row)));
-            promise.reads = rows.map(read).collect();
+            promise.reads = self.promise_reads(existing, &mut promise.losses);
         }
-        let shapes = existing.0.iter().map(|(name, state)| (name.clone(), Arc::clone(&state.table)));
+        let shapes = existing.0.iter().map(|(name, state)| (name.clone(), self.values.told_table(&state.table)));
         let mut told: ToldShapes = shapes.collect();
         for (number, transaction) in committed.iter().enumerate().skip(cut) {
             let mut changes = Vec::new();
@@ -47,6 +45,15 @@ impl Guarantees {
         }
         self.name_order(&mut promise);
         promise
+    }
+
+    pub(super) fn promise_reads(&self, existing: &Tables, losses: &mut BTreeSet<Loss>) -> Vec<Expected> {
+        let rows = existing.0.values().flat_map(|state| state.rows.iter().map(|row| (&state.table, row)));
+        let mut read = |(table, row)| {
+            let (table, row) = (self.values.told_table(table), self.values.told_row(table, row, losses));
+            Expected { key: table.key_of(&row), after: Some(row), ..Expected::new(Op::Read, table.name.clone()) }
+        };
+        rows.map(&mut read).collect()
     }
 
     fn name_order(&self, promise: &mut Promise) {
@@ -98,6 +105,7 @@ impl Guarantees {
                 }
             }
             IdealChange::Row { table, .. } => {
+                let table = &self.values.told_table(table);
                 let last = told.insert(table.name.clone(), Arc::clone(table));
                 let last = last.filter(|last| types(last) != types(table) || last.name != table.name);
                 if let (SchemaChanges::WithNextRow, Some(last)) = (self.schema_changes, last) {
@@ -114,6 +122,9 @@ impl Guarantees {
 
     fn promise_change(&self, change: &IdealChange, promised: &mut Vec<Expected>, losses: &mut BTreeSet<Loss>) {
         let IdealChange::Row { op, table, before, after } = change else { return };
+        let mut told = |row: &Option<Row>| row.as_ref().map(|row| self.values.told_row(table, row, losses));
+        let (before, after) = (&told(before), &told(after));
+        let table = &self.values.told_table(table);
         match (op, before, after) {
             (Op::Truncate, ..) if !self.truncate => {
                 losses.insert(Loss::TruncateMissed);
@@ -235,13 +246,14 @@ fn filled_in(column: &Column) -> Value {
         Type::Timestamp => "1970-01-01 00:00:00".into(),
         Type::TimestampTz => "1970-01-01 00:00:00+00".into(),
         Type::Array(_) => Value::Array(Vec::new()),
-        Type::Text | Type::Varchar(_) | Type::Uuid | Type::Json | Type::Other(_) => "".into(),
+        Type::Text
+        | Type::Varchar(_)
+        | Type::Uuid
+        | Type::Json
+        | Type::Composite { .. }
+        | Type::Other(_) => "".into(),
     };
     column.default.clone().unwrap_or_else(zero)
-}
-
-pub(super) fn read(table: &Table, row: &Row) -> Expected {
-    Expected { key: table.key_of(row), after: Some(row.clone()), ..Expected::new(Op::Read, table.name.clone()) }
 }
 
 fn is_stored_out_of_line(value: &Value) -> bool {

@@ -6,12 +6,16 @@
 
 mod changes;
 mod states;
+mod values;
 
 use std::{collections::BTreeSet, fmt};
 
 use serde::Serialize;
 
-pub use self::states::TIME_COLUMN;
+pub use self::{
+    states::TIME_COLUMN,
+    values::{Form, Rule, Values},
+};
 use crate::{
     change::Op,
     model::{Model, Tables},
@@ -45,6 +49,8 @@ pub struct Guarantees {
     pub unchanged_toast: UnchangedToast,
     /// Whether a tombstone follows each delete; that of a row without a key has no key either.
     pub tombstones: bool,
+    /// In which form values are delivered.
+    pub values: Values,
 }
 
 /// What is delivered of a row that changes.
@@ -137,6 +143,12 @@ pub enum Loss {
     TruncateMissed,
     /// Rows that a schema change rewrote in place are not delivered again.
     RewrittenRowsStale,
+    /// A value is told in another form than the database prints.
+    ValueInOtherForm,
+    /// A value is told as NULL.
+    ValueLost,
+    /// A column is not told at all.
+    ColumnMissing,
     /// A change of a table's definition is told only before the next change of a row.
     SchemaChangeLate,
     /// Insert and update are not told apart.
@@ -167,6 +179,9 @@ impl fmt::Display for Loss {
             Self::UnchangedToastOmitted => "unchanged TOAST value not sent",
             Self::TruncateMissed => "missed truncate",
             Self::RewrittenRowsStale => "rows rewritten by a schema change not sent again",
+            Self::ValueInOtherForm => "value told in another form",
+            Self::ValueLost => "value told as NULL",
+            Self::ColumnMissing => "column not told",
             Self::SchemaChangeLate => "schema change told only with the next row",
             Self::InsertOrUpdate => "insert and update not told apart",
             Self::NoTransactions => "transactions not told",
@@ -297,6 +312,7 @@ mod tests {
         schema_changes: SchemaChanges::NextRow,
         unchanged_toast: UnchangedToast::Delivered,
         tombstones: false,
+        values: Values::AS_STORED,
     };
 
     fn promise(guarantees: &Guarantees, steps: &[Step]) -> Result<Promise, ModelError> {

@@ -59,8 +59,7 @@ impl Guarantees {
         committed.iter().take(cut).for_each(|transaction| watched.follow(transaction, mark, &mut BTreeSet::new()));
         watched.begin();
         if self.initial_snapshot {
-            let rows = watched.tables.0.values().flat_map(|state| state.rows.iter().map(|row| (&*state.table, row)));
-            promise.reads = rows.map(|(table, row)| changes::read(table, row)).collect();
+            promise.reads = self.promise_reads(&watched.tables, &mut promise.losses);
         }
         let mut from = cut;
         for look in looks.iter().filter(|look| **look >= cut) {

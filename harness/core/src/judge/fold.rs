@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{Fault, FaultKind};
 use crate::{
     change::{Change, Op, Position},
-    guarantees::{Granularity, Guarantees, Loss, SchemaChanges, UnchangedToast},
-    schema::TableName,
+    guarantees::{Granularity, Guarantees, Loss, SchemaChanges, UnchangedToast, Values},
+    schema::{TableName, Type},
     text,
     value::{Row, Value},
 };
@@ -21,8 +21,35 @@ pub type Contents = BTreeMap<TableName, TableContents>;
 pub struct TableContents {
     /// The primary key's columns; empty if there is none.
     pub key: Vec<String>,
+    /// What the columns hold, where that is known: a value may be told in another form than it is stored in.
+    pub columns: BTreeMap<String, StoredColumn>,
     /// The rows in no order.
     pub rows: Vec<Row>,
+}
+
+/// What a column holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredColumn {
+    /// Its type.
+    pub ty: Type,
+    /// Whether the database makes its value by an expression.
+    pub is_generated: bool,
+}
+
+impl TableContents {
+    /// The same rows as a method tells their values.
+    fn told(&self, values: &Values, losses: &mut BTreeSet<Loss>) -> Self {
+        let told = |row: &Row| {
+            let columns = row.iter().filter_map(|(name, value)| {
+                let Some(column) = self.columns.get(name) else { return Some((name.to_owned(), value.clone())) };
+                let value = values.told(&column.ty, column.is_generated, value, losses)?;
+                Some((name.to_owned(), value))
+            });
+            columns.collect()
+        };
+        let rows: Vec<Row> = self.rows.iter().map(told).collect();
+        Self { key: self.key.clone(), columns: self.columns.clone(), rows }
+    }
 }
 
 /// Definitions that changed while the stream was captured. A method that doesn't tell schema changes can't keep the
@@ -133,7 +160,11 @@ pub fn judge_fold(
 ) -> (Vec<Fault>, BTreeSet<Loss>) {
     let mut faults = Vec::new();
     let mut losses = BTreeSet::new();
-    let mut folded = start(before, alterations);
+    let before: Contents = before
+        .iter()
+        .map(|(name, contents)| (name.clone(), contents.told(&guarantees.values, &mut BTreeSet::new())))
+        .collect();
+    let mut folded = start(&before, alterations);
     for change in stream {
         let name = alterations.last_name(&change.table);
         let table = folded.entry(name.clone()).or_default();
@@ -150,6 +181,7 @@ pub fn judge_fold(
         losses.insert(Loss::SchemaChangeSilent);
     }
     for (name, contents) in after {
+        let contents = &contents.told(&guarantees.values, &mut losses);
         let table = folded.remove(name).unwrap_or_default();
         let comparison = Comparison {
             name,

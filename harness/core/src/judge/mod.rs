@@ -9,7 +9,7 @@ use serde::Serialize;
 
 pub use self::{
     diff::diff,
-    fold::{Alterations, Contents, TableContents, judge_fold},
+    fold::{Alterations, Contents, StoredColumn, TableContents, judge_fold},
 };
 use crate::{
     change::{Change, Op},

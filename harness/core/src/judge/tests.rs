@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     change::{Lsn, Position, TxId},
-    guarantees::{BeforeImages, Granularity, KeyChange, Order, Promise, SchemaChanges, UnchangedToast},
+    guarantees::{BeforeImages, Granularity, KeyChange, Order, Promise, SchemaChanges, UnchangedToast, Values},
     model::ModelError,
     row,
     schema::Type,
@@ -24,6 +24,7 @@ const DEBEZIUM: Guarantees = Guarantees {
     schema_changes: SchemaChanges::NextRow,
     unchanged_toast: UnchangedToast::Omitted,
     tombstones: true,
+    values: Values::AS_STORED,
 };
 
 const LOSSLESS: Guarantees = Guarantees {
@@ -446,7 +447,7 @@ mod folding {
 
     fn contents(key: &[&str], rows: Vec<Row>) -> Contents {
         let key = key.iter().map(|column| (*column).to_owned()).collect();
-        Contents::from([("customers".into(), TableContents { key, rows })])
+        Contents::from([("customers".into(), TableContents { key, rows, ..TableContents::default() })])
     }
 
     fn kinds(faults: &[Fault]) -> Vec<FaultKind> {

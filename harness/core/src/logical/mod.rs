@@ -11,7 +11,7 @@ use self::subscription::LogicalSubscription;
 use crate::{
     capture::{Capture, Options, SnapshotMode, Subject, Subscription},
     error::Result,
-    guarantees::{BeforeImages, Granularity, Guarantees, KeyChange, Order, SchemaChanges, UnchangedToast},
+    guarantees::{BeforeImages, Granularity, Guarantees, KeyChange, Order, SchemaChanges, UnchangedToast, Values},
     postgres,
     stack::Service,
 };
@@ -50,6 +50,7 @@ impl Capture for LogicalReplication {
             schema_changes: SchemaChanges::WithNextRow,
             unchanged_toast: UnchangedToast::Omitted,
             tombstones: false,
+            values: Values { generated_columns: false, ..Values::AS_STORED },
         }
     }
 

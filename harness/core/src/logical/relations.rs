@@ -32,7 +32,8 @@ struct KnownColumn {
 }
 
 const TYPES: &str = "\
-    SELECT CASE t.typtype WHEN 'd' THEN format_type(t.typbasetype, t.typtypmod) ELSE format_type(c.oid, c.modifier) END \
+    SELECT CASE t.typtype WHEN 'd' THEN format_type(t.typbasetype, t.typtypmod) \
+        WHEN 'c' THEN 'composite' || E'\\x1f' || format_type(c.oid, NULL) ELSE format_type(c.oid, c.modifier) END \
     FROM unnest($1::oid[], $2::int4[]) WITH ORDINALITY AS c (oid, modifier, number) \
     LEFT JOIN pg_type t ON t.oid = c.oid ORDER BY c.number";
 

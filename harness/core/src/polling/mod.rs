@@ -15,6 +15,7 @@ use crate::{
     error::{Context, Result},
     guarantees::{
         BeforeImages, Granularity, Guarantees, KeyChange, Mark, Order, SchemaChanges, TIME_COLUMN, UnchangedToast,
+        Values,
     },
     postgres::{self, HARNESS_SCHEMA, HIDDEN_TIME, TableShape, ident, table},
     schema::TableName,
@@ -66,6 +67,7 @@ impl Capture for TimestampPolling {
             schema_changes: SchemaChanges::NextRow,
             unchanged_toast: UnchangedToast::Delivered,
             tombstones: false,
+            values: Values::AS_STORED,
         }
     }
 

@@ -34,6 +34,8 @@ pub struct ColumnShape {
     pub type_name: String,
     /// Its type in the harness's words.
     pub ty: Type,
+    /// Whether the database makes its value by an expression.
+    pub is_generated: bool,
 }
 
 const TABLES: &str = "\
@@ -43,8 +45,11 @@ const TABLES: &str = "\
         COALESCE(array_agg(a.attnum ORDER BY a.attnum) FILTER (WHERE a.attnum IS NOT NULL), '{}'), \
         COALESCE(array_agg(a.attname::text ORDER BY a.attnum) FILTER (WHERE a.attnum IS NOT NULL), '{}'), \
         COALESCE(array_agg(CASE t.typtype \
-            WHEN 'd' THEN format_type(t.typbasetype, t.typtypmod) ELSE format_type(a.atttypid, a.atttypmod) END \
-            ORDER BY a.attnum) FILTER (WHERE a.attnum IS NOT NULL), '{}') \
+            WHEN 'd' THEN format_type(t.typbasetype, t.typtypmod) \
+            WHEN 'c' THEN 'composite' || E'\\x1f' || format_type(a.atttypid, NULL) || (SELECT string_agg(E'\\x1f' || f.attname, '' \
+                ORDER BY f.attnum) FROM pg_attribute f WHERE f.attrelid = t.typrelid AND f.attnum > 0 AND NOT f.attisdropped) \
+            ELSE format_type(a.atttypid, a.atttypmod) END ORDER BY a.attnum) FILTER (WHERE a.attnum IS NOT NULL), '{}'), \
+        COALESCE(array_agg(a.attgenerated <> '' ORDER BY a.attnum) FILTER (WHERE a.attnum IS NOT NULL), '{}') \
     FROM pg_class c \
         JOIN pg_namespace n ON n.oid = c.relnamespace \
         LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> $2 \
@@ -66,13 +71,15 @@ pub async fn shapes(client: &Client) -> Result<BTreeMap<TableName, TableShape>> 
         let numbers: Vec<i16> = row.get(6);
         let names: Vec<String> = row.get(7);
         let types: Vec<String> = row.get(8);
+        let generated: Vec<bool> = row.get(9);
         let columns: Vec<_> = numbers
             .into_iter()
             .zip(names)
             .zip(types)
-            .map(|((number, name), type_name)| {
+            .zip(generated)
+            .map(|(((number, name), type_name), is_generated)| {
                 let ty = type_named(&type_name);
-                ColumnShape { number, name, type_name, ty }
+                ColumnShape { number, name, type_name, ty, is_generated }
             })
             .collect();
         let named = |numbers: &[i16]| -> Vec<String> {
@@ -91,8 +98,13 @@ pub async fn shapes(client: &Client) -> Result<BTreeMap<TableName, TableShape>> 
     Ok(tables.iter().map(shape).collect())
 }
 
-/// The harness's word for a type that `format_type` has spelt.
+/// The harness's word for a type that `format_type` has spelt; of a composite type: `composite`, its name and its fields,
+/// separated by the unit separator.
 pub(crate) fn type_named(name: &str) -> Type {
+    if let Some(composite) = name.strip_prefix("composite\x1f") {
+        let mut parts = composite.split('\x1f').map(str::to_owned);
+        return Type::Composite { name: parts.next().unwrap_or_default(), fields: parts.collect() };
+    }
     if let Some(element) = name.strip_suffix("[]") {
         return Type::Array(Box::new(type_named(element)));
     }

@@ -21,7 +21,7 @@ pub use self::{
 use crate::{
     change::{Change, Lsn, Op},
     error::{Context, Error, Result},
-    judge::{Contents, TableContents},
+    judge::{Contents, StoredColumn, TableContents},
     schema::{TableName, Type},
     script::Step,
     stack::{Endpoint, USER},
@@ -39,7 +39,7 @@ pub const PUBLICATION: &str = "changeproof";
 
 /// The table that fences are written to.
 pub(crate) fn fence() -> (TableName, TableShape) {
-    let id = ColumnShape { number: 1, name: "id".to_owned(), type_name: "bigint".to_owned(), ty: Type::BigInt };
+    let id = ColumnShape { number: 1, name: "id".to_owned(), type_name: "bigint".to_owned(), ty: Type::BigInt, is_generated: false };
     let key = vec![id.name.clone()];
     let shape = TableShape { oid: 0, columns: vec![id], identity: key.clone(), key };
     (TableName::new(HARNESS_SCHEMA, "fence"), shape)
@@ -181,7 +181,9 @@ impl Source {
         let mut contents = Contents::new();
         for (name, shape) in self.shapes().await? {
             let rows = rows(&self.admin, &name, &shape).await?;
-            contents.insert(name, TableContents { key: shape.key, rows });
+            let columns = shape.columns.into_iter();
+            let columns = columns.map(|column| (column.name, StoredColumn { ty: column.ty, is_generated: column.is_generated }));
+            contents.insert(name, TableContents { key: shape.key, columns: columns.collect(), rows });
         }
         Ok(contents)
     }

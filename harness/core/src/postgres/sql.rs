@@ -68,6 +68,9 @@ fn column(column: &Column) -> String {
     if !column.nullable {
         sql += " NOT NULL";
     }
+    if let Some(expression) = &column.generated {
+        sql += &format!(" GENERATED ALWAYS AS ({expression}) STORED");
+    }
     if let Some(default) = &column.default {
         sql += &format!(" DEFAULT {}", literal(default));
     }
@@ -136,7 +139,7 @@ fn type_name(ty: &Type) -> String {
         Type::Uuid => "uuid".to_owned(),
         Type::Json => "jsonb".to_owned(),
         Type::Array(element) => format!("{}[]", type_name(element)),
-        Type::Other(name) => name.clone(),
+        Type::Composite { name, .. } | Type::Other(name) => name.clone(),
     }
 }
 

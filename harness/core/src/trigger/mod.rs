@@ -82,6 +82,7 @@ impl Capture for AuditTrigger {
             },
             unchanged_toast: UnchangedToast::Delivered,
             tombstones: false,
+            values: values::told(),
         }
     }
 
