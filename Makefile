@@ -60,7 +60,8 @@ accept: engine ## Runs the scenarios, takes their pages as the right ones, and s
 	@scripts/tools nextest
 	@INSTA_UPDATE=always cargo nextest run --package scenarios-postgres --test catalogue
 	@find snapshots -name '*.snap.new' -delete
-	@git --no-pager diff --stat -- snapshots
+	@cargo run --quiet --package changeproof-cli -- matrix --write README.md
+	@git --no-pager diff --stat -- snapshots README.md
 
 ##@ Set-up (the targets above do what they need of it by themselves)
 

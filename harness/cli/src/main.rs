@@ -4,6 +4,7 @@ mod attempt;
 mod exit;
 mod generate;
 mod list;
+mod matrix;
 mod services;
 mod sql_file;
 
@@ -28,6 +29,8 @@ enum Command {
     Try(attempt::Arguments),
     /// List storages, methods and scenarios, with the services and memory they need
     List,
+    /// Print what each method makes of each scenario, as the pages on record say
+    Matrix(matrix::Arguments),
     /// Start services and leave them running, to play by hand
     Up(services::UpArguments),
     /// Remove the services that `cdc up` or CHANGEPROOF_KEEP=1 left running
@@ -65,6 +68,7 @@ async fn run(command: Command) -> Result<(), Failure> {
             list::print(&[&CATALOGUE]);
             Ok(())
         }
+        Command::Matrix(arguments) => matrix::run(&arguments, &CATALOGUE),
         Command::Up(arguments) => services::up(&arguments).await,
         Command::Down | Command::Sweep => services::remove().await,
         Command::Ps => services::ps().await,

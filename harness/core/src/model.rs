@@ -162,6 +162,7 @@ fn altered(state: TableState, change: &Alter) -> TableState {
         }
         Alter::RenameTable(name) => table.name.name.clone_from(name),
         Alter::Identity(identity) => table.identity = identity.clone(),
+        Alter::Key(columns) => table.key.clone_from(columns),
     }
     TableState { table: Arc::new(table), rows }
 }
@@ -222,6 +223,14 @@ impl Model {
             Action::Rollback => {
                 let open = self.end(session)?;
                 self.undo(open.changes);
+            }
+            Action::Prepare(name) => {
+                let open = self.end(session)?;
+                self.open.insert(prepared(name), open);
+            }
+            Action::CommitPrepared(name) => {
+                let open = self.end(&prepared(name))?;
+                self.commit(open);
             }
             Action::Savepoint(name) => {
                 let open = self.open.get_mut(session).ok_or_else(|| not_begun(session))?;
@@ -359,7 +368,13 @@ impl Model {
             Action::Raw { means, .. } => {
                 means.iter().try_for_each(|action| self.run(action, done))?;
             }
-            Action::Begin | Action::Commit | Action::Rollback | Action::Savepoint(_) | Action::RollbackTo(_) => {}
+            Action::Begin
+            | Action::Commit
+            | Action::Rollback
+            | Action::Savepoint(_)
+            | Action::RollbackTo(_)
+            | Action::Prepare(_)
+            | Action::CommitPrepared(_) => {}
         }
         Ok(())
     }
@@ -386,6 +401,11 @@ impl Model {
         self.tables.apply(&change);
         done.push((change, undo));
     }
+}
+
+/// A prepared transaction stands among the open ones under a name that no session has.
+fn prepared(name: &str) -> String {
+    format!("prepared transaction {name}")
 }
 
 fn not_begun(session: &str) -> ModelError {

@@ -6,6 +6,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::{
     capture::Capture,
+    matrix::{self, Matrix},
     scenario::{Definition, Outcome, Scenario, snapshot_folder, workspace},
     stack,
 };
@@ -34,6 +35,7 @@ pub fn main(catalogue: Catalogue) -> ExitCode {
     let arguments = Arguments::from_args();
     let mut trials =
         vec![Trial::test("snapshots::each_has_its_scenario", move || each_snapshot_has_its_scenario(&catalogue))];
+    trials.push(Trial::test("matrix::the_readme_is_up_to_date", move || readme_is_up_to_date(&catalogue)));
     for definition in catalogue.scenarios() {
         for method in catalogue.methods.iter().filter(|method| definition.applies_to(method.name())) {
             let name = format!("{}::{}", method.name(), definition.name);
@@ -59,6 +61,17 @@ fn document(catalogue: &Catalogue, definition: &Definition, method: &dyn Capture
     settings.set_description(definition.doc);
     settings.set_input_file(definition.file);
     settings.bind(|| insta::assert_snapshot!(definition.name, outcome.page));
+}
+
+fn readme_is_up_to_date(catalogue: &Catalogue) -> Result<(), Failed> {
+    let readme = workspace().join("README.md");
+    match matrix::write_into(&readme, &Matrix::read(catalogue)?, true)? {
+        false => Ok(()),
+        true => {
+            Err("README.md is behind the pages: `cdc matrix --write` (or `make accept`) puts their matrix into it"
+                .into())
+        }
+    }
 }
 
 fn each_snapshot_has_its_scenario(catalogue: &Catalogue) -> Result<(), Failed> {

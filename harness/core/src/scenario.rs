@@ -226,6 +226,23 @@ impl Scenario {
         Ok(())
     }
 
+    /// A name that no other scenario has, for what is the whole server's.
+    pub fn unique(&self, name: &str) -> String {
+        format!("{}_{name}", self.workspace.database())
+    }
+
+    /// Asks the database a question that it must answer by true.
+    ///
+    /// # Errors
+    /// It answers otherwise, or refuses.
+    pub async fn must_hold(&mut self, question: &str) -> Result<()> {
+        let answer = self.workspace.source.admin().query_one(question, &[]).await;
+        match answer.while_doing("PostgreSQL", format!("ask `{question}`"))?.get::<_, Option<bool>>(0) {
+            Some(true) => Ok(()),
+            _ => Err(Error::new(self.name, format!("see that `{question}`"), "it is not so")),
+        }
+    }
+
     /// Stops the capture where it stands.
     ///
     /// # Errors
@@ -411,7 +428,7 @@ fn alterations(model: &Model, cut: usize) -> Alterations {
                 renamed.name.clone_from(to);
                 alterations.rename(&table.name, &renamed);
             }
-            Alter::Identity(_) => {}
+            Alter::Identity(_) | Alter::Key(_) => {}
         }
     }
     alterations

@@ -149,6 +149,10 @@ pub enum ReplicaIdentity {
     Default,
     /// The whole row.
     Full,
+    /// Nothing.
+    Nothing,
+    /// The columns of a unique index, and only if one of them changed or the row was deleted.
+    Index(Vec<String>),
 }
 
 /// A table as a script declares it.
@@ -177,8 +181,10 @@ impl Table {
 
     /// The columns of the replica identity, which are what a before-image can hold.
     pub fn identity_columns(&self) -> Vec<String> {
-        match self.identity {
+        match &self.identity {
             ReplicaIdentity::Default => self.key.clone(),
+            ReplicaIdentity::Nothing => Vec::new(),
+            ReplicaIdentity::Index(columns) => columns.clone(),
             ReplicaIdentity::Full => self.columns.iter().map(|column| column.name.clone()).collect(),
         }
     }

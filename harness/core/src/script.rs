@@ -72,6 +72,10 @@ pub enum Action {
     Savepoint(String),
     /// Rolls back to a savepoint, which stays.
     RollbackTo(String),
+    /// Prepares the open transaction for a commit in two phases, under a name; the session is then free.
+    Prepare(String),
+    /// Commits a prepared transaction.
+    CommitPrepared(String),
     /// Changes a table's definition.
     Alter {
         /// The table, by its name before the change.
@@ -115,6 +119,8 @@ pub enum Alter {
     RenameTable(String),
     /// Changes what the log holds of old rows.
     Identity(ReplicaIdentity),
+    /// Makes other columns the primary key.
+    Key(Vec<String>),
 }
 
 /// Opens a transaction on the first session; `.on("b")` for another.
@@ -140,6 +146,21 @@ pub fn savepoint(name: &str) -> Step {
 /// Rolls back to a savepoint.
 pub fn rollback_to(name: &str) -> Step {
     Action::RollbackTo(name.to_owned()).into()
+}
+
+/// Prepares the open transaction for a commit in two phases. The name is the whole server's.
+pub fn prepare(name: &str) -> Step {
+    Action::Prepare(name.to_owned()).into()
+}
+
+/// Commits a prepared transaction.
+pub fn commit_prepared(name: &str) -> Step {
+    Action::CommitPrepared(name.to_owned()).into()
+}
+
+/// Creates a table; for what [`raw`] SQL amounts to.
+pub fn create(table: &TableBuilder) -> Step {
+    Action::CreateTable(table.clone().build()).into()
 }
 
 /// Empties several tables by one statement.
@@ -265,6 +286,17 @@ impl TableRef {
         self.alter(Alter::ChangeType { column: column.to_owned(), ty, using })
     }
 
+    /// Makes other columns the primary key.
+    pub fn change_key(&self, columns: &[&str]) -> Step {
+        self.alter(Alter::Key(columns.iter().map(|column| (*column).to_owned()).collect()))
+    }
+
+    /// The handle to use after [`TableRef::change_key`].
+    #[must_use]
+    pub fn keyed(&self, columns: &[&str]) -> Self {
+        Self { name: self.name.clone(), key: columns.iter().map(|column| (*column).to_owned()).collect() }
+    }
+
     /// Renames the table.
     pub fn rename_to(&self, name: &str) -> Step {
         self.alter(Alter::RenameTable(name.to_owned()))
@@ -357,6 +389,25 @@ impl TableBuilder {
     pub fn identity_full(mut self) -> Self {
         self.table.identity = ReplicaIdentity::Full;
         self
+    }
+
+    /// Writes nothing of old rows to the log (`REPLICA IDENTITY NOTHING`).
+    #[must_use]
+    pub fn identity_nothing(mut self) -> Self {
+        self.table.identity = ReplicaIdentity::Nothing;
+        self
+    }
+
+    /// Writes the columns of a unique index to the log (`REPLICA IDENTITY USING INDEX`); they must not take NULL.
+    #[must_use]
+    pub fn identity_index(mut self, columns: &[&str]) -> Self {
+        self.table.identity = ReplicaIdentity::Index(columns.iter().map(|column| (*column).to_owned()).collect());
+        self
+    }
+
+    /// A handle on the table, where [`raw`] SQL creates it.
+    pub fn handle(&self) -> TableRef {
+        TableRef::new(&self.table)
     }
 
     /// The finished definition.

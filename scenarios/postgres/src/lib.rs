@@ -2,11 +2,16 @@
 
 mod basics;
 mod keys;
+mod options;
 mod schema_evolution;
 mod snapshots;
+mod statements;
+mod tables;
+mod timestamps;
 mod toast;
 mod transactions;
 mod truncate;
+mod types;
 
 use changeproof::{
     debezium::DebeziumPostgres, logical::LogicalReplication, polling::TimestampPolling, runner::Catalogue,

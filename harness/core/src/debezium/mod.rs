@@ -4,7 +4,6 @@ mod assemble;
 mod connect;
 mod postgres;
 mod record;
-mod time;
 mod topics;
 mod values;
 

@@ -18,7 +18,9 @@ use crate::{
     capture::{Capture, Options, Profile, SnapshotMode, Subject, Subscription},
     change::Change,
     error::{Context, Error, Result},
-    guarantees::{BeforeImages, Form, Granularity, Guarantees, KeyChange, Order, Rule, SchemaChanges, UnchangedToast, Values},
+    guarantees::{
+        BeforeImages, Form, Granularity, Guarantees, KeyChange, Order, Rule, SchemaChanges, UnchangedToast, Values,
+    },
     postgres::{self, PUBLICATION},
     stack::{Endpoint, Service, USER},
 };
@@ -119,7 +121,8 @@ fn values() -> Values {
         ("bit varying", Form::Bits),
         ("hstore", Form::JsonObject),
         ("point", Form::Point),
-        ("numeric", Form::NullUnlessFinite),
+        ("numeric", Form::NullUnlessFiniteShortZero),
+        ("numeric with scale", Form::NullUnlessFinite),
         ("name", Form::Null),
         ("composite", Form::Absent),
         ("tsquery", Form::Absent),

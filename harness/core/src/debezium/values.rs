@@ -7,8 +7,10 @@ use bigdecimal::{BigDecimal, num_bigint::BigInt};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::time;
-use crate::value::{Float, Row, Value, widen};
+use crate::{
+    time,
+    value::{Float, Row, Value, widen},
+};
 
 /// What Debezium writes for a value that the log doesn't hold (`unavailable.value.placeholder`).
 const UNAVAILABLE: &str = "__debezium_unavailable_value";

@@ -163,15 +163,14 @@ impl Guarantees {
             promised.push(self.promise_delete(table, before, losses));
             promised.push(Expected { op: Op::Insert, ..new });
         } else {
-            let op = if key_changed { Op::Delete } else { Op::Update };
-            let before = self.old_row(table, before, op, losses);
+            let before = self.old_row(table, before, Some(after), losses);
             let filler = self.filler(table, before.as_ref(), losses);
             promised.push(Expected { before, filler, ..new });
         }
     }
 
     fn promise_delete(&self, table: &Table, before: &Row, losses: &mut BTreeSet<Loss>) -> Expected {
-        let image = self.old_row(table, before, Op::Delete, losses);
+        let image = self.old_row(table, before, None, losses);
         Expected {
             key: table.key_of(before),
             filler: self.filler(table, image.as_ref(), losses),
@@ -193,25 +192,24 @@ impl Guarantees {
         filler
     }
 
-    /// The promised part of an old row. An update that leaves the key alone logs no key.
-    fn old_row(&self, table: &Table, before: &Row, op: Op, losses: &mut BTreeSet<Loss>) -> Option<Row> {
-        match (self.before_images, &table.identity, op) {
-            (BeforeImages::None, ..) => {
-                losses.insert(Loss::NoBeforeImage);
-                None
-            }
-            (BeforeImages::Full, ..) | (_, ReplicaIdentity::Full, _) => Some(before.clone()),
-            (_, ReplicaIdentity::Default, Op::Update) => {
-                losses.insert(Loss::NoBeforeImage);
-                None
-            }
-            (_, ReplicaIdentity::Default, _) => {
-                if table.key.len() < table.columns.len() {
-                    losses.insert(Loss::BeforeImageKeyOnly);
-                }
-                Some(table.key_of(before))
-            }
+    /// The promised part of an old row. An update that leaves the columns of the replica identity alone logs none of them.
+    fn old_row(&self, table: &Table, before: &Row, after: Option<&Row>, losses: &mut BTreeSet<Loss>) -> Option<Row> {
+        match self.before_images {
+            BeforeImages::Full => return Some(before.clone()),
+            BeforeImages::ReplicaIdentity if table.identity == ReplicaIdentity::Full => return Some(before.clone()),
+            BeforeImages::ReplicaIdentity | BeforeImages::None => {}
         }
+        let identity = table.identity_columns();
+        let image = before.project(identity.iter().map(String::as_str));
+        let is_unchanged = after.is_some_and(|after| after.contains(&image));
+        if self.before_images == BeforeImages::None || is_unchanged || image.is_empty() {
+            losses.insert(Loss::NoBeforeImage);
+            return None;
+        }
+        if after.is_none() && image.len() < table.columns.len() {
+            losses.insert(Loss::BeforeImageKeyOnly);
+        }
+        Some(image)
     }
 
     /// The promised new row: large values that stayed the same may be left out.
@@ -246,12 +244,7 @@ fn filled_in(column: &Column) -> Value {
         Type::Timestamp => "1970-01-01 00:00:00".into(),
         Type::TimestampTz => "1970-01-01 00:00:00+00".into(),
         Type::Array(_) => Value::Array(Vec::new()),
-        Type::Text
-        | Type::Varchar(_)
-        | Type::Uuid
-        | Type::Json
-        | Type::Composite { .. }
-        | Type::Other(_) => "".into(),
+        Type::Text | Type::Varchar(_) | Type::Uuid | Type::Json | Type::Composite { .. } | Type::Other(_) => "".into(),
     };
     column.default.clone().unwrap_or_else(zero)
 }
@@ -265,7 +258,7 @@ fn is_stored_out_of_line(value: &Value) -> bool {
 }
 
 pub(super) fn changes_shape(change: &Alter) -> bool {
-    !matches!(change, Alter::Identity(_))
+    !matches!(change, Alter::Identity(_) | Alter::Key(_))
 }
 
 /// A table's shape as a schema change tells it: its columns and their types.

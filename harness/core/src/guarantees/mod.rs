@@ -168,6 +168,56 @@ pub enum Loss {
     BehindTheMark,
 }
 
+impl Loss {
+    /// Every loss.
+    pub const ALL: [Self; 19] = [
+        Self::BeforeImageKeyOnly,
+        Self::BeforeImageFilled,
+        Self::NoBeforeImage,
+        Self::KeyChangeSplit,
+        Self::SchemaChangeSilent,
+        Self::UnchangedToastOmitted,
+        Self::TruncateMissed,
+        Self::RewrittenRowsStale,
+        Self::ValueInOtherForm,
+        Self::ValueLost,
+        Self::ColumnMissing,
+        Self::SchemaChangeLate,
+        Self::InsertOrUpdate,
+        Self::NoTransactions,
+        Self::ConcurrentOrderUnknown,
+        Self::DeleteMissed,
+        Self::OldKeyMissed,
+        Self::VersionsCollapsed,
+        Self::BehindTheMark,
+    ];
+
+    /// In a word or two, for tables.
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::BeforeImageKeyOnly => "old key only",
+            Self::BeforeImageFilled => "made-up old values",
+            Self::NoBeforeImage => "no old row",
+            Self::KeyChangeSplit => "split",
+            Self::SchemaChangeSilent => "silent DDL",
+            Self::UnchangedToastOmitted => "no TOAST",
+            Self::TruncateMissed => "no truncate",
+            Self::RewrittenRowsStale => "stale rows",
+            Self::ValueInOtherForm => "other form",
+            Self::ValueLost => "NULL for value",
+            Self::ColumnMissing => "no column",
+            Self::SchemaChangeLate => "late DDL",
+            Self::InsertOrUpdate => "insert or update",
+            Self::NoTransactions => "no transactions",
+            Self::ConcurrentOrderUnknown => "order",
+            Self::DeleteMissed => "no delete",
+            Self::OldKeyMissed => "old key stays",
+            Self::VersionsCollapsed => "collapsed",
+            Self::BehindTheMark => "behind the mark",
+        }
+    }
+}
+
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -41,6 +41,8 @@ pub enum Form {
     Null,
     /// NULL, unless it is a finite number.
     NullUnlessFinite,
+    /// The same, and zero without the digits behind its point.
+    NullUnlessFiniteShortZero,
     /// An interval as microseconds, with months of 30.4375 days.
     Micros,
     /// A time of day with its zone, turned to UTC.
@@ -131,7 +133,8 @@ impl Values {
 /// A type's name as rules give it.
 fn name_of(ty: &Type) -> String {
     match ty {
-        Type::Numeric(_) => "numeric".to_owned(),
+        Type::Numeric(None) => "numeric".to_owned(),
+        Type::Numeric(Some(_)) => "numeric with scale".to_owned(),
         Type::Json => "jsonb".to_owned(),
         Type::Composite { .. } => "composite".to_owned(),
         Type::Other(name) => match (name.find('('), name.find(')')) {
@@ -151,7 +154,11 @@ impl Form {
         };
         let told = match self {
             Self::Absent | Self::Null => Some(Value::Null),
-            Self::NullUnlessFinite => matches!(text, "NaN" | "Infinity" | "-Infinity").then_some(Value::Null),
+            Self::NullUnlessFinite | Self::NullUnlessFiniteShortZero if is_infinite(text) => Some(Value::Null),
+            Self::NullUnlessFinite => None,
+            Self::NullUnlessFiniteShortZero => {
+                text.chars().all(|c| matches!(c, '0' | '.')).then(|| Value::Decimal("0".to_owned()))
+            }
             Self::Micros => micros(text).map(Value::Int),
             Self::Utc => utc(text).map(Value::Text),
             Self::Amount => Some(Value::Decimal(text.chars().filter(|c| !matches!(c, '$' | ',')).collect())),
@@ -163,6 +170,10 @@ impl Form {
         };
         told.unwrap_or_else(|| value.clone())
     }
+}
+
+fn is_infinite(text: &str) -> bool {
+    matches!(text, "NaN" | "Infinity" | "-Infinity")
 }
 
 /// `1 year 2 mons -3 days 02:03:04.5`, as PostgreSQL prints intervals by default (manual, 8.5.5).

@@ -188,7 +188,10 @@ pub fn judge_fold(
             contents,
             altered: alterations.columns.get(name),
             surplus: surplus_allowed(name, alterations, guarantees),
-            may_lack: alterations.is_out_of_time && guarantees.granularity != Granularity::EachChange,
+            may_lack: match guarantees.granularity {
+                Granularity::EachChange => false,
+                Granularity::LatestState(mark) => alterations.is_out_of_time || !mark.touched_by_updates,
+            },
         };
         comparison.run(table, &mut faults, &mut losses);
     }
@@ -247,9 +250,10 @@ impl FoldedTable {
                     self.keyless.push(row);
                 } else {
                     let key = key_of(&change.key);
-                    if altered.is_some() && !self.keyed.contains_key(&key) {
-                        let renamed = self.keyed.keys().find(|other| is_same_key(other, &key, altered)).cloned();
-                        renamed.map(|renamed| self.keyed.remove(&renamed));
+                    let names = |key: &Key| key.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+                    let has_other_key = self.keyed.keys().next().is_some_and(|other| names(other) != names(&key));
+                    if (altered.is_some() || has_other_key) && !self.keyed.contains_key(&key) {
+                        self.take(change, altered);
                     }
                     self.keyed.insert(key, row);
                 }
@@ -315,8 +319,10 @@ impl FoldedTable {
         if let Some(row) = self.keyed.remove(&key) {
             return Some(row);
         }
-        let renamed = self.keyed.keys().find(|other| is_same_key(other, &key, altered))?.clone();
-        self.keyed.remove(&renamed)
+        let has_key = |folded: &FoldedRow| key_of(&folded.row.project(change.key.columns())) == key;
+        let moved = self.keyed.iter().find(|(other, folded)| is_same_key(other, &key, altered) || has_key(folded));
+        let moved = moved?.0.clone();
+        self.keyed.remove(&moved)
     }
 
     fn into_rows(self) -> Vec<FoldedRow> {

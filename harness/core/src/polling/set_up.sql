@@ -13,8 +13,8 @@ BEGIN
     FOR relation IN
         SELECT c.oid FROM pg_event_trigger_ddl_commands() d JOIN pg_class c ON c.oid = d.objid
         WHERE d.classid = 'pg_class'::regclass
-            AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND NOT c.relispartition
-            AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'updated_at')
+            AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition
+            AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname IN ('updated_at', 'changeproof_updated_at'))
     LOOP
         EXECUTE format('ALTER TABLE %s ADD COLUMN changeproof_updated_at timestamptz NOT NULL DEFAULT now()', relation);
         EXECUTE format(

@@ -39,7 +39,13 @@ pub const PUBLICATION: &str = "changeproof";
 
 /// The table that fences are written to.
 pub(crate) fn fence() -> (TableName, TableShape) {
-    let id = ColumnShape { number: 1, name: "id".to_owned(), type_name: "bigint".to_owned(), ty: Type::BigInt, is_generated: false };
+    let id = ColumnShape {
+        number: 1,
+        name: "id".to_owned(),
+        type_name: "bigint".to_owned(),
+        ty: Type::BigInt,
+        is_generated: false,
+    };
     let key = vec![id.name.clone()];
     let shape = TableShape { oid: 0, columns: vec![id], identity: key.clone(), key };
     (TableName::new(HARNESS_SCHEMA, "fence"), shape)
@@ -182,7 +188,8 @@ impl Source {
         for (name, shape) in self.shapes().await? {
             let rows = rows(&self.admin, &name, &shape).await?;
             let columns = shape.columns.into_iter();
-            let columns = columns.map(|column| (column.name, StoredColumn { ty: column.ty, is_generated: column.is_generated }));
+            let columns =
+                columns.map(|column| (column.name, StoredColumn { ty: column.ty, is_generated: column.is_generated }));
             contents.insert(name, TableContents { key: shape.key, columns: columns.collect(), rows });
         }
         Ok(contents)

@@ -27,9 +27,11 @@ pub fn statement(action: &Action) -> String {
         Action::Commit => "COMMIT".to_owned(),
         Action::Rollback => "ROLLBACK".to_owned(),
         Action::Savepoint(name) => format!("SAVEPOINT {}", ident(name)),
+        Action::Prepare(name) => format!("PREPARE TRANSACTION {}", quote(name)),
+        Action::CommitPrepared(name) => format!("COMMIT PREPARED {}", quote(name)),
         Action::RollbackTo(name) => format!("ROLLBACK TO SAVEPOINT {}", ident(name)),
         Action::Alter { table: name, change } => {
-            format!("ALTER TABLE {} {}", table(name), alter(change))
+            format!("ALTER TABLE {} {}", table(name), alter(name, change))
         }
         Action::Raw { sql, .. } => sql.clone(),
     }
@@ -57,8 +59,13 @@ fn create_table(definition: &Table) -> String {
         let column = ident(&external.name);
         sql += &format!("; ALTER TABLE {name} ALTER {column} SET STORAGE EXTERNAL");
     }
-    if definition.identity == ReplicaIdentity::Full {
-        sql += &format!("; ALTER TABLE {name} REPLICA IDENTITY FULL");
+    if let ReplicaIdentity::Index(columns) = &definition.identity {
+        let columns: Vec<_> = columns.iter().map(|column| ident(column)).collect();
+        sql +=
+            &format!("; CREATE UNIQUE INDEX {} ON {name} ({})", identity_index(&definition.name), columns.join(", "));
+    }
+    if definition.identity != ReplicaIdentity::Default {
+        sql += &format!("; ALTER TABLE {name} REPLICA IDENTITY {}", identity(&definition.name, &definition.identity));
     }
     sql
 }
@@ -77,7 +84,7 @@ fn column(column: &Column) -> String {
     sql
 }
 
-fn alter(change: &Alter) -> String {
+fn alter(name: &TableName, change: &Alter) -> String {
     match change {
         Alter::AddColumn(added) => format!("ADD COLUMN {}", column(added)),
         Alter::DropColumn(name) => format!("DROP COLUMN {}", ident(name)),
@@ -89,9 +96,26 @@ fn alter(change: &Alter) -> String {
             format!("ALTER COLUMN {} TYPE {}{using}", ident(column), type_name(ty))
         }
         Alter::RenameTable(name) => format!("RENAME TO {}", ident(name)),
-        Alter::Identity(ReplicaIdentity::Full) => "REPLICA IDENTITY FULL".to_owned(),
-        Alter::Identity(ReplicaIdentity::Default) => "REPLICA IDENTITY DEFAULT".to_owned(),
+        Alter::Identity(to) => format!("REPLICA IDENTITY {}", identity(name, to)),
+        Alter::Key(columns) => {
+            let columns: Vec<_> = columns.iter().map(|column| ident(column)).collect();
+            let old = ident(&format!("{}_pkey", name.name));
+            format!("DROP CONSTRAINT {old}, ADD CONSTRAINT {old} PRIMARY KEY ({})", columns.join(", "))
+        }
     }
+}
+
+fn identity(table: &TableName, identity: &ReplicaIdentity) -> String {
+    match identity {
+        ReplicaIdentity::Default => "DEFAULT".to_owned(),
+        ReplicaIdentity::Full => "FULL".to_owned(),
+        ReplicaIdentity::Nothing => "NOTHING".to_owned(),
+        ReplicaIdentity::Index(_) => format!("USING INDEX {}", identity_index(table)),
+    }
+}
+
+fn identity_index(table: &TableName) -> String {
+    ident(&format!("{}_identity", table.name))
 }
 
 fn insert(name: &TableName, rows: &[Row]) -> String {
@@ -149,7 +173,8 @@ fn literal(value: &Value) -> String {
         Value::Null | Value::Unavailable => "NULL".to_owned(),
         Value::Bool(truth) => truth.to_string().to_uppercase(),
         Value::Int(number) => number.to_string(),
-        Value::Decimal(text) => text.clone(),
+        Value::Decimal(text) if text.ends_with(|c: char| c.is_ascii_digit()) => text.clone(),
+        Value::Decimal(text) => quote(text),
         Value::Float(number) => quote(&number.get().to_string()),
         Value::Text(text) => quote(text),
         Value::Bytes(_) => quote(&value.to_string()),

@@ -181,8 +181,14 @@ async fn start_postgres(state: &State, endpoint: &Endpoint) -> Result<u16> {
     let postgres = postgres.with_password(&endpoint.password);
     let (name, tag) = split_tag(&endpoint.image);
     // The project's own image has these as its defaults; another of the same contract need not.
-    let settings =
-        ["fsync=off", "wal_level=logical", "max_connections=200", "max_replication_slots=64", "max_wal_senders=64"];
+    let settings = [
+        "fsync=off",
+        "wal_level=logical",
+        "max_connections=200",
+        "max_replication_slots=64",
+        "max_wal_senders=64",
+        "max_prepared_transactions=16",
+    ];
     let arguments = settings.iter().flat_map(|setting| ["-c", *setting]);
     let request = postgres.with_name(name).with_tag(tag).with_cmd(arguments);
     start(Service::Postgres, state, endpoint, request, 0).await

@@ -22,7 +22,7 @@ use crate::{
     change::{Change, Op, Position, TxId},
     error::{Context, Error, Result},
     guarantees::{BeforeImages, Granularity, Guarantees, KeyChange, Order, SchemaChanges, UnchangedToast},
-    postgres::{self, type_named},
+    postgres::{self, HARNESS_SCHEMA, type_named},
     schema::{TableName, Type},
     stack::{Endpoint, Service},
     value::{Row, Value},
@@ -36,7 +36,7 @@ const SET_UP: &str = include_str!("set_up.sql");
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 const ENTRIES: &str = "\
-    SELECT pg_current_snapshot()::text, id, txid::text, op::text, relation, schema_name, table_name, before::text, after::text \
+    SELECT pg_current_snapshot()::text, (SELECT max(indexrelid) FROM pg_index WHERE indisprimary), id, txid::text, op::text, relation, schema_name, table_name, before::text, after::text \
     FROM changeproof_harness.audit \
     WHERE txid >= pg_snapshot_xmin($1::text::pg_snapshot) AND NOT pg_visible_in_snapshot(txid, $1::text::pg_snapshot) \
     ORDER BY id";
@@ -104,7 +104,7 @@ impl Capture for AuditTrigger {
         let (truncate, schema_changes) = (is_set(options, "truncate"), is_set(options, "schema_changes"));
         let set = format!(
             "UPDATE changeproof_harness.audit_options SET truncate = {truncate}, schema_changes = {schema_changes};\
-             SELECT changeproof_harness.audit_table(tgrelid) FROM pg_trigger WHERE tgname = 'changeproof_audit' \
+             SELECT changeproof_harness.audit_table(tgrelid) FROM pg_trigger WHERE tgname = '0_changeproof_audit' \
                 AND tgparentid = 0 AND {truncate}"
         );
         client.batch_execute(&set).await.while_doing(SERVICE, "set its options")?;
@@ -119,7 +119,9 @@ impl Capture for AuditTrigger {
         let tables = tables(&client).await?;
         client.batch_execute("COMMIT").await.while_doing(SERVICE, "leave the snapshot")?;
         let database = subject.database.to_owned();
-        Ok(Box::new(AuditSubscription { endpoint, database, client, notified, seen, ready, tables }))
+        let told = tables.iter().map(|(oid, table)| (*oid, table.types.clone())).collect();
+        let newest_key = None;
+        Ok(Box::new(AuditSubscription { endpoint, database, client, notified, seen, ready, tables, newest_key, told }))
     }
 
     /// All that it makes is in the database and goes with it.
@@ -152,7 +154,12 @@ struct AuditSubscription {
     /// The snapshot of the last look at which there was anything new.
     seen: String,
     ready: VecDeque<Change>,
+    /// The tables by the catalogue's last word.
     tables: HashMap<u32, Table>,
+    /// The newest primary key of the catalogue: with a newer one the tables are looked up again.
+    newest_key: Option<u32>,
+    /// The shapes that schema changes have told last.
+    told: HashMap<u32, IndexMap<String, Type>>,
 }
 
 /// A connection that hears of new entries.
@@ -190,20 +197,23 @@ impl AuditSubscription {
         let Some(first) = rows.first() else { return Ok(()) };
         let seen: String = first.get(0);
         let mut transactions: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+        let mut is_known = self.newest_key == first.get(1);
         for row in &rows {
             let entry = Entry {
-                id: row.get(1),
-                tx: row.get(2),
-                op: row.get(3),
-                relation: row.get(4),
-                table: TableName::new(row.get::<_, &str>(5), row.get::<_, &str>(6)),
-                before: row.get(7),
-                after: row.get(8),
+                id: row.get(2),
+                tx: row.get(3),
+                op: row.get(4),
+                relation: row.get(5),
+                table: TableName::new(row.get::<_, &str>(6), row.get::<_, &str>(7)),
+                before: row.get(8),
+                after: row.get(9),
             };
+            is_known &= self.tables.contains_key(&entry.relation) || entry.table.schema == HARNESS_SCHEMA;
             transactions.entry(entry.tx.clone()).or_default().push(entry);
         }
-        if rows.iter().any(|row| !self.tables.contains_key(&row.get(4))) {
+        if !is_known {
             self.tables.extend(tables(&self.client).await?);
+            self.newest_key = first.get(1);
         }
         // A transaction that changed a row after another's commit made its entry after all of the other's: whole
         // transactions by their last entries are in an order that keeps the changes of each row in theirs.
@@ -211,20 +221,21 @@ impl AuditSubscription {
         transactions.sort_by_key(|entries| entries.last().map(|entry| entry.id));
         let mut changes = Vec::with_capacity(rows.len());
         for entry in transactions.into_iter().flatten() {
-            changes.push(self.change(entry).await?);
+            changes.extend(self.change(entry).await?);
         }
         self.seen = seen;
         self.ready.extend(changes);
         Ok(())
     }
 
-    async fn change(&mut self, entry: Entry) -> Result<Change> {
+    /// The change of an entry; a table's first shape is none.
+    async fn change(&mut self, entry: Entry) -> Result<Option<Change>> {
         let op = match entry.op.as_str() {
             "I" => Op::Insert,
             "U" => Op::Update,
             "D" => Op::Delete,
             "T" => Op::Truncate,
-            "S" => Op::Schema,
+            "S" | "s" => Op::Schema,
             other => return Err(Error::new(SERVICE, "read an entry", format!("unknown operation {other}"))),
         };
         let mut change = Change {
@@ -234,7 +245,7 @@ impl AuditSubscription {
         };
         if op == Op::Schema {
             self.new_shape(entry.relation, entry.after.as_deref(), &mut change)?;
-            return Ok(change);
+            return Ok((entry.op == "S").then_some(change));
         }
         if !self.knows(entry.relation, entry.after.as_deref().or(entry.before.as_deref()))? {
             self.tables.extend(tables(&self.client).await?);
@@ -245,7 +256,7 @@ impl AuditSubscription {
         let whole = change.after.as_ref().or(change.before.as_ref());
         let key = whole.map(|row| row.project(table.key.iter().map(String::as_str)));
         change.key = key.filter(|key| key.len() == table.key.len()).unwrap_or_default();
-        Ok(change)
+        Ok(Some(change))
     }
 
     /// Whether a row has just the columns that the table is known to have.
@@ -264,10 +275,8 @@ impl AuditSubscription {
         let told = |types: &IndexMap<String, Type>| -> Row {
             types.iter().map(|(name, ty)| (name.clone(), Value::Text(ty.to_string()))).collect()
         };
-        let table = self.tables.entry(relation).or_default();
-        change.before = Some(told(&table.types));
         change.after = Some(told(&types));
-        table.types = types;
+        change.before = self.told.insert(relation, types).as_ref().map(told);
         Ok(())
     }
 }

@@ -31,19 +31,22 @@ INSERT INTO changeproof_harness.audit_options VALUES (false, false);
 
 CREATE FUNCTION changeproof_harness.audit_table(relation regclass) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
+    -- Triggers fire in the order of their names: after this one come those of foreign keys (RI_…), whose cascades would
+    -- otherwise be written down before the change that caused them.
     EXECUTE format(
-        'CREATE OR REPLACE TRIGGER changeproof_audit AFTER INSERT OR UPDATE OR DELETE ON %s '
+        'CREATE OR REPLACE TRIGGER "0_changeproof_audit" AFTER INSERT OR UPDATE OR DELETE ON %s '
         'FOR EACH ROW EXECUTE FUNCTION changeproof_harness.audit_change()', relation);
     IF (SELECT truncate FROM changeproof_harness.audit_options) THEN
         EXECUTE format(
-            'CREATE OR REPLACE TRIGGER changeproof_audit_truncate AFTER TRUNCATE ON %s '
+            'CREATE OR REPLACE TRIGGER "0_changeproof_audit_truncate" AFTER TRUNCATE ON %s '
             'FOR EACH STATEMENT EXECUTE FUNCTION changeproof_harness.audit_change()', relation);
     END IF;
 END $$;
 
-CREATE FUNCTION changeproof_harness.audit_shape(relation oid) RETURNS void LANGUAGE sql SECURITY DEFINER AS $$
+-- The shape that a table has when it is created (`s`), and each later one (`S`).
+CREATE FUNCTION changeproof_harness.audit_shape(op "char", relation oid) RETURNS void LANGUAGE sql SECURITY DEFINER AS $$
     INSERT INTO changeproof_harness.audit (op, relation, schema_name, table_name, after)
-    SELECT 'S', c.oid, n.nspname, c.relname, (
+    SELECT op, c.oid, n.nspname, c.relname, (
         SELECT json_object_agg(a.attname, format_type(
             CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE a.atttypid END,
             CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END) ORDER BY a.attnum)
@@ -61,9 +64,11 @@ BEGIN
         IF command.command_tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO') THEN
             -- A partition gets the triggers of the table it is a part of.
             PERFORM changeproof_harness.audit_table(c.oid::regclass) FROM pg_class c
-            WHERE c.oid = command.objid AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND NOT c.relispartition;
+            WHERE c.oid = command.objid AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND NOT c.relispartition;
+            PERFORM changeproof_harness.audit_shape('s', command.objid)
+            WHERE (SELECT schema_changes FROM changeproof_harness.audit_options);
         ELSIF command.command_tag = 'ALTER TABLE' AND (SELECT schema_changes FROM changeproof_harness.audit_options) THEN
-            PERFORM changeproof_harness.audit_shape(command.objid);
+            PERFORM changeproof_harness.audit_shape('S', command.objid);
             NOTIFY changeproof_audit;
         END IF;
     END LOOP;

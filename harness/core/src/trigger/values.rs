@@ -10,6 +10,7 @@ use crate::{
     error::{Context, Result},
     guarantees::{Form, Rule, Values},
     schema::Type,
+    time::zoned_timestamp,
     value::{Float, Row, Value, widen},
 };
 
@@ -100,21 +101,16 @@ fn text_value(text: &str, ty: &Type) -> Value {
     }
 }
 
-/// ISO 8601 as the database prints it: a blank for the T, and hours only where the zone has no minutes.
+/// ISO 8601 as the database prints it in UTC, whatever zone the session that wrote it had.
 fn moment(text: &str) -> String {
-    let text = text.replacen('T', " ", 1);
-    match text.strip_suffix(" BC") {
-        Some(before) => format!("{} BC", short_zone(before)),
-        None => short_zone(&text),
+    let (plain, is_bc) = text.strip_suffix(" BC").map_or((text, false), |plain| (plain, true));
+    let has_zone = plain.len() > 6 && plain.contains('T') && matches!(plain.as_bytes()[plain.len() - 6], b'+' | b'-');
+    if has_zone && !is_bc {
+        return zoned_timestamp(plain).unwrap_or_else(|| text.to_owned());
     }
-}
-
-fn short_zone(text: &str) -> String {
-    let has_zone = text.len() > 6 && matches!(text.as_bytes()[text.len() - 6], b'+' | b'-') && text.contains(' ');
-    match text.strip_suffix(":00") {
-        Some(short) if has_zone => short.to_owned(),
-        _ => text.to_owned(),
-    }
+    let plain = plain.replacen('T', " ", 1);
+    let plain = if has_zone { plain.trim_end_matches(":00").to_owned() } else { plain };
+    if is_bc { format!("{plain} BC") } else { plain }
 }
 
 #[cfg(test)]
@@ -135,6 +131,7 @@ mod tests {
             ("null", Type::Json, Value::Null),
             ("\"2024-02-29T23:59:59.5\"", Type::Timestamp, "2024-02-29 23:59:59.5".into()),
             ("\"2024-02-29T23:59:00+00:00\"", Type::TimestampTz, "2024-02-29 23:59:00+00".into()),
+            ("\"2024-02-29T23:59:00.5-04:00\"", Type::TimestampTz, "2024-03-01 03:59:00.5+00".into()),
             ("\"2024-02-29T23:59:00\"", Type::Timestamp, "2024-02-29 23:59:00".into()),
             ("\"0044-03-15T12:00:00+00:00 BC\"", Type::TimestampTz, "0044-03-15 12:00:00+00 BC".into()),
             ("\"infinity\"", Type::TimestampTz, "infinity".into()),

@@ -1,4 +1,4 @@
-//! Dates and times of Debezium's logical types as the text that PostgreSQL prints, over its whole range: from 4713 BC to
+//! Dates and times as the text that PostgreSQL prints, from numbers and from ISO 8601, over its whole range: from 4713 BC to
 //! the year 5874897, which calendar libraries don't cover.
 
 const DAY_US: i128 = 86_400_000_000;
@@ -7,19 +7,19 @@ const DAY_US: i128 = 86_400_000_000;
 ///
 /// The calendar is the proleptic Gregorian one (PostgreSQL manual, appendix B.6 "History of Units"); years before 1 are
 /// counted as before Christ, and there is no year 0.
-pub(super) fn date(days: i64) -> String {
+pub(crate) fn date(days: i64) -> String {
     let (date, era) = civil(days.into());
     format!("{date}{era}")
 }
 
 /// A timestamp without a zone, from its microseconds since 1970-01-01.
-pub(super) fn timestamp(micros: i128) -> String {
+pub(crate) fn timestamp(micros: i128) -> String {
     let (date, era) = civil(micros.div_euclid(DAY_US));
     format!("{date} {}{era}", clock(micros.rem_euclid(DAY_US)))
 }
 
 /// A timestamp with its zone, as ISO 8601 writes it, in UTC.
-pub(super) fn zoned_timestamp(text: &str) -> Option<String> {
+pub(crate) fn zoned_timestamp(text: &str) -> Option<String> {
     let (date, time) = text.split_once('T')?;
     let at = time.find(['Z', '+', '-'])?;
     let (time, zone) = time.split_at(at);
@@ -33,7 +33,7 @@ pub(super) fn zoned_timestamp(text: &str) -> Option<String> {
 }
 
 /// A time of day, from its microseconds; PostgreSQL has 24:00 as well.
-pub(super) fn time(micros: i64) -> Option<String> {
+pub(crate) fn time(micros: i64) -> Option<String> {
     (0..=DAY_US).contains(&i128::from(micros)).then(|| clock(micros.into()))
 }
 
@@ -47,7 +47,8 @@ fn clock(micros: i128) -> String {
 fn time_of_day(text: &str) -> Option<i128> {
     let mut parts = text.split(':');
     let (hours, minutes): (i128, i128) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    let (seconds, fraction) = parts.next().unwrap_or("0").split_once('.').unwrap_or((text.get(6..8).unwrap_or("0"), ""));
+    let (seconds, fraction) =
+        parts.next().unwrap_or("0").split_once('.').unwrap_or((text.get(6..8).unwrap_or("0"), ""));
     let fraction: i128 = format!("{fraction:0<6}").get(..6)?.parse().ok()?;
     Some(((hours * 60 + minutes) * 60 + seconds.parse::<i128>().ok()?) * 1_000_000 + fraction)
 }
@@ -118,6 +119,9 @@ mod tests {
         assert_eq!(timestamp(9_224_318_015_999_000_000), "294276-12-31 23:59:59");
         assert_eq!(timestamp(-1), "1969-12-31 23:59:59.999999");
         assert_eq!(zoned_timestamp("infinity"), None);
-        assert_eq!((time(DAY_US as i64).as_deref(), time(-1), time(60_000_000).as_deref()), (Some("24:00:00"), None, Some("00:01:00")));
+        assert_eq!(
+            (time(DAY_US as i64).as_deref(), time(-1), time(60_000_000).as_deref()),
+            (Some("24:00:00"), None, Some("00:01:00"))
+        );
     }
 }

@@ -1,0 +1,249 @@
+//! The fidelity matrix: what each method makes of each scenario, as the pages on record say.
+
+use std::{fmt::Write, path::Path};
+
+use serde::Serialize;
+
+use crate::{
+    error::{Context, Error, Result},
+    guarantees::Loss,
+    runner::Catalogue,
+    scenario::{Definition, snapshot_folder},
+};
+
+/// What a method made of a scenario.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+pub enum Cell {
+    /// The stream told all that happened.
+    Exact,
+    /// It left these out, as the method promises.
+    AsGuaranteed {
+        /// The losses in the words of the verdict.
+        losses: Vec<String>,
+    },
+    /// It showed a known flaw of the method.
+    KnownFlaw {
+        /// The flaw's faults and its reference, as the verdict says.
+        flaw: String,
+    },
+    /// The scenario has no meaning for the method.
+    NotApplicable {
+        /// Why.
+        why: &'static str,
+    },
+}
+
+/// A scenario and what each method made of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// The scenario's name.
+    pub scenario: &'static str,
+    /// What it shows, in a sentence.
+    pub shows: String,
+    /// In the order of the methods.
+    pub cells: Vec<Cell>,
+}
+
+/// The scenarios of a storage by its methods.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Matrix {
+    /// The storage.
+    pub storage: &'static str,
+    /// The methods' names.
+    pub methods: Vec<&'static str>,
+    /// A line for each scenario, in the order of their names.
+    pub lines: Vec<Line>,
+}
+
+impl Matrix {
+    /// Reads the matrix from the snapshots.
+    ///
+    /// # Errors
+    /// A page is missing, or has no verdict that may be on record.
+    pub fn read(catalogue: &Catalogue) -> Result<Self> {
+        let lines = catalogue.scenarios().into_iter().map(|definition| {
+            let cells = catalogue.methods.iter().map(|method| cell(catalogue.storage, definition, method.name()));
+            let cells = cells.collect::<Result<_>>()?;
+            Ok(Line { scenario: definition.name, shows: definition.summary(), cells })
+        });
+        let methods = catalogue.methods.iter().map(|method| method.name()).collect();
+        Ok(Self { storage: catalogue.storage, methods, lines: lines.collect::<Result<_>>()? })
+    }
+
+    /// As a table for a terminal.
+    pub fn text(&self) -> String {
+        let width = self.lines.iter().map(|line| line.scenario.len()).max().unwrap_or(0);
+        let mut text = String::new();
+        for line in &self.lines {
+            for (at, (method, cell)) in self.methods.iter().zip(&line.cells).enumerate() {
+                let name = if at == 0 { line.scenario } else { "" };
+                let _ = writeln!(text, "{name:width$}  {method:9}  {}", cell.told());
+            }
+        }
+        text
+    }
+
+    /// As Markdown: how often each method leaves out what, and a table whose cells link to the pages.
+    pub fn markdown(&self) -> String {
+        let mut text = self.legend();
+        let _ = write!(text, "\n<details><summary>All {} scenarios</summary>\n\n", self.lines.len());
+        let methods = self.methods.join(" | ");
+        let _ = write!(text, "| scenario | {methods} |\n|---|{}\n", "---|".repeat(self.methods.len()));
+        for line in &self.lines {
+            let cells = self.methods.iter().zip(&line.cells).map(|(method, cell)| {
+                let page = format!("snapshots/{}/{method}/{}.snap", self.storage, line.scenario);
+                match cell {
+                    Cell::NotApplicable { .. } => "–".to_owned(),
+                    Cell::Exact => format!("[exact]({page})"),
+                    Cell::KnownFlaw { .. } => format!("[**known flaw**]({page})"),
+                    Cell::AsGuaranteed { losses } => {
+                        let short: Vec<_> = losses.iter().map(|loss| short(loss)).collect();
+                        format!("[{}]({page})", short.join(", "))
+                    }
+                }
+            });
+            let _ = writeln!(text, "| {} | {} |", line.scenario, cells.collect::<Vec<_>>().join(" | "));
+        }
+        text.push_str("\n</details>\n");
+        text
+    }
+
+    fn legend(&self) -> String {
+        let methods = self.methods.join(" | ");
+        let mut text =
+            format!("| short | what is left out | {methods} |\n|---|---|{}\n", "---:|".repeat(self.methods.len()));
+        for loss in Loss::ALL {
+            let told = loss.to_string();
+            let count = |at: usize| {
+                let has =
+                    |line: &&Line| matches!(&line.cells[at], Cell::AsGuaranteed { losses } if losses.contains(&told));
+                self.lines.iter().filter(has).count()
+            };
+            let counts: Vec<_> = (0..self.methods.len()).map(count).collect();
+            if counts.iter().any(|count| *count > 0) {
+                let counts: Vec<_> = counts.iter().map(ToString::to_string).collect();
+                let _ = writeln!(text, "| {} | {told} | {} |", loss.short(), counts.join(" | "));
+            }
+        }
+        let kinds: [(&str, fn(&Cell) -> bool); 3] = [
+            ("exact", |cell| *cell == Cell::Exact),
+            ("known flaw", |cell| matches!(cell, Cell::KnownFlaw { .. })),
+            ("– not applicable", |cell| matches!(cell, Cell::NotApplicable { .. })),
+        ];
+        for (name, is_it) in kinds {
+            let count = |at: usize| self.lines.iter().filter(|line| is_it(&line.cells[at])).count().to_string();
+            let counts: Vec<_> = (0..self.methods.len()).map(count).collect();
+            let _ = writeln!(text, "| {name} | | {} |", counts.join(" | "));
+        }
+        text
+    }
+}
+
+impl Cell {
+    fn told(&self) -> String {
+        match self {
+            Self::Exact => "exact".to_owned(),
+            Self::AsGuaranteed { losses } => format!("as guaranteed: {}", losses.join("; ")),
+            Self::KnownFlaw { flaw } => format!("known flaw: {flaw}"),
+            Self::NotApplicable { why } => format!("not applicable: {why}"),
+        }
+    }
+}
+
+fn short(told: &str) -> &str {
+    Loss::ALL.iter().find(|loss| loss.to_string() == told).map_or(told, |loss| loss.short())
+}
+
+fn cell(storage: &str, definition: &'static Definition, method: &str) -> Result<Cell> {
+    if !definition.applies_to(method) {
+        return Ok(Cell::NotApplicable { why: definition.why });
+    }
+    let path = snapshot_folder(storage, method).join(format!("{}.snap", definition.name));
+    let page = std::fs::read_to_string(&path).while_doing("the matrix", format!("read {}", path.display()))?;
+    verdict(&page).ok_or_else(|| {
+        Error::new(
+            "the matrix",
+            format!("read the verdict of {}", path.display()),
+            "there is none that may be on record",
+        )
+        .help("run the scenario, and accept its page by `make accept`")
+    })
+}
+
+/// The verdict in the first line of a page, behind the snapshot's own head.
+fn verdict(page: &str) -> Option<Cell> {
+    let body = page.strip_prefix("---\n")?.split_once("\n---\n")?.1;
+    let verdict = body.lines().next()?.splitn(3, " · ").nth(2)?;
+    if verdict == "exact" {
+        return Some(Cell::Exact);
+    }
+    if let Some(losses) = verdict.strip_prefix("as guaranteed: ") {
+        return Some(Cell::AsGuaranteed { losses: losses.split("; ").map(str::to_owned).collect() });
+    }
+    let flaw = verdict.strip_prefix("known flaw: ")?;
+    Some(Cell::KnownFlaw { flaw: flaw.to_owned() })
+}
+
+/// Where a document holds the matrix of a storage: between these two marks.
+fn marks(storage: &str) -> (String, String) {
+    (format!("<!-- matrix of {storage}: made by `cdc matrix --write` -->\n"), "<!-- end of the matrix -->".to_owned())
+}
+
+/// Puts the matrix into a document, between its marks. Returns whether anything was different.
+///
+/// # Errors
+/// The document can't be read or written, or has no marks.
+pub fn write_into(document: &Path, matrix: &Matrix, only_compare: bool) -> Result<bool> {
+    let doing = || format!("put the matrix into {}", document.display());
+    let text = std::fs::read_to_string(document).while_doing("the matrix", doing())?;
+    let (begin, end) = marks(matrix.storage);
+    let between = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?)));
+    let Some((before, (old, after))) = between else {
+        return Err(Error::new("the matrix", doing(), format!("the lines {begin}{end} are not in it")));
+    };
+    let new = format!("\n{}\n", matrix.markdown());
+    let is_different = old != new;
+    if is_different && !only_compare {
+        let text = format!("{before}{begin}{new}{end}{after}");
+        std::fs::write(document, text).while_doing("the matrix", doing())?;
+    }
+    Ok(is_different)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_are_read_from_pages_and_broken_ones_are_none() {
+        let page = |verdict: &str| format!("---\nsource: x\n---\npolling · a_name · {verdict}\n(no change)\n");
+        assert_eq!(verdict(&page("exact")), Some(Cell::Exact));
+        let losses = vec!["missed delete".to_owned(), "no before-image".to_owned()];
+        assert_eq!(
+            verdict(&page("as guaranteed: missed delete; no before-image")),
+            Some(Cell::AsGuaranteed { losses })
+        );
+        let flaw = "wrong value (https://example.org · a)".to_owned();
+        assert_eq!(verdict(&page(&format!("known flaw: {flaw}"))), Some(Cell::KnownFlaw { flaw }));
+        assert_eq!(verdict(&page("broken: lost: + t 1")), None);
+        assert_eq!(verdict("no page"), None);
+    }
+
+    #[test]
+    fn the_matrix_is_put_between_its_marks_and_a_document_that_is_behind_is_noticed() -> Result<()> {
+        let cells = vec![Cell::Exact, Cell::AsGuaranteed { losses: vec!["missed delete".into()] }];
+        let line = Line { scenario: "a", shows: String::new(), cells };
+        let matrix = Matrix { storage: "s", methods: vec!["m", "n"], lines: vec![line] };
+        let path = std::env::temp_dir().join(format!("changeproof-matrix-{}.md", uuid::Uuid::new_v4()));
+        let (begin, end) = marks("s");
+        std::fs::write(&path, format!("before\n{begin}old\n{end}\nafter\n")).while_doing("test", "write")?;
+        assert!(write_into(&path, &matrix, true)?, "it is behind");
+        assert!(write_into(&path, &matrix, false)?);
+        assert!(!write_into(&path, &matrix, true)?, "it is not any more");
+        let text = std::fs::read_to_string(&path).while_doing("test", "read")?;
+        assert!(text.starts_with("before\n") && text.ends_with("after\n"));
+        assert!(text.contains("| a | [exact](snapshots/s/m/a.snap) | [no delete](snapshots/s/n/a.snap) |"), "{text}");
+        std::fs::remove_file(&path).while_doing("test", "clean up")
+    }
+}
