@@ -36,6 +36,12 @@ test: ## Runs all tests
 	@scripts/setup $(IMAGES) -- cargo nextest run --no-run
 	@cargo nextest run
 
+.PHONY: test-deep
+test-deep: engine ## Tries random scripts and values by every method, CASES of them (100 by default), from another seed each time
+	@scripts/tools nextest
+	@CHANGEPROOF_SEED=$${CHANGEPROOF_SEED:-$$RANDOM$$RANDOM} CHANGEPROOF_CASES=$${CASES:-100} \
+		cargo nextest run --profile deep --package scenarios-postgres --test random
+
 .PHONY: fmt
 fmt: ## Formats Rust and TOML files
 	@scripts/tools lint

@@ -64,6 +64,17 @@ impl Definition {
     }
 }
 
+/// One line of a script that is made by a program and not written down: see [`Scenario::play`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A step.
+    Do(Step),
+    /// The capture starts.
+    Start,
+    /// The capture is waited for.
+    CatchUp,
+}
+
 /// What a scenario has found out.
 #[derive(Debug)]
 pub struct Outcome {
@@ -93,25 +104,49 @@ impl Scenario {
     /// # Errors
     /// A service or a step fails, a promise is broken, or the scenario doesn't ask the judge.
     pub async fn run(definition: &Definition, method: &'static dyn Capture) -> Result<Outcome> {
-        let mut scenario = Self::open(definition, method).await?;
+        let mut scenario = Self::open(definition.name, definition.snapshot, method).await?;
         let ran = (definition.run)(&mut scenario).await;
-        let outcome = scenario.outcome.take();
-        let closed = scenario.close(ran.is_ok()).await;
+        scenario.end(ran).await
+    }
+
+    /// Plays a script by a method, judges its stream, and returns what it has found out.
+    ///
+    /// # Errors
+    /// As [`Scenario::run`].
+    pub async fn play(name: &'static str, method: &'static dyn Capture, script: &[Event]) -> Result<Outcome> {
+        let mut scenario = Self::open(name, SnapshotMode::NoData, method).await?;
+        let played = scenario.play_all(script).await;
+        scenario.end(played).await
+    }
+
+    async fn play_all(&mut self, script: &[Event]) -> Result<()> {
+        for event in script {
+            match event {
+                Event::Do(step) => self.apply(step.clone()).await?,
+                Event::Start => self.start_capture().await?,
+                Event::CatchUp => self.catch_up().await?,
+            }
+        }
+        self.judge().await
+    }
+
+    async fn end(mut self, ran: Result<()>) -> Result<Outcome> {
+        let (name, outcome) = (self.name, self.outcome.take());
+        let closed = self.close(ran.is_ok()).await;
         ran?;
         closed?;
         outcome.ok_or_else(|| {
-            Error::new(definition.name, "pass", "it ended without asking the judge")
-                .help("end the scenario with s.judge().await")
+            Error::new(name, "pass", "it ended without asking the judge").help("end the scenario with s.judge().await")
         })
     }
 
-    async fn open(definition: &Definition, method: &'static dyn Capture) -> Result<Self> {
+    async fn open(name: &'static str, snapshot: SnapshotMode, method: &'static dyn Capture) -> Result<Self> {
         let stack = Stack::acquire(method.services()).await?;
         let workspace = Workspace::open(&stack, method).await?;
         Ok(Self {
-            name: definition.name,
+            name,
             method,
-            options: Options { snapshot: definition.snapshot, ..Options::default() },
+            options: Options { snapshot, ..Options::default() },
             stack,
             workspace,
             model: Model::default(),

@@ -121,7 +121,7 @@ fn values() -> Values {
         ("bit varying", Form::Bits),
         ("hstore", Form::JsonObject),
         ("point", Form::Point),
-        ("numeric", Form::NullUnlessFiniteShortZero),
+        ("numeric", Form::ShortNumeric),
         ("numeric with scale", Form::NullUnlessFinite),
         ("name", Form::Null),
         ("composite", Form::Absent),

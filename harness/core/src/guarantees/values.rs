@@ -41,15 +41,15 @@ pub enum Form {
     Null,
     /// NULL, unless it is a finite number.
     NullUnlessFinite,
-    /// The same, and zero without the digits behind its point.
-    NullUnlessFiniteShortZero,
+    /// The same, and without the zeros at the end of its fraction.
+    ShortNumeric,
     /// An interval as microseconds, with months of 30.4375 days.
     Micros,
     /// A time of day with its zone, turned to UTC.
     Utc,
     /// An amount of money as a plain decimal.
     Amount,
-    /// Bits: one alone as a truth value, several as bytes, the least significant first.
+    /// Bits: one alone as a truth value, several as bytes, the least significant first and without zeros at the end.
     Bits,
     /// A point as a JSON object that holds it a second time in well-known binary.
     Point,
@@ -154,11 +154,12 @@ impl Form {
         };
         let told = match self {
             Self::Absent | Self::Null => Some(Value::Null),
-            Self::NullUnlessFinite | Self::NullUnlessFiniteShortZero if is_infinite(text) => Some(Value::Null),
+            Self::NullUnlessFinite | Self::ShortNumeric if is_infinite(text) => Some(Value::Null),
             Self::NullUnlessFinite => None,
-            Self::NullUnlessFiniteShortZero => {
-                text.chars().all(|c| matches!(c, '0' | '.')).then(|| Value::Decimal("0".to_owned()))
+            Self::ShortNumeric if text.contains('.') => {
+                Some(Value::Decimal(text.trim_end_matches('0').trim_end_matches('.').to_owned()))
             }
+            Self::ShortNumeric => None,
             Self::Micros => micros(text).map(Value::Int),
             Self::Utc => utc(text).map(Value::Text),
             Self::Amount => Some(Value::Decimal(text.chars().filter(|c| !matches!(c, '$' | ',')).collect())),
@@ -236,7 +237,9 @@ fn bits(text: &str) -> Option<Value> {
     }
     let digits: Vec<u8> = text.bytes().rev().map(|digit| digit - b'0').collect();
     let byte = |bits: &[u8]| bits.iter().rev().fold(0, |byte, bit| byte << 1 | bit);
-    Some(Value::Bytes(digits.chunks(8).map(byte).collect()))
+    let mut bytes: Vec<u8> = digits.chunks(8).map(byte).collect();
+    bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+    Some(Value::Bytes(bytes))
 }
 
 /// `(1,2)` with its well-known binary (OGC 06-103r4, 8.2): byte order, type, coordinates.
@@ -319,12 +322,18 @@ mod tests {
             (Form::Bits, "1", Value::Bool(true)),
             (Form::Bits, "10101010", Value::Bytes(vec![0xAA])),
             (Form::Bits, "101", Value::Bytes(vec![5])),
+            (Form::Bits, "00000000001", Value::Bytes(vec![1])),
+            (Form::Bits, "00", Value::Bytes(vec![])),
             (Form::Bits, "1000000001", Value::Bytes(vec![1, 2])),
             (Form::Point, "(1,2)", text(r#"{"x":1.0,"y":2.0,"wkb":"AQEAAAAAAAAAAADwPwAAAAAAAABA","srid":null}"#)),
             (Form::JsonObject, r#""a"=>"1", "b"=>NULL"#, text(r#"{"a":"1","b":null}"#)),
             (Form::SpacedJsonObject, r#""a\"b"=>"1""#, text(r#"{"a\"b": "1"}"#)),
             (Form::BinaryJson, r#"{"bb": 1,  "a": [2.50,null]}"#, text(r#"{"a": [2.50, null], "bb": 1}"#)),
             (Form::NullUnlessFinite, "NaN", Value::Null),
+            (Form::ShortNumeric, "-Infinity", Value::Null),
+            (Form::ShortNumeric, "0.00", Value::Decimal("0".into())),
+            (Form::ShortNumeric, "1.250", Value::Decimal("1.25".into())),
+            (Form::ShortNumeric, "100", text("100")),
             (Form::Null, "x", Value::Null),
         ] {
             assert_eq!(form.of(&text(stored)), told, "{form:?} of {stored}");

@@ -405,8 +405,10 @@ impl Comparison<'_> {
             } else if self.may_lack {
                 losses.insert(Loss::BehindTheMark);
             } else {
-                let delivered = &delivered.row;
-                faults.push(self.fault(&format!("the database holds {row}, the stream gives {delivered}")));
+                let shown = self.contents.key.iter().map(String::as_str).chain(wrong);
+                let shown: BTreeSet<&str> = shown.collect();
+                let (held, given) = (row.project(shown.clone()), delivered.row.project(shown));
+                faults.push(self.fault(&format!("the database holds {held}, the stream gives {given}")));
             }
         }
         for extra in folded.into_values() {

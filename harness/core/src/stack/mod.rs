@@ -105,8 +105,7 @@ async fn enter(state: &State) -> Result<File> {
             state.forget_services()?;
         }
     }
-    lock.lock_shared().while_doing("the stack", "take the shared lock")?;
-    Ok(lock)
+    state::locked(lock, File::lock_shared).await.while_doing("the stack", "take the shared lock")
 }
 
 /// Removes every container, network and volume of the project's, if nobody uses them.

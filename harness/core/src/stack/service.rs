@@ -17,7 +17,7 @@ use testcontainers_modules::{
     },
 };
 
-use super::{State, docker, image};
+use super::{State, docker, image, state::locked};
 use crate::error::{Context, Error, Result};
 
 /// How long a service may take from the start of its container until it is ready.
@@ -168,11 +168,10 @@ async fn running(service: Service, state: &State, record: &str) -> Result<Option
         .help("`cdc down` removes what is running, once no other run uses it"))
 }
 
-/// Waits for whoever starts the service just now. A blocking lock must not hold up the runtime's other tasks.
+/// Waits for whoever starts the service just now.
 async fn lock(service: Service, state: &State) -> Result<std::fs::File> {
     let lock = state.lock_file(&format!("{}.lock", service.name()))?;
-    let locked = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await;
-    let locked = locked.map_err(std::io::Error::other).and_then(|locked| locked);
+    let locked = locked(lock, std::fs::File::lock).await;
     locked.while_doing(service.title(), "wait for its start by another process")
 }
 

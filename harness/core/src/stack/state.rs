@@ -151,6 +151,12 @@ fn short_hash(text: &str) -> String {
     format!("{:06x}", hash & 0xff_ffff)
 }
 
+/// Waits for a lock. Another task of this very process may hold it, so waiting must not hold up the runtime's other tasks.
+pub(super) async fn locked(file: File, lock: fn(&File) -> std::io::Result<()>) -> std::io::Result<File> {
+    let locked = tokio::task::spawn_blocking(move || lock(&file).map(|()| file)).await;
+    locked.map_err(std::io::Error::other).and_then(|locked| locked)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

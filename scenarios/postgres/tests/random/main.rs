@@ -1,0 +1,82 @@
+//! Random scripts and random values, by every method.
+//!
+//! A failing case is shrunk to a small one, and its seed is printed: `CHANGEPROOF_SEED=… CHANGEPROOF_CASES=…` replays it.
+//! Without a seed the same few cases run each time; `make test-deep` runs many, from another seed each time.
+
+mod script;
+mod values;
+
+use std::process::ExitCode;
+
+use changeproof::{scenario::Scenario, stack::run_guard_if_asked};
+use futures_util::future::join_all;
+use libtest_mimic::{Arguments, Failed, Trial};
+use proptest::{
+    strategy::Strategy,
+    test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner},
+};
+use scenarios_postgres::CATALOGUE;
+
+const DEFAULT_SEED: u64 = 20_240_229;
+const DEFAULT_CASES: u32 = 4;
+
+fn main() -> ExitCode {
+    run_guard_if_asked();
+    let mut trials = vec![Trial::test("random::scripts_by_all_methods", scripts)];
+    for method in CATALOGUE.methods {
+        let name = format!("random::values_by_{}", method.name());
+        trials.push(Trial::test(name, move || values::deliver(*method, seed()?, cases()?)));
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn number<T: std::str::FromStr>(variable: &str, default: T) -> Result<T, Failed> {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().map_err(|_| format!("{variable}={text} is no number").into()),
+        Err(_) => Ok(default),
+    }
+}
+
+fn seed() -> Result<u64, Failed> {
+    number("CHANGEPROOF_SEED", DEFAULT_SEED)
+}
+
+fn cases() -> Result<u32, Failed> {
+    number("CHANGEPROOF_CASES", DEFAULT_CASES)
+}
+
+fn scripts() -> Result<(), Failed> {
+    let (seed, cases) = (seed()?, cases()?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    check(seed, cases, script::ops(), |ops| {
+        let script = script::of(&ops);
+        let played = CATALOGUE.methods.iter().map(|method| Scenario::play("random_script", *method, &script));
+        let outcomes = runtime.block_on(join_all(played));
+        match outcomes.into_iter().find_map(Result::err) {
+            None => Ok(()),
+            Some(error) => Err(format!("{}\n{error}", script::told(&script))),
+        }
+    })
+}
+
+/// Runs cases of a strategy; shrinks the first that fails.
+fn check<S: Strategy>(
+    seed: u64,
+    cases: u32,
+    strategy: S,
+    mut holds: impl FnMut(S::Value) -> Result<(), String>,
+) -> Result<(), Failed> {
+    let bytes: Vec<u8> = seed.to_le_bytes().into_iter().cycle().take(32).collect();
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let config = Config { cases, max_shrink_iters: 60, failure_persistence: None, ..Config::default() };
+    let holds = std::cell::RefCell::new(&mut holds);
+    let run = TestRunner::new_with_rng(config, rng)
+        .run(&strategy, |value| (holds.borrow_mut())(value).map_err(proptest::test_runner::TestCaseError::fail));
+    match run {
+        Ok(()) => Ok(()),
+        Err(TestError::Fail(reason, _)) => {
+            Err(format!("CHANGEPROOF_SEED={seed} CHANGEPROOF_CASES={cases} replays it\n{reason}").into())
+        }
+        Err(TestError::Abort(reason)) => Err(format!("no case could be made: {reason}").into()),
+    }
+}
