@@ -27,6 +27,11 @@ pub enum Cell {
         /// The flaw's faults and its reference, as the verdict says.
         flaw: String,
     },
+    /// The capture could not go on without a gap, and said so.
+    Refused {
+        /// What its message says.
+        told: String,
+    },
     /// The scenario has no meaning for the method.
     NotApplicable {
         /// Why.
@@ -97,6 +102,7 @@ impl Matrix {
                     Cell::NotApplicable { .. } => "–".to_owned(),
                     Cell::Exact => format!("[exact]({page})"),
                     Cell::KnownFlaw { .. } => format!("[**known flaw**]({page})"),
+                    Cell::Refused { .. } => format!("[says why it stops]({page})"),
                     Cell::AsGuaranteed { losses } => {
                         let short: Vec<_> = losses.iter().map(|loss| short(loss)).collect();
                         format!("[{}]({page})", short.join(", "))
@@ -146,6 +152,7 @@ impl Cell {
             Self::Exact => "exact".to_owned(),
             Self::AsGuaranteed { losses } => format!("as guaranteed: {}", losses.join("; ")),
             Self::KnownFlaw { flaw } => format!("known flaw: {flaw}"),
+            Self::Refused { told } => format!("refuses to go on: {told}"),
             Self::NotApplicable { why } => format!("not applicable: {why}"),
         }
     }
@@ -180,6 +187,9 @@ fn verdict(page: &str) -> Option<Cell> {
     }
     if let Some(losses) = verdict.strip_prefix("as guaranteed: ") {
         return Some(Cell::AsGuaranteed { losses: losses.split("; ").map(str::to_owned).collect() });
+    }
+    if let Some(told) = verdict.strip_prefix("refuses to go on: ") {
+        return Some(Cell::Refused { told: told.to_owned() });
     }
     let flaw = verdict.strip_prefix("known flaw: ")?;
     Some(Cell::KnownFlaw { flaw: flaw.to_owned() })

@@ -294,6 +294,33 @@ impl Scenario {
         self.subscription()?.resume().await
     }
 
+    /// Starts the capture again where it can't go on without a gap: it must say so, in these words of its method.
+    ///
+    /// # Errors
+    /// It goes on, or says something else.
+    pub async fn must_refuse_to_resume(&mut self, words: &[(&str, &str)]) -> Result<()> {
+        let resumed = self.subscription()?.resume().await;
+        let went_on = match resumed {
+            Ok(()) => self.catch_up().await,
+            refused => refused,
+        };
+        let method = self.method.name();
+        let told = words.iter().find(|(name, _)| *name == method).map_or("", |(_, words)| *words);
+        match went_on {
+            Err(error) if !told.is_empty() && error.to_string().contains(told) => {
+                let verdict = Verdict::Refused { told: told.to_owned() };
+                let page = format!("{method} · {} · {verdict}\n", self.name);
+                self.outcome = Some(Outcome { verdict, page });
+                Ok(())
+            }
+            Err(error) => Err(error),
+            Ok(()) => {
+                let seen = format!("it went on, with {} changes: a silent gap", self.stream.len());
+                Err(Error::new(method, "refuse to go on", seen))
+            }
+        }
+    }
+
     fn subscription(&mut self) -> Result<&mut dyn Subscription> {
         match &mut self.subscription {
             Some(subscription) => Ok(subscription.as_mut()),

@@ -4,6 +4,7 @@ mod basics;
 mod keys;
 mod options;
 mod schema_evolution;
+mod slots;
 mod snapshots;
 mod statements;
 mod tables;

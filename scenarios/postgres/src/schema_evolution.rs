@@ -162,6 +162,24 @@ async fn rename_a_table_while_the_capture_lags(s: &mut Scenario) -> Result<()> {
     s.judge_known_flaw("debezium", reference, &kinds).await
 }
 
+/// What Debezium fills into a before-image for want of the value is what the catalogue says of the column *now*: of a column
+/// that was dropped meanwhile it makes NULL, though it never took NULL.
+#[scenario]
+async fn drop_a_column_while_the_capture_lags(s: &mut Scenario) -> Result<()> {
+    let orders = table("orders").key("id", Int).column_not_null_default("state", Text, "open");
+    let orders = s.create(orders).await?;
+    s.start_capture().await?;
+    s.stop_capture().await?;
+
+    s.apply(orders.insert(row! { id: 1, state: "paid" })).await?;
+    s.apply(orders.delete(1)).await?;
+    s.apply(orders.drop_column("state")).await?;
+    s.resume_capture().await?;
+
+    let reference = "https://debezium.io/documentation/reference/3.5/connectors/postgresql.html";
+    s.judge_known_flaw("debezium", reference, &[FaultKind::WrongBeforeImage]).await
+}
+
 /// A definition that changes between the changes of one transaction: each row has the shape of its moment.
 #[scenario]
 async fn ddl_between_dml_in_one_transaction(s: &mut Scenario) -> Result<()> {

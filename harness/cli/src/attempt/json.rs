@@ -51,7 +51,7 @@ fn lines(attempt: &Attempt) -> Vec<Json> {
                 let loss = |loss| json!({ "loss": loss, "count": method.counts.get(loss) });
                 ("as_guaranteed", losses.iter().map(loss).collect(), vec![])
             }
-            Verdict::KnownFlaw { .. } => ("known_flaw", vec![], vec![]),
+            Verdict::KnownFlaw { .. } | Verdict::Refused { .. } => ("known_flaw", vec![], vec![]),
             Verdict::Broken { faults } => ("broken", vec![], faults.iter().map(|fault| json!(fault)).collect()),
         };
         lines.push(json!({

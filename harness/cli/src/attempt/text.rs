@@ -189,7 +189,7 @@ fn print_verdict(method: &MethodOutcome) {
             (AnsiColor::Green, "as guaranteed", format!("{same}, but for what it doesn't promise to tell"))
         }
         Verdict::AsGuaranteed { .. } => (AnsiColor::Green, "as guaranteed", same),
-        Verdict::KnownFlaw { .. } => (AnsiColor::Yellow, "known flaw", String::new()),
+        Verdict::KnownFlaw { .. } | Verdict::Refused { .. } => (AnsiColor::Yellow, "known flaw", String::new()),
         Verdict::Broken { .. } => (AnsiColor::Red, "broken", "a promise was not kept".to_owned()),
     };
     let style = style.on_default().bold();
@@ -206,7 +206,7 @@ fn print_verdict(method: &MethodOutcome) {
                 anstream::println!("    {RED}{fault}{RED:#}");
             }
         }
-        Verdict::Exact | Verdict::KnownFlaw { .. } => {}
+        Verdict::Exact | Verdict::KnownFlaw { .. } | Verdict::Refused { .. } => {}
     }
 }
 

@@ -61,6 +61,7 @@ impl Capture for DebeziumPostgres {
             granularity: Granularity::EachChange,
             before_images: BeforeImages::ReplicaIdentity,
             fills_before_images: true,
+            keys_by_identity: true,
             key_change: KeyChange::DeleteAndInsert,
             transactions: true,
             order: Order::Commit,

@@ -30,7 +30,7 @@ impl Guarantees {
         if self.initial_snapshot {
             promise.reads = self.promise_reads(existing, &mut promise.losses);
         }
-        let shapes = existing.0.iter().map(|(name, state)| (name.clone(), self.values.told_table(&state.table)));
+        let shapes = existing.0.iter().map(|(name, state)| (name.clone(), self.told_table(&state.table)));
         let mut told: ToldShapes = shapes.collect();
         for (number, transaction) in committed.iter().enumerate().skip(cut) {
             let mut changes = Vec::new();
@@ -50,10 +50,21 @@ impl Guarantees {
     pub(super) fn promise_reads(&self, existing: &Tables, losses: &mut BTreeSet<Loss>) -> Vec<Expected> {
         let rows = existing.0.values().flat_map(|state| state.rows.iter().map(|row| (&state.table, row)));
         let mut read = |(table, row)| {
-            let (table, row) = (self.values.told_table(table), self.values.told_row(table, row, losses));
+            let (table, row) = (self.told_table(table), self.values.told_row(table, row, losses));
             Expected { key: table.key_of(&row), after: Some(row), ..Expected::new(Op::Read, table.name.clone()) }
         };
         rows.map(&mut read).collect()
+    }
+
+    /// A table as the method tells it: the columns that it delivers, and what it takes for the key.
+    fn told_table(&self, table: &Arc<Table>) -> Arc<Table> {
+        let told = self.values.told_table(table);
+        match &told.identity {
+            ReplicaIdentity::Index(columns) if self.keys_by_identity && told.key.is_empty() => {
+                Arc::new(Table { key: columns.clone(), ..Table::clone(&told) })
+            }
+            _ => told,
+        }
     }
 
     fn name_order(&self, promise: &mut Promise) {
@@ -105,7 +116,7 @@ impl Guarantees {
                 }
             }
             IdealChange::Row { table, .. } => {
-                let table = &self.values.told_table(table);
+                let table = &self.told_table(table);
                 let last = told.insert(table.name.clone(), Arc::clone(table));
                 let last = last.filter(|last| types(last) != types(table) || last.name != table.name);
                 if let (SchemaChanges::WithNextRow, Some(last)) = (self.schema_changes, last) {
@@ -124,7 +135,7 @@ impl Guarantees {
         let IdealChange::Row { op, table, before, after } = change else { return };
         let mut told = |row: &Option<Row>| row.as_ref().map(|row| self.values.told_row(table, row, losses));
         let (before, after) = (&told(before), &told(after));
-        let table = &self.values.told_table(table);
+        let table = &self.told_table(table);
         match (op, before, after) {
             (Op::Truncate, ..) if !self.truncate => {
                 losses.insert(Loss::TruncateMissed);

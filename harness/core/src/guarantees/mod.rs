@@ -35,6 +35,8 @@ pub struct Guarantees {
     /// Whether columns that a before-image doesn't hold are filled in: with NULL, or where a column doesn't take NULL with
     /// its default or its type's zero, as if that were its value.
     pub fills_before_images: bool,
+    /// Whether a table without a primary key has the columns of its replica identity's index as its key.
+    pub keys_by_identity: bool,
     /// How an update of the primary key arrives.
     pub key_change: KeyChange,
     /// Whether changes tell the transaction they belong to, and transactions arrive whole.
@@ -355,6 +357,7 @@ mod tests {
         granularity: Granularity::EachChange,
         before_images: BeforeImages::Full,
         fills_before_images: false,
+        keys_by_identity: false,
         key_change: KeyChange::Update,
         transactions: true,
         order: Order::Commit,

@@ -39,6 +39,11 @@ pub enum Verdict {
         /// The kinds of fault that it causes.
         kinds: BTreeSet<FaultKind>,
     },
+    /// The capture could not go on without a gap, and said so instead.
+    Refused {
+        /// What its message says.
+        told: String,
+    },
     /// The stream breaks a promise.
     Broken {
         /// In which ways.
@@ -62,7 +67,7 @@ impl Verdict {
     #[must_use]
     pub fn and(self, more_faults: Vec<Fault>, more_losses: BTreeSet<Loss>) -> Self {
         let (mut faults, mut losses) = match self {
-            Self::Exact | Self::KnownFlaw { .. } => (vec![], BTreeSet::new()),
+            Self::Exact | Self::KnownFlaw { .. } | Self::Refused { .. } => (vec![], BTreeSet::new()),
             Self::AsGuaranteed { losses } => (vec![], losses),
             Self::Broken { faults } => (faults, BTreeSet::new()),
         };
@@ -104,6 +109,7 @@ impl fmt::Display for Verdict {
                 f.write_str("as guaranteed: ")?;
                 list(f, losses.iter().map(ToString::to_string).collect())
             }
+            Self::Refused { told } => write!(f, "refuses to go on: {told}"),
             Self::KnownFlaw { reference, kinds } => {
                 f.write_str("known flaw: ")?;
                 list(f, kinds.iter().map(ToString::to_string).collect())?;

@@ -17,6 +17,7 @@ const DEBEZIUM: Guarantees = Guarantees {
     granularity: Granularity::EachChange,
     before_images: BeforeImages::ReplicaIdentity,
     fills_before_images: true,
+    keys_by_identity: true,
     key_change: KeyChange::DeleteAndInsert,
     transactions: true,
     order: Order::Commit,

@@ -43,6 +43,7 @@ impl Capture for LogicalReplication {
             granularity: Granularity::EachChange,
             before_images: BeforeImages::ReplicaIdentity,
             fills_before_images: false,
+            keys_by_identity: true,
             key_change: KeyChange::Update,
             transactions: true,
             order: Order::Commit,

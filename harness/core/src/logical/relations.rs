@@ -60,14 +60,19 @@ impl Known {
             .zip(types)
             .map(|(column, ty)| KnownColumn { name: column.name.clone(), ty, is_identity: column.is_identity })
             .collect();
+        let identity =
+            || columns.iter().filter(|column| column.is_identity).map(|column| column.name.clone()).collect();
         let key = if relation.identity == b'd' {
-            let of_key = columns.iter().filter(|column| column.is_identity);
-            of_key.map(|column| column.name.clone()).collect()
+            identity()
         } else {
             let key = client.query(KEY, &[&relation.oid]).await.while_doing(SERVICE, doing())?;
             let key: Vec<String> = key.iter().map(|row| row.get(0)).collect();
             let is_there = |name: &String| columns.iter().any(|column| column.name == *name);
-            if key.iter().all(is_there) { key } else { Vec::new() }
+            match key.iter().all(is_there) {
+                true if key.is_empty() && relation.identity == b'i' => identity(),
+                true => key,
+                false => Vec::new(),
+            }
         };
         Ok(Self { name: TableName::new(&relation.schema, &relation.name), columns, key })
     }

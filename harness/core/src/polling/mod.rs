@@ -60,6 +60,7 @@ impl Capture for TimestampPolling {
             granularity: Granularity::LatestState(mark),
             before_images: BeforeImages::None,
             fills_before_images: false,
+            keys_by_identity: false,
             key_change: KeyChange::Update,
             transactions: false,
             order: Order::Commit,

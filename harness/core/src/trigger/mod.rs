@@ -72,6 +72,7 @@ impl Capture for AuditTrigger {
             granularity: Granularity::EachChange,
             before_images: BeforeImages::Full,
             fills_before_images: false,
+            keys_by_identity: false,
             key_change: KeyChange::Update,
             transactions: true,
             order: Order::CommitUnlessConcurrent,

@@ -1,0 +1,83 @@
+//! Replication slots: what they hold, and what becomes of a capture that has lost its own.
+
+use crate::prelude::*;
+
+/// The slot is dropped while the capture is stopped, and with it all that was committed since. A capture that went on as if
+/// nothing had happened would leave a gap that nobody sees.
+#[scenario(only = "debezium, logical", why = "only they read a slot")]
+async fn slot_dropped_while_stopped(s: &mut Scenario) -> Result<()> {
+    let orders = s.create(table("orders").key("id", Int)).await?;
+    s.start_capture().await?;
+
+    s.apply(orders.insert(row! { id: 1 })).await?;
+    s.catch_up().await?;
+    s.stop_capture().await?;
+    s.apply(orders.insert(row! { id: 2 })).await?;
+    s.apply(raw(
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()",
+        [],
+    ))
+    .await?;
+    s.apply(orders.insert(row! { id: 3 })).await?;
+
+    s.must_refuse_to_resume(&[("logical", "it is gone"), ("debezium", "no longer available on the server")]).await
+}
+
+/// The slot is dropped and made anew: there is one of the name, but it begins after what was committed meanwhile.
+#[scenario(only = "debezium, logical", why = "only they read a slot")]
+async fn slot_made_anew_while_stopped(s: &mut Scenario) -> Result<()> {
+    let orders = s.create(table("orders").key("id", Int)).await?;
+    s.start_capture().await?;
+
+    s.apply(orders.insert(row! { id: 1 })).await?;
+    s.catch_up().await?;
+    s.stop_capture().await?;
+    s.apply(orders.insert(row! { id: 2 })).await?;
+    for sql in [
+        "CREATE TEMPORARY TABLE slot AS SELECT slot_name FROM pg_replication_slots WHERE database = current_database()",
+        "SELECT pg_drop_replication_slot(slot_name) FROM slot",
+        "SELECT pg_create_logical_replication_slot(slot_name, 'pgoutput') FROM slot",
+    ] {
+        s.apply(raw(sql, [])).await?;
+    }
+
+    s.must_refuse_to_resume(&[("logical", "it begins at"), ("debezium", "no longer available on the server")]).await
+}
+
+/// The server ends the connection while changes are on their way. The capture connects again, and goes on where it was:
+/// nothing is lost, nothing comes twice.
+#[scenario]
+async fn connection_ended_by_the_server(s: &mut Scenario) -> Result<()> {
+    let orders = s.create(table("orders").key("id", Int).column("total", Int)).await?;
+    s.start_capture().await?;
+
+    let end = "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots \
+               WHERE database = current_database() AND active_pid IS NOT NULL";
+    s.apply(orders.insert_many((0..500).map(|id| row! { id: id, total: id }))).await?;
+    s.apply(raw(end, [])).await?;
+    s.apply(orders.update(1, row! { total: 7 })).await?;
+    s.catch_up().await?;
+    s.apply(raw(end, [])).await?;
+    s.apply(orders.delete(2)).await?;
+
+    s.judge().await
+}
+
+/// REPLICA IDENTITY USING INDEX: old rows hold the columns of a unique index instead of the primary key's.
+#[scenario]
+async fn replica_identity_using_an_index(s: &mut Scenario) -> Result<()> {
+    let users = table("users").column_not_null("email", Text).column("name", Text).identity_index(&["email"]);
+    let users = s.create(users).await?;
+    let (ada, bob) = (row! { email: "ada@example.org" }, row! { email: "bob@example.org" });
+    s.start_capture().await?;
+
+    s.apply(users.insert(row! { email: "ada@example.org", name: "Ada" })).await?;
+    s.catch_up().await?;
+    s.apply(users.update(ada.clone(), row! { name: "Ada Lovelace" })).await?;
+    s.catch_up().await?;
+    s.apply(users.update(ada, row! { email: "bob@example.org" })).await?;
+    s.catch_up().await?;
+    s.apply(users.delete(bob)).await?;
+
+    s.judge().await
+}
