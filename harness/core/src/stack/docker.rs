@@ -54,8 +54,7 @@ pub(crate) fn network_name(state: &State) -> String {
 
 pub(crate) async fn ensure_network(state: &State) -> Result<()> {
     let engine = engine().await?;
-    let lock = state.lock_file("network.lock")?;
-    lock.lock().while_doing("the stack", "lock the network")?;
+    let _lock = state.lock("network.lock", "the stack", "lock the network").await?;
     let name = network_name(state);
     match engine.inspect_network(&name, None).await {
         Err(EngineError::DockerResponseServerError { status_code: 404, .. }) => {

@@ -104,11 +104,16 @@ impl Endpoint {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The connection string of a database of PostgreSQL.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{USER}:{}@{}/{database}", self.password, self.address())
+    }
+
     /// How a person reaches the service.
     pub fn describe(&self, service: Service) -> String {
         let (address, password) = (self.address(), &self.password);
         match service {
-            Service::Postgres => format!("postgres://{USER}:{password}@{address}/{USER}"),
+            Service::Postgres => self.url(USER),
             Service::Kafka => {
                 format!("{address}  (SASL_PLAINTEXT, PLAIN, user {USER}, password {password})")
             }
@@ -132,7 +137,8 @@ pub(crate) async fn ensure(service: Service, state: &State) -> Result<Endpoint> 
         return Ok(found);
     }
     let image = image::ensure(service.image()).await?;
-    let lock = lock(service, state).await?;
+    let lock = format!("{}.lock", service.name());
+    let lock = state.lock(&lock, service.title(), "wait for its start by another process").await?;
     if let Some(found) = running(service, state, &record).await? {
         return Ok(found);
     }
@@ -166,14 +172,6 @@ async fn running(service: Service, state: &State, record: &str) -> Result<Option
     let doing = format!("use {wanted}");
     Err(Error::new(service.title(), doing, format!("it is running on {}", found.image))
         .help("`cdc down` removes what is running, once no other run uses it"))
-}
-
-/// Waits for whoever starts the service just now. A blocking lock must not hold up the runtime's other tasks.
-async fn lock(service: Service, state: &State) -> Result<std::fs::File> {
-    let lock = state.lock_file(&format!("{}.lock", service.name()))?;
-    let locked = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await;
-    let locked = locked.map_err(std::io::Error::other).and_then(|locked| locked);
-    locked.while_doing(service.title(), "wait for its start by another process")
 }
 
 async fn start_postgres(state: &State, endpoint: &Endpoint) -> Result<u16> {
