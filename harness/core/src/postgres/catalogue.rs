@@ -92,7 +92,7 @@ pub async fn shapes(client: &Client) -> Result<BTreeMap<TableName, TableShape>> 
 }
 
 /// The harness's word for a type that `format_type` has spelt.
-pub(crate) fn type_named(name: &str) -> Type {
+pub fn type_named(name: &str) -> Type {
     if let Some(element) = name.strip_suffix("[]") {
         return Type::Array(Box::new(type_named(element)));
     }
