@@ -35,6 +35,7 @@ test: ## Runs all tests
 	@scripts/tools nextest
 	@scripts/setup $(IMAGES) -- cargo nextest run --no-run
 	@cargo nextest run
+	@cargo test --quiet --locked --manifest-path examples/foreign-connector/Cargo.toml --target-dir target
 
 .PHONY: test-deep
 test-deep: engine ## Tries random scripts and values by every method, CASES of them (100 by default), from another seed each time
@@ -60,6 +61,8 @@ lint: ## Checks format, lints, licences, spelling, shell scripts, Dockerfiles, w
 	cargo deny --log-level error check bans licenses sources
 	@scripts/advisories
 	cargo clippy --workspace --all-targets -- --deny warnings
+	cargo fmt --check --manifest-path examples/foreign-connector/Cargo.toml
+	cargo clippy --locked --manifest-path examples/foreign-connector/Cargo.toml --target-dir target --all-targets -- --deny warnings
 
 .PHONY: accept
 accept: engine ## Runs the scenarios, takes their pages as the right ones, and shows what changed: look before you commit

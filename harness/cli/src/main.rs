@@ -3,8 +3,10 @@
 mod attempt;
 mod exit;
 mod generate;
+mod judge;
 mod list;
 mod matrix;
+mod progress;
 mod services;
 mod sql_file;
 
@@ -27,6 +29,8 @@ struct Cli {
 enum Command {
     /// Run a SQL file of your own and see what each capture method makes of it
     Try(attempt::Arguments),
+    /// Judge a program of your own that captures changes, by all scenarios
+    Judge(judge::Arguments),
     /// List storages, methods and scenarios, with the services and memory they need
     List,
     /// Print what each method makes of each scenario, as the pages on record say
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Try(arguments) => attempt::run(&arguments, &CATALOGUE).await,
+        Command::Judge(arguments) => judge::run(&arguments, &CATALOGUE).await,
         Command::List => {
             list::print(&[&CATALOGUE]);
             Ok(())

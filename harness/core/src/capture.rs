@@ -58,6 +58,16 @@ pub struct Subject<'a> {
     pub name: &'a str,
 }
 
+impl Subject<'_> {
+    /// How to connect to the database: `postgres://USER:PASSWORD@127.0.0.1:PORT/DATABASE`. The user may replicate.
+    ///
+    /// # Errors
+    /// The method's services are without PostgreSQL.
+    pub fn url(&self) -> Result<String> {
+        Ok(self.stack.endpoint(Service::Postgres)?.url(self.database))
+    }
+}
+
 /// A method of capturing changes.
 #[async_trait]
 pub trait Capture: Send + Sync {
@@ -66,6 +76,12 @@ pub trait Capture: Send + Sync {
 
     /// One sentence on how it works.
     fn summary(&self) -> &'static str;
+
+    /// The method of this catalogue that it works like, such as `logical`, if any: scenarios that have a meaning for some
+    /// methods only then have it for this one too.
+    fn like(&self) -> Option<&'static str> {
+        None
+    }
 
     /// The services that must run for it, the source included.
     fn services(&self) -> &'static [Service];
@@ -127,6 +143,9 @@ pub trait Subscription: Send {
     async fn resume(&mut self) -> Result<()>;
 }
 
+/// Whose error it is if a capture falls silent: see [`Error::service`].
+pub const CAPTURE: &str = "the capture";
+
 /// A capture that says nothing for so long is given up.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -145,7 +164,7 @@ pub async fn collect_until_fence(subscription: &mut dyn Subscription, fence: i64
                 changes.len(),
                 subscription.waiting_for()
             );
-            return Err(Error::new("the capture", doing, seen));
+            return Err(Error::new(CAPTURE, doing, seen));
         };
         let change = next?;
         match fence_number(&change) {

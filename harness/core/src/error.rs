@@ -21,6 +21,16 @@ impl Error {
         Self { service: service.into(), action: action.into(), cause: cause.to_string(), help: None, log: None }
     }
 
+    /// What failed.
+    pub fn service(&self) -> &str {
+        &self.service
+    }
+
+    /// What it failed to do.
+    pub fn action(&self) -> &str {
+        &self.action
+    }
+
     /// Adds what the reader can do about it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {

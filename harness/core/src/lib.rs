@@ -10,6 +10,7 @@ pub mod capture;
 pub mod change;
 pub mod debezium;
 pub mod error;
+pub mod foreign;
 pub mod guarantees;
 pub mod judge;
 pub mod logical;

@@ -5,10 +5,11 @@ use std::{fmt::Write, path::Path};
 use serde::Serialize;
 
 use crate::{
+    capture::Capture,
     error::{Context, Error, Result},
     guarantees::Loss,
     runner::Catalogue,
-    scenario::{Definition, snapshot_folder},
+    scenario::Definition,
 };
 
 /// What a method made of a scenario.
@@ -68,7 +69,7 @@ impl Matrix {
     /// A page is missing, or has no verdict that may be on record.
     pub fn read(catalogue: &Catalogue) -> Result<Self> {
         let lines = catalogue.scenarios().into_iter().map(|definition| {
-            let cells = catalogue.methods.iter().map(|method| cell(catalogue.storage, definition, method.name()));
+            let cells = catalogue.methods.iter().map(|method| cell(catalogue, definition, *method));
             let cells = cells.collect::<Result<_>>()?;
             Ok(Line { scenario: definition.name, shows: definition.summary(), cells })
         });
@@ -162,11 +163,14 @@ fn short(told: &str) -> &str {
     Loss::ALL.iter().find(|loss| loss.to_string() == told).map_or(told, |loss| loss.short())
 }
 
-fn cell(storage: &str, definition: &'static Definition, method: &str) -> Result<Cell> {
+fn cell(catalogue: &Catalogue, definition: &'static Definition, method: &dyn Capture) -> Result<Cell> {
     if !definition.applies_to(method) {
         return Ok(Cell::NotApplicable { why: definition.why });
     }
-    let path = snapshot_folder(storage, method).join(format!("{}.snap", definition.name));
+    let folder = catalogue.snapshots_of(method).ok_or_else(|| {
+        Error::new("the matrix", format!("read the pages of {}", method.name()), "the catalogue has none")
+    })?;
+    let path = folder.join(format!("{}.snap", definition.name));
     let page = std::fs::read_to_string(&path).while_doing("the matrix", format!("read {}", path.display()))?;
     verdict(&page).ok_or_else(|| {
         Error::new(

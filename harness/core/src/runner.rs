@@ -1,25 +1,36 @@
 //! The test binary of a storage's scenarios: one test for each scenario and method.
 
-use std::{fmt::Write, process::ExitCode};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::LazyLock,
+};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     capture::Capture,
     matrix::{self, Matrix},
-    scenario::{Definition, Outcome, Scenario, snapshot_folder, workspace},
+    scenario::{Definition, Outcome, Scenario},
     stack,
 };
 
 /// The scenarios of one storage and the methods that capture it.
 #[derive(Clone, Copy)]
 pub struct Catalogue {
-    /// The storage's name: the folder of its snapshots.
+    /// The storage's name.
     pub storage: &'static str,
     /// The crate that its scenarios stand in.
     pub package: &'static str,
     /// The methods, the primary one first.
     pub methods: &'static [&'static dyn Capture],
+    /// The folder of the snapshots, with a folder in it for each method. Without one no page is compared: the judge alone
+    /// decides.
+    pub snapshots: Option<&'static str>,
+    /// The document that the fidelity matrix stands in, if it has to be kept up to date.
+    pub readme: Option<&'static str>,
 }
 
 impl Catalogue {
@@ -27,17 +38,28 @@ impl Catalogue {
     pub fn scenarios(&self) -> Vec<&'static Definition> {
         Definition::of_package(self.package)
     }
+
+    pub(crate) fn snapshots_of(&self, method: &dyn Capture) -> Option<PathBuf> {
+        let folder = Path::new(self.snapshots?);
+        Some(folder.canonicalize().unwrap_or_else(|_| folder.to_owned()).join(method.name()))
+    }
 }
 
 /// Runs the tests `METHOD::SCENARIO` that the command line selects. To be called first thing in `main`.
 pub fn main(catalogue: Catalogue) -> ExitCode {
     stack::run_guard_if_asked();
     let arguments = Arguments::from_args();
-    let mut trials =
-        vec![Trial::test("snapshots::each_has_its_scenario", move || each_snapshot_has_its_scenario(&catalogue))];
-    trials.push(Trial::test("matrix::the_readme_is_up_to_date", move || readme_is_up_to_date(&catalogue)));
+    let mut trials = Vec::new();
+    if catalogue.snapshots.is_some() {
+        let check = move || each_snapshot_has_its_scenario(&catalogue);
+        trials.push(Trial::test("snapshots::each_has_its_scenario", check));
+    }
+    if let Some(readme) = catalogue.readme {
+        let check = move || readme_is_up_to_date(&catalogue, readme);
+        trials.push(Trial::test("matrix::the_readme_is_up_to_date", check));
+    }
     for definition in catalogue.scenarios() {
-        for method in catalogue.methods.iter().filter(|method| definition.applies_to(method.name())) {
+        for method in catalogue.methods.iter().filter(|method| definition.applies_to(**method)) {
             let name = format!("{}::{}", method.name(), definition.name);
             trials.push(Trial::test(name, move || run(&catalogue, definition, *method)));
         }
@@ -45,17 +67,22 @@ pub fn main(catalogue: Catalogue) -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
+/// One runtime for all tests of the process: the engine's client keeps connections that don't outlive theirs.
+static RUNTIME: LazyLock<std::io::Result<Runtime>> =
+    LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().build());
+
 fn run(catalogue: &Catalogue, definition: &'static Definition, method: &'static dyn Capture) -> Result<(), Failed> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let outcome = runtime?.block_on(Scenario::run(definition, method))?;
+    let runtime = RUNTIME.as_ref().map_err(ToString::to_string)?;
+    let outcome = runtime.block_on(Scenario::run(definition, method))?;
     document(catalogue, definition, method, &outcome);
     Ok(())
 }
 
 /// The judge has decided; the snapshot documents. It panics if the page isn't the one on record.
 fn document(catalogue: &Catalogue, definition: &Definition, method: &dyn Capture, outcome: &Outcome) {
+    let Some(folder) = catalogue.snapshots_of(method) else { return };
     let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path(snapshot_folder(catalogue.storage, method.name()));
+    settings.set_snapshot_path(folder);
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.set_description(definition.doc);
@@ -63,9 +90,8 @@ fn document(catalogue: &Catalogue, definition: &Definition, method: &dyn Capture
     settings.bind(|| insta::assert_snapshot!(definition.name, outcome.page));
 }
 
-fn readme_is_up_to_date(catalogue: &Catalogue) -> Result<(), Failed> {
-    let readme = workspace().join("README.md");
-    match matrix::write_into(&readme, &Matrix::read(catalogue)?, true)? {
+fn readme_is_up_to_date(catalogue: &Catalogue, readme: &str) -> Result<(), Failed> {
+    match matrix::write_into(Path::new(readme), &Matrix::read(catalogue)?, true)? {
         false => Ok(()),
         true => {
             Err("README.md is behind the pages: `cdc matrix --write` (or `make accept`) puts their matrix into it"
@@ -77,17 +103,16 @@ fn readme_is_up_to_date(catalogue: &Catalogue) -> Result<(), Failed> {
 fn each_snapshot_has_its_scenario(catalogue: &Catalogue) -> Result<(), Failed> {
     let mut orphans = String::new();
     for method in catalogue.methods {
-        let Ok(files) = std::fs::read_dir(snapshot_folder(catalogue.storage, method.name())) else {
+        let Some(Ok(files)) = catalogue.snapshots_of(*method).map(std::fs::read_dir) else {
             continue;
         };
         for file in files {
             let path = file?.path();
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let is_it = |definition: &&Definition| definition.name == name && definition.applies_to(method.name());
+            let is_it = |definition: &&Definition| definition.name == name && definition.applies_to(*method);
             let is_known = catalogue.scenarios().iter().any(is_it);
             if path.extension().is_some_and(|extension| extension == "snap") && !is_known {
-                let shown = path.strip_prefix(workspace()).unwrap_or(&path).display();
-                let _ = write!(orphans, "\n  {shown}");
+                let _ = write!(orphans, "\n  {}", path.display());
             }
         }
     }

@@ -1,9 +1,6 @@
 //! What a scenario is written with: a source to mutate, a capture to start, a judge to call.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeSet;
 
 use futures_util::future::BoxFuture;
 
@@ -11,7 +8,7 @@ use crate::{
     capture::{Capture, Options, SnapshotMode, Subscription, collect_until_fence},
     change::{Change, Op},
     error::{Context, Error, Result},
-    guarantees::{Order, TIME_COLUMN},
+    guarantees::{Loss, Order, TIME_COLUMN},
     judge::{Alterations, Contents, FaultKind, StoredColumn, TableContents, Verdict, Watch, judge, judge_fold},
     model::{IdealChange, Model, Tables},
     script::{Action, Alter, Step, TableBuilder, TableRef, begin, commit},
@@ -52,9 +49,10 @@ impl Definition {
         found
     }
 
-    /// Whether the scenario has a meaning for a method.
-    pub fn applies_to(&self, method: &str) -> bool {
-        self.only.is_empty() || self.only.contains(&method)
+    /// Whether the scenario has a meaning for a method, or for one that it works like.
+    pub fn applies_to(&self, method: &dyn Capture) -> bool {
+        let is_named = |name: &str| self.only.contains(&name);
+        self.only.is_empty() || is_named(method.name()) || method.like().is_some_and(is_named)
     }
 
     /// The doc comment's first sentence.
@@ -78,7 +76,7 @@ pub enum Event {
 /// What a scenario has found out.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The judge's answer, which is not `broken`.
+    /// The judge's answer.
     pub verdict: Verdict,
     /// The stream as text, under the verdict.
     pub page: String,
@@ -104,6 +102,14 @@ impl Scenario {
     /// # Errors
     /// A service or a step fails, a promise is broken, or the scenario doesn't ask the judge.
     pub async fn run(definition: &Definition, method: &'static dyn Capture) -> Result<Outcome> {
+        kept(method, Self::examine(definition, method).await?)
+    }
+
+    /// As [`Scenario::run`], but a broken promise is an outcome like others.
+    ///
+    /// # Errors
+    /// A service or a step fails, the method fails, or the scenario doesn't ask the judge.
+    pub async fn examine(definition: &Definition, method: &'static dyn Capture) -> Result<Outcome> {
         let mut scenario = Self::open(definition.name, definition.snapshot, method).await?;
         let ran = (definition.run)(&mut scenario).await;
         scenario.end(ran).await
@@ -116,7 +122,7 @@ impl Scenario {
     pub async fn play(name: &'static str, method: &'static dyn Capture, script: &[Event]) -> Result<Outcome> {
         let mut scenario = Self::open(name, SnapshotMode::NoData, method).await?;
         let played = scenario.play_all(script).await;
-        scenario.end(played).await
+        kept(method, scenario.end(played).await?)
     }
 
     async fn play_all(&mut self, script: &[Event]) -> Result<()> {
@@ -133,11 +139,13 @@ impl Scenario {
     async fn end(mut self, ran: Result<()>) -> Result<Outcome> {
         let (name, outcome) = (self.name, self.outcome.take());
         let closed = self.close(ran.is_ok()).await;
-        ran?;
-        closed?;
-        outcome.ok_or_else(|| {
-            Error::new(name, "pass", "it ended without asking the judge").help("end the scenario with s.judge().await")
-        })
+        match (ran, outcome) {
+            (Err(_), Some(outcome)) if outcome.verdict.is_broken() => Ok(outcome),
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(outcome)) => closed.map(|()| outcome),
+            (Ok(()), None) => Err(Error::new(name, "pass", "it ended without asking the judge")
+                .help("end the scenario with s.judge().await")),
+        }
     }
 
     async fn open(name: &'static str, snapshot: SnapshotMode, method: &'static dyn Capture) -> Result<Self> {
@@ -379,24 +387,26 @@ impl Scenario {
         self.catch_up().await?;
         let contents = self.workspace.source.contents().await?;
         check_model(self.model.tables(), &contents)?;
-        let outcome = self.verdict(&contents, explain);
-        if outcome.verdict.is_broken() {
-            return Err(Error::new(self.method.name(), "keep its promises", outcome.page));
+        let outcome = self.outcome.insert(self.verdict(&contents, explain));
+        match outcome.verdict.is_broken() {
+            true => Err(Error::new(self.method.name(), "keep its promises", &outcome.page)),
+            false => Ok(()),
         }
-        self.outcome = Some(outcome);
-        Ok(())
     }
 
     fn verdict(&self, contents: &Contents, explain: impl FnOnce(Verdict) -> Verdict) -> Outcome {
         let stream = &self.stream;
         let guarantees = self.method.guarantees(&self.options);
         let judgement = judge(&self.model, &guarantees, &self.watch, stream);
-        let before = match self.options.snapshot {
-            SnapshotMode::Initial => Contents::new(),
-            SnapshotMode::NoData => contents_of(&self.model.tables_after(judgement.cut)),
+        let before = match guarantees.initial_snapshot {
+            true => Contents::new(),
+            false => contents_of(&self.model.tables_after(judgement.cut)),
         };
         let alterations = alterations(&self.model, judgement.cut);
-        let (faults, losses) = judge_fold(&before, stream, contents, &alterations, &guarantees);
+        let (faults, mut losses) = judge_fold(&before, stream, contents, &alterations, &guarantees);
+        if self.options.snapshot == SnapshotMode::Initial && !guarantees.initial_snapshot {
+            losses.insert(Loss::ExistingRowsMissed);
+        }
         let verdict = explain(judgement.verdict.and(faults, losses));
         let is_same_each_run = self.watch.began.0 == self.watch.began.1 || verdict.is_broken();
         let body = if is_same_each_run {
@@ -415,6 +425,14 @@ impl Scenario {
         };
         let page = format!("{} · {} · {verdict}\n{body}", self.method.name(), self.name);
         Outcome { verdict, page }
+    }
+}
+
+/// An outcome that breaks no promise.
+fn kept(method: &dyn Capture, outcome: Outcome) -> Result<Outcome> {
+    match outcome.verdict.is_broken() {
+        true => Err(Error::new(method.name(), "keep its promises", outcome.page)),
+        false => Ok(outcome),
     }
 }
 
@@ -494,16 +512,6 @@ fn alterations(model: &Model, cut: usize) -> Alterations {
         }
     }
     alterations
-}
-
-/// The folder of the snapshots of a storage and a method.
-pub fn snapshot_folder(storage: &str, method: &str) -> PathBuf {
-    workspace().join("snapshots").join(storage).join(method)
-}
-
-pub(crate) fn workspace() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    root.canonicalize().unwrap_or(root)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Tables and their columns, as a script declares them and a database describes them.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::Serialize;
 
@@ -28,6 +28,40 @@ impl TableName {
 impl From<&str> for TableName {
     fn from(name: &str) -> Self {
         Self::new(DEFAULT_SCHEMA, name)
+    }
+}
+
+/// Reads what [`Display`](fmt::Display) prints, and names in which nothing is quoted that needn't be: `name`,
+/// `schema.name`, `"a.b"."say ""hi"""`.
+impl FromStr for TableName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no table's name: SCHEMA.NAME, with parts that hold a dot in quotes");
+        let (first, rest) = name_part(text).ok_or_else(wrong)?;
+        let Some(rest) = rest.strip_prefix('.') else {
+            return if rest.is_empty() { Ok(Self::new(DEFAULT_SCHEMA, first)) } else { Err(wrong()) };
+        };
+        match name_part(rest) {
+            Some((second, "")) => Ok(Self::new(first, second)),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// A part of a name, and what follows it.
+fn name_part(text: &str) -> Option<(String, &str)> {
+    let Some(mut rest) = text.strip_prefix('"') else {
+        let end = text.find('.').unwrap_or(text.len());
+        return (end > 0).then(|| (text[..end].to_owned(), &text[end..]));
+    };
+    let mut part = String::new();
+    loop {
+        let (before, after) = rest.split_once('"')?;
+        part.push_str(before);
+        let Some(more) = after.strip_prefix('"') else { return Some((part, after)) };
+        part.push('"');
+        rest = more;
     }
 }
 
@@ -200,5 +234,21 @@ mod tests {
         assert_eq!(TableName::new("sales", "orders").to_string(), "sales.orders");
         assert_eq!(TableName::from("a.b").to_string(), "\"a.b\"");
         assert_eq!(TableName::from("Größe").to_string(), "Größe");
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_printed() {
+        for name in [
+            TableName::from("orders"),
+            TableName::new("sales", "orders"),
+            TableName::from("a.b"),
+            TableName::new("say \"hi\"", "Straßen & Plätze"),
+        ] {
+            assert_eq!(name.to_string().parse(), Ok(name));
+        }
+        assert_eq!("public.Straßen & Plätze".parse(), Ok(TableName::from("Straßen & Plätze")));
+        for wrong in ["", ".", "a.", ".a", "a.b.c", "\"a", "\"a\"b"] {
+            assert!(wrong.parse::<TableName>().is_err(), "{wrong}");
+        }
     }
 }

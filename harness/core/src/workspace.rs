@@ -22,15 +22,24 @@ impl Workspace {
     /// # Errors
     /// A service refuses or can't be reached.
     pub async fn open(stack: &Stack, method: &'static dyn Capture) -> Result<Self> {
-        for lease in stale_leases(stack.state(), method.name())? {
-            remove(stack, method, lease).await?;
-        }
+        Self::remove_stale(stack, method).await?;
         let lease = Lease::take(stack.state(), method.name())?;
         let source = Source::create(stack.endpoint(Service::Postgres)?, lease.name()).await?;
         let name = lease.name_for(method.name());
         let workspace = Self { method, lease, name, source };
         method.prepare(workspace.subject(stack)).await?;
         Ok(workspace)
+    }
+
+    /// Removes what workspaces of the method have left that were dropped without being closed, or whose process died.
+    ///
+    /// # Errors
+    /// A service refuses or can't be reached.
+    pub async fn remove_stale(stack: &Stack, method: &dyn Capture) -> Result<()> {
+        for lease in stale_leases(stack.state(), method.name())? {
+            remove(stack, method, lease).await?;
+        }
+        Ok(())
     }
 
     /// The method.

@@ -14,9 +14,11 @@ mod transactions;
 mod truncate;
 mod types;
 
+use std::process::ExitCode;
+
 use changeproof::{
-    debezium::DebeziumPostgres, logical::LogicalReplication, polling::TimestampPolling, runner::Catalogue,
-    trigger::AuditTrigger,
+    capture::Capture, debezium::DebeziumPostgres, logical::LogicalReplication, polling::TimestampPolling,
+    runner::Catalogue, trigger::AuditTrigger,
 };
 
 /// The scenarios of PostgreSQL and the methods that capture it.
@@ -24,7 +26,41 @@ pub const CATALOGUE: Catalogue = Catalogue {
     storage: "postgres",
     package: env!("CARGO_PKG_NAME"),
     methods: &[&DebeziumPostgres, &LogicalReplication, &AuditTrigger, &TimestampPolling],
+    snapshots: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/postgres")),
+    readme: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")),
 };
+
+/// Runs all scenarios by methods of another crate, as [`conformance!`](crate::conformance) does: the body of the `main`
+/// of a test target with `harness = false`.
+pub fn run(methods: &'static [&'static dyn Capture], snapshots: Option<&'static str>) -> ExitCode {
+    changeproof::runner::main(Catalogue { methods, snapshots, readme: None, ..CATALOGUE })
+}
+
+/// Makes a test target (with `harness = false`) of all scenarios, by a method of your own: `conformance!(MyMethod);`.
+///
+/// Each scenario is a test `METHOD::SCENARIO`, judged by what the method's guarantees promise. With `snapshots = "FOLDER"`,
+/// relative to your crate, the pages are compared too: `conformance!(MyMethod, snapshots = "snapshots");`.
+#[macro_export]
+macro_rules! conformance {
+    (@main $method:expr, $snapshots:expr) => {
+        fn main() -> ::std::process::ExitCode {
+            const METHODS: &[&dyn $crate::changeproof::capture::Capture] = &[&$method];
+            $crate::run(METHODS, $snapshots)
+        }
+    };
+    ($method:expr $(,)?) => {
+        $crate::conformance!(@main $method, ::core::option::Option::None);
+    };
+    ($method:expr, snapshots = $folder:literal $(,)?) => {
+        $crate::conformance!(
+            @main $method,
+            ::core::option::Option::Some(::core::concat!(::core::env!("CARGO_MANIFEST_DIR"), "/", $folder))
+        );
+    };
+}
+
+#[doc(hidden)]
+pub use changeproof;
 
 /// What every page of scenarios begins with.
 mod prelude {

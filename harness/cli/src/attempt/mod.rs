@@ -5,7 +5,7 @@ mod json;
 mod outcome;
 mod text;
 
-use std::{io::IsTerminal, path::PathBuf, time::Instant};
+use std::path::PathBuf;
 
 use changeproof::{
     capture::{Capture, Options},
@@ -23,6 +23,7 @@ use self::{
 };
 use crate::{
     exit::Failure,
+    progress::Progress,
     sql_file::{self, Statement},
 };
 
@@ -112,23 +113,12 @@ fn methods(arguments: &Arguments, catalogue: &Catalogue) -> Result<Vec<&'static 
     arguments.methods.iter().map(find).collect()
 }
 
-/// Tells on stderr what takes long, with the seconds since the start.
-struct Progress(Instant);
-
-impl Progress {
-    fn say(&self, what: &str) {
-        let seconds = self.0.elapsed().as_secs_f32();
-        let dim = if std::io::stderr().is_terminal() { anstyle::Style::new().dimmed() } else { anstyle::Style::new() };
-        anstream::eprintln!("{dim}{seconds:6.1} s  {what}{dim:#}");
-    }
-}
-
 async fn attempt(
     arguments: &Arguments,
     statements: &[Statement],
     methods: &[&'static dyn Capture],
 ) -> Result<Attempt, Failure> {
-    let progress = Progress(Instant::now());
+    let progress = Progress::start();
     let services = services_of(methods);
     let titles: Vec<_> = services.iter().map(|service| service.title()).collect();
     progress.say(&format!("starting {}", titles.join(", ")));
@@ -156,11 +146,7 @@ async fn attempt(
     let mut methods = attempted?;
     outcome::compare(&mut methods);
     closed?;
-    progress.say(if stack.is_kept() {
-        "done; the services stay, `cdc down` removes them"
-    } else {
-        "done; the services are removed in the background"
-    });
+    progress.done(&stack);
     Ok(Attempt { file: arguments.file.clone(), version: version?, methods })
 }
 

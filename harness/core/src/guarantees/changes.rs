@@ -226,13 +226,17 @@ impl Guarantees {
     /// The promised new row: large values that stayed the same may be left out.
     fn new_row(&self, table: &Table, before: &Row, after: &Row, losses: &mut BTreeSet<Loss>) -> Row {
         let mut row = after.clone();
-        if self.unchanged_toast == UnchangedToast::Omitted && table.identity != ReplicaIdentity::Full {
+        if self.unchanged_toast != UnchangedToast::Delivered && table.identity != ReplicaIdentity::Full {
             for column in table.columns.iter().filter(|column| column.external) {
                 let name = column.name.as_str();
                 let unchanged = before.get(name) == after.get(name);
                 if unchanged && after.get(name).is_some_and(is_stored_out_of_line) {
                     losses.insert(Loss::UnchangedToastOmitted);
-                    row.set(name, Value::Unavailable);
+                    if self.unchanged_toast == UnchangedToast::LeftOut {
+                        row.remove(name);
+                    } else {
+                        row.set(name, Value::Unavailable);
+                    }
                 }
             }
         }

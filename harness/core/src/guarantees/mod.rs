@@ -10,7 +10,7 @@ mod values;
 
 use std::{collections::BTreeSet, fmt};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::{
     states::TIME_COLUMN,
@@ -24,7 +24,10 @@ use crate::{
 };
 
 /// What a method promises about the streams it delivers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// As JSON, an object with these names as its fields; a field that is left out has the value of [`Guarantees::default`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Guarantees {
     /// Whether rows that exist before the capture begins are delivered as reads.
     pub initial_snapshot: bool,
@@ -56,7 +59,8 @@ pub struct Guarantees {
 }
 
 /// What is delivered of a row that changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Granularity {
     /// Every change, deletes included.
     EachChange,
@@ -66,7 +70,8 @@ pub enum Granularity {
 }
 
 /// How a method that looks from time to time knows what is new.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Mark {
     /// Whether the database sets a row's time when the row is updated; if not, that of its insert stays.
     pub touched_by_updates: bool,
@@ -75,7 +80,8 @@ pub struct Mark {
 }
 
 /// In which order transactions arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Order {
     /// In the order of their commits.
     Commit,
@@ -85,7 +91,8 @@ pub enum Order {
 }
 
 /// What is delivered of a row's old version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BeforeImages {
     /// Nothing.
     None,
@@ -96,7 +103,8 @@ pub enum BeforeImages {
 }
 
 /// How an update of the primary key arrives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum KeyChange {
     /// As one update.
     Update,
@@ -105,7 +113,8 @@ pub enum KeyChange {
 }
 
 /// How a change of a table's definition is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SchemaChanges {
     /// Not at all: the next row simply has the new shape, and existing rows are not delivered again.
     NextRow,
@@ -117,12 +126,15 @@ pub enum SchemaChanges {
 }
 
 /// What becomes of large values that an update leaves as they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum UnchangedToast {
     /// They are delivered like any other.
     Delivered,
     /// They are marked as unavailable, unless the replica identity puts the whole old row into the log.
     Omitted,
+    /// Their columns are left out of the new row, and nothing tells them from dropped ones; but under the same condition.
+    LeftOut,
 }
 
 /// Something that truly happened and that a method, as it promises, does not tell or tells differently.
@@ -141,6 +153,8 @@ pub enum Loss {
     SchemaChangeSilent,
     /// A large value that didn't change is not delivered.
     UnchangedToastOmitted,
+    /// Rows that were there before the capture began were asked for and are not delivered.
+    ExistingRowsMissed,
     /// A truncate is not delivered.
     TruncateMissed,
     /// Rows that a schema change rewrote in place are not delivered again.
@@ -172,13 +186,14 @@ pub enum Loss {
 
 impl Loss {
     /// Every loss.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::BeforeImageKeyOnly,
         Self::BeforeImageFilled,
         Self::NoBeforeImage,
         Self::KeyChangeSplit,
         Self::SchemaChangeSilent,
         Self::UnchangedToastOmitted,
+        Self::ExistingRowsMissed,
         Self::TruncateMissed,
         Self::RewrittenRowsStale,
         Self::ValueInOtherForm,
@@ -203,6 +218,7 @@ impl Loss {
             Self::KeyChangeSplit => "split",
             Self::SchemaChangeSilent => "silent DDL",
             Self::UnchangedToastOmitted => "no TOAST",
+            Self::ExistingRowsMissed => "no snapshot",
             Self::TruncateMissed => "no truncate",
             Self::RewrittenRowsStale => "stale rows",
             Self::ValueInOtherForm => "other form",
@@ -229,6 +245,7 @@ impl fmt::Display for Loss {
             Self::KeyChangeSplit => "key change split into delete + insert",
             Self::SchemaChangeSilent => "schema change seen only in the next row",
             Self::UnchangedToastOmitted => "unchanged TOAST value not sent",
+            Self::ExistingRowsMissed => "missed rows from before the capture began",
             Self::TruncateMissed => "missed truncate",
             Self::RewrittenRowsStale => "rows rewritten by a schema change not sent again",
             Self::ValueInOtherForm => "value told in another form",
@@ -312,6 +329,27 @@ impl Delivery {
     }
 }
 
+impl Default for Guarantees {
+    /// What the log of PostgreSQL, read without loss, can give: the promises of native logical replication.
+    fn default() -> Self {
+        Self {
+            initial_snapshot: true,
+            granularity: Granularity::EachChange,
+            before_images: BeforeImages::ReplicaIdentity,
+            fills_before_images: false,
+            keys_by_identity: true,
+            key_change: KeyChange::Update,
+            transactions: true,
+            order: Order::Commit,
+            truncate: true,
+            schema_changes: SchemaChanges::WithNextRow,
+            unchanged_toast: UnchangedToast::Omitted,
+            tombstones: false,
+            values: Values::default(),
+        }
+    }
+}
+
 impl Guarantees {
     /// The stream promised for a capture that began when a number of the model's transactions had been committed, and that
     /// has looked, if it only looks from time to time, when so many had been.
@@ -343,176 +381,4 @@ impl Guarantees {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        model::ModelError,
-        row,
-        schema::{ReplicaIdentity, Type},
-        script::{Action, Step, TableBuilder, TableRef, begin, commit},
-    };
-
-    const EVERYTHING: Guarantees = Guarantees {
-        initial_snapshot: true,
-        granularity: Granularity::EachChange,
-        before_images: BeforeImages::Full,
-        fills_before_images: false,
-        keys_by_identity: false,
-        key_change: KeyChange::Update,
-        transactions: true,
-        order: Order::Commit,
-        truncate: true,
-        schema_changes: SchemaChanges::NextRow,
-        unchanged_toast: UnchangedToast::Delivered,
-        tombstones: false,
-        values: Values::AS_STORED,
-    };
-
-    fn promise(guarantees: &Guarantees, steps: &[Step]) -> Result<Promise, ModelError> {
-        let mut model = Model::default();
-        steps.iter().try_for_each(|step| model.apply(step))?;
-        Ok(guarantees.promise(&model, 0, &[]))
-    }
-
-    fn table() -> (Step, TableRef) {
-        let table = TableBuilder::new("t").key("id", Type::Int).column("n", Type::Int).build();
-        let handle = TableRef::new(&table);
-        (Action::CreateTable(table).into(), handle)
-    }
-
-    #[test]
-    fn a_missed_truncate_is_a_loss_and_leaves_no_empty_transaction() -> Result<(), ModelError> {
-        let (create, t) = table();
-        let steps = [create, t.insert(row! { id: 1 }), t.truncate()];
-        let blind = promise(&Guarantees { truncate: false, ..EVERYTHING }, &steps)?;
-        assert_eq!(blind.transactions.len(), 1);
-        assert_eq!(blind.losses, BTreeSet::from([Loss::TruncateMissed]));
-        assert_eq!(promise(&EVERYTHING, &steps)?.transactions.len(), 2);
-        Ok(())
-    }
-
-    #[test]
-    fn a_key_change_is_one_update_or_a_delete_and_an_insert() -> Result<(), ModelError> {
-        let (create, t) = table();
-        let steps = [create, t.insert(row! { id: 1, n: 5 }), t.update(1, row! { id: 2 })];
-        let ops = |promise: &Promise| {
-            promise.transactions[1].changes.iter().map(|change| (change.op, change.key.clone())).collect::<Vec<_>>()
-        };
-        assert_eq!(ops(&promise(&EVERYTHING, &steps)?), [(Op::Update, row! { id: 2 })]);
-        let split = Guarantees { key_change: KeyChange::DeleteAndInsert, ..EVERYTHING };
-        let split = promise(&split, &steps)?;
-        assert_eq!(ops(&split), [(Op::Delete, row! { id: 1 }), (Op::Insert, row! { id: 2 })]);
-        assert!(split.losses.contains(&Loss::KeyChangeSplit));
-        Ok(())
-    }
-
-    #[test]
-    fn a_change_of_the_replica_identity_is_no_change_of_the_shape() -> Result<(), ModelError> {
-        let (create, t) = table();
-        let alter =
-            Action::Alter { table: t.name().clone(), change: crate::script::Alter::Identity(ReplicaIdentity::Full) };
-        let by_identity = Guarantees { before_images: BeforeImages::ReplicaIdentity, ..EVERYTHING };
-        let steps = [create, t.insert(row! { id: 1, n: 5 }), alter.into(), t.delete(1)];
-        let promised = promise(&by_identity, &steps)?;
-        assert_eq!(promised.losses, BTreeSet::new());
-        assert_eq!(promised.transactions[1].changes[0].before, Some(row! { id: 1, n: 5 }));
-        Ok(())
-    }
-
-    fn changes(promise: &Promise) -> Vec<String> {
-        let changes = promise.transactions.iter().flat_map(|delivery| &delivery.changes);
-        let told = |change: &Expected| format!("{}{}", change.op.symbol(), change.after.clone().unwrap_or_default());
-        changes.map(told).collect()
-    }
-
-    #[test]
-    fn a_change_of_the_shape_is_told_with_the_next_row_and_several_of_them_as_one() -> Result<(), ModelError> {
-        let (create, t) = table();
-        let steps = [
-            create,
-            t.insert(row! { id: 1, n: 5 }),
-            t.add_column("x", Type::Text),
-            t.drop_column("n"),
-            t.rename_to("u"),
-            t.renamed("u").insert(row! { id: 2, x: "y" }),
-            t.renamed("u").add_column("z", Type::Int),
-        ];
-        let late = Guarantees { schema_changes: SchemaChanges::WithNextRow, ..EVERYTHING };
-        let promised = promise(&late, &steps)?;
-        assert_eq!(changes(&promised), ["+id: 1  n: 5", "*id: int  x: text", "+id: 2  x: y"]);
-        let told = &promised.transactions[1].changes[0];
-        assert_eq!(told.before, Some(row! { id: "int", n: "int" }));
-        assert_eq!(told.renamed_from, Some("t".into()));
-        assert_eq!(promised.losses, BTreeSet::from([Loss::SchemaChangeLate]));
-        Ok(())
-    }
-
-    fn states(mark: Mark, steps: &[Step], looks: &[usize]) -> Result<Promise, ModelError> {
-        let mut model = Model::default();
-        steps.iter().try_for_each(|step| model.apply(step))?;
-        let polled = Guarantees { granularity: Granularity::LatestState(mark), transactions: false, ..EVERYTHING };
-        Ok(polled.promise(&model, 1, looks))
-    }
-
-    const TOUCHED: Mark = Mark { touched_by_updates: true, overlap: false };
-
-    #[test]
-    fn a_look_finds_the_last_version_of_each_row_and_no_delete() -> Result<(), ModelError> {
-        let (create, t) = table();
-        let steps = [
-            create,
-            t.insert(row! { id: 1, n: 1 }),
-            t.insert(row! { id: 2, n: 1 }),
-            t.update(1, row! { n: 2 }),
-            t.delete(2),
-            t.update(1, row! { n: 3 }),
-        ];
-        let promised = states(TOUCHED, &steps, &[3, 6])?;
-        assert_eq!(changes(&promised), ["±id: 1  n: 1", "±id: 2  n: 1", "±id: 1  n: 3"]);
-        let losses = [Loss::NoBeforeImage, Loss::InsertOrUpdate, Loss::DeleteMissed, Loss::VersionsCollapsed];
-        assert_eq!(promised.losses, BTreeSet::from(losses));
-        let untouched = states(Mark { touched_by_updates: false, overlap: false }, &steps, &[3, 6])?;
-        assert_eq!(changes(&untouched), ["±id: 1  n: 1", "±id: 2  n: 1"]);
-        assert!(untouched.losses.contains(&Loss::BehindTheMark));
-        Ok(())
-    }
-
-    #[test]
-    fn what_is_committed_late_lies_behind_the_mark_unless_looks_overlap() -> Result<(), ModelError> {
-        let (create, t) = table();
-        let steps = [
-            create,
-            begin().on("b"),
-            t.insert(row! { id: 1, n: 1 }).on("b"),
-            t.insert(row! { id: 2, n: 2 }),
-            commit().on("b"),
-        ];
-        let missed = states(TOUCHED, &steps, &[2, 3])?;
-        assert_eq!(changes(&missed), ["±id: 2  n: 2"]);
-        assert!(missed.losses.contains(&Loss::BehindTheMark));
-        let overlapping = states(Mark { overlap: true, ..TOUCHED }, &steps, &[2, 3])?;
-        assert_eq!(changes(&overlapping), ["±id: 2  n: 2", "±id: 1  n: 1"]);
-        assert!(!overlapping.losses.contains(&Loss::BehindTheMark));
-        Ok(())
-    }
-
-    #[test]
-    fn concurrent_transactions_are_those_that_began_before_the_other_was_committed() -> Result<(), ModelError> {
-        let (create, t) = table();
-        let steps = [
-            create,
-            begin().on("b"),
-            t.insert(row! { id: 1, n: 1 }).on("b"),
-            t.insert(row! { id: 2, n: 2 }),
-            commit().on("b"),
-            t.insert(row! { id: 3, n: 3 }),
-        ];
-        let promised = promise(&Guarantees { order: Order::CommitUnlessConcurrent, ..EVERYTHING }, &steps)?;
-        assert_eq!(promised.transactions.len(), 3);
-        let [second, first, third] = [0, 1, 2].map(|at| &promised.transactions[at]);
-        assert!(first.is_beside(second) && second.is_beside(first));
-        assert!(!third.is_beside(first) && !third.is_beside(second));
-        assert_eq!(promised.losses, BTreeSet::from([Loss::ConcurrentOrderUnknown]));
-        Ok(())
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@ use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Loss;
@@ -13,7 +14,8 @@ use crate::{
 };
 
 /// The forms in which values are delivered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Values {
     /// The types that come in another form than the database prints.
     pub rules: Cow<'static, [Rule]>,
@@ -24,7 +26,8 @@ pub struct Values {
 }
 
 /// A type and the form that it comes in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rule {
     /// The type's name as the database spells it, without length or precision; `composite` for all composite types.
     pub ty: Cow<'static, str>,
@@ -33,7 +36,8 @@ pub struct Rule {
 }
 
 /// Another form than the one that the database prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Form {
     /// The column isn't there.
     Absent,
@@ -59,6 +63,14 @@ pub enum Form {
     SpacedJsonObject,
     /// JSON as `jsonb` prints it: keys ordered and unique, blanks its own.
     BinaryJson,
+}
+
+/// What a reader of the log delivers: everything as it is stored, but for generated columns, which the log's messages don't
+/// have up to PostgreSQL 17.
+impl Default for Values {
+    fn default() -> Self {
+        Self { generated_columns: false, ..Self::AS_STORED }
+    }
 }
 
 impl Values {

@@ -117,10 +117,12 @@ impl FoldedRow {
         Self { row, position, kept: BTreeMap::new() }
     }
 
-    /// The values that the new version of the row leaves out stay what they were.
-    fn keep(mut self, old: &Self) -> Self {
-        let omitted = self.row.iter().filter(|(_, value)| **value == Value::Unavailable);
-        let omitted: Vec<_> = omitted.map(|(column, _)| column.to_owned()).collect();
+    /// The values that the new version of the row leaves out stay what they were: those marked as unavailable, and those of
+    /// columns that it may lack.
+    fn keep(mut self, old: &Self, may_lack: impl Fn(&str) -> bool) -> Self {
+        let omitted = self.row.iter().filter(|(_, value)| **value == Value::Unavailable).map(|(column, _)| column);
+        let lacking = old.row.columns().filter(|column| may_lack(column) && self.row.get(column).is_none());
+        let omitted: Vec<_> = omitted.chain(lacking).map(str::to_owned).collect();
         for column in omitted {
             if let Some(value) = old.row.get(&column) {
                 self.row.set(&column, value.clone());
@@ -168,7 +170,10 @@ pub fn judge_fold(
     for change in stream {
         let name = alterations.last_name(&change.table);
         let table = folded.entry(name.clone()).or_default();
-        if let Err(fault) = table.apply(change, alterations.columns.get(name)) {
+        let altered = alterations.columns.get(name);
+        let leaves_out = guarantees.unchanged_toast == UnchangedToast::LeftOut;
+        let may_lack = |column: &str| leaves_out && !is_altered(altered, column);
+        if let Err(fault) = table.apply(change, altered, may_lack) {
             let is_allowed = fault.kind == FaultKind::Duplicated && may_have_surplus(name, alterations, guarantees);
             faults.extend((!is_allowed).then_some(fault));
         }
@@ -235,7 +240,8 @@ fn start(before: &Contents, alterations: &Alterations) -> BTreeMap<TableName, Fo
 }
 
 impl FoldedTable {
-    fn apply(&mut self, change: &Change, altered: Altered<'_>) -> Result<(), Fault> {
+    /// Applies a change; `may_lack` says which columns of a row that there is the change may leave out.
+    fn apply(&mut self, change: &Change, altered: Altered<'_>, may_lack: impl Fn(&str) -> bool) -> Result<(), Fault> {
         let deleted = self.deleted.take();
         let wrong =
             |what: &str| Err(Fault::new(FaultKind::WrongState, format!("{what}: {}", text::line(change, None))));
@@ -266,7 +272,7 @@ impl FoldedTable {
             }
             (Op::Read | Op::Insert, Some(after)) => {
                 let row = FoldedRow::new(after.clone(), change.position);
-                let row = deleted.iter().fold(row, FoldedRow::keep);
+                let row = deleted.iter().fold(row, |row, old| row.keep(old, |_| false));
                 if change.key.is_empty() {
                     self.keyless.push(row);
                 } else if self.keyed.insert(key_of(&change.key), row).is_some() {
@@ -279,7 +285,7 @@ impl FoldedTable {
                 let Some(old) = self.take(change, altered) else {
                     return wrong("an update of a row that was never delivered");
                 };
-                let row = FoldedRow::new(after.clone(), change.position).keep(&old);
+                let row = FoldedRow::new(after.clone(), change.position).keep(&old, may_lack);
                 if change.key.is_empty() {
                     self.keyless.push(row);
                 } else {

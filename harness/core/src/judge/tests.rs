@@ -10,6 +10,7 @@ use crate::{
     row,
     schema::Type,
     script::{Step, TableBuilder, TableRef, begin, commit},
+    value::Row,
 };
 
 const DEBEZIUM: Guarantees = Guarantees {
@@ -317,6 +318,25 @@ fn rows_without_a_key_are_counted_not_merged() -> Result<(), ModelError> {
     case.stream.push(case.stream[1].clone());
     assert_eq!(case.faults(), [FaultKind::Duplicated]);
     Ok(())
+}
+
+#[test]
+fn a_column_that_may_be_left_out_keeps_its_value_in_the_fold_and_only_then() {
+    let row = |row: Row, op| Change { key: row! { id: 1 }, after: Some(row), ..Change::new(op, "t".into()) };
+    let stream = [row(row! { id: 1, n: 1, body: "x" }, Op::Insert), row(row! { id: 1, n: 2 }, Op::Update)];
+    let held = TableContents {
+        key: vec!["id".into()],
+        rows: vec![row! { id: 1, n: 2, body: "x" }],
+        ..TableContents::default()
+    };
+    let held = Contents::from([("t".into(), held)]);
+    let kinds = |unchanged_toast| {
+        let guarantees = Guarantees { unchanged_toast, ..DEBEZIUM };
+        let (faults, _) = judge_fold(&Contents::new(), &stream, &held, &Alterations::default(), &guarantees);
+        faults.into_iter().map(|fault| fault.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(UnchangedToast::LeftOut), []);
+    assert_eq!(kinds(UnchangedToast::Omitted), [FaultKind::WrongState]);
 }
 
 #[test]

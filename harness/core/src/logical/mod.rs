@@ -11,7 +11,7 @@ use self::subscription::LogicalSubscription;
 use crate::{
     capture::{Capture, Options, SnapshotMode, Subject, Subscription},
     error::Result,
-    guarantees::{BeforeImages, Granularity, Guarantees, KeyChange, Order, SchemaChanges, UnchangedToast, Values},
+    guarantees::Guarantees,
     postgres,
     stack::Service,
 };
@@ -38,21 +38,7 @@ impl Capture for LogicalReplication {
     }
 
     fn guarantees(&self, options: &Options) -> Guarantees {
-        Guarantees {
-            initial_snapshot: options.snapshot == SnapshotMode::Initial,
-            granularity: Granularity::EachChange,
-            before_images: BeforeImages::ReplicaIdentity,
-            fills_before_images: false,
-            keys_by_identity: true,
-            key_change: KeyChange::Update,
-            transactions: true,
-            order: Order::Commit,
-            truncate: true,
-            schema_changes: SchemaChanges::WithNextRow,
-            unchanged_toast: UnchangedToast::Omitted,
-            tombstones: false,
-            values: Values { generated_columns: false, ..Values::AS_STORED },
-        }
+        Guarantees { initial_snapshot: options.snapshot == SnapshotMode::Initial, ..Guarantees::default() }
     }
 
     async fn prepare(&self, subject: Subject<'_>) -> Result<()> {

@@ -100,7 +100,7 @@ pub async fn shapes(client: &Client) -> Result<BTreeMap<TableName, TableShape>> 
 
 /// The harness's word for a type that `format_type` has spelt; of a composite type: `composite`, its name and its fields,
 /// separated by the unit separator.
-pub(crate) fn type_named(name: &str) -> Type {
+pub fn type_named(name: &str) -> Type {
     if let Some(composite) = name.strip_prefix("composite\x1f") {
         let mut parts = composite.split('\x1f').map(str::to_owned);
         return Type::Composite { name: parts.next().unwrap_or_default(), fields: parts.collect() };

@@ -8,14 +8,12 @@ use std::{
     time::Duration,
 };
 
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
+pub use tokio_postgres::Client;
+use tokio_postgres::{Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
-pub(crate) use self::{
-    catalogue::type_named,
-    sql::{ident, table},
-};
+pub(crate) use self::sql::{ident, table};
 pub use self::{
-    catalogue::{ColumnShape, TableShape, shapes},
+    catalogue::{ColumnShape, TableShape, shapes, type_named},
     sql::statement,
 };
 use crate::{
@@ -62,6 +60,23 @@ pub async fn publish_all_tables(endpoint: &Endpoint, database: &str) -> Result<(
     let client = connect(endpoint, database).await?;
     let publish = format!("CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES");
     client.batch_execute(&publish).await.while_doing(SERVICE, "create the publication")
+}
+
+/// Lets slots of a database use an output plugin that isn't PostgreSQL's own. Its versions since 2026 ask for that
+/// (`output_plugin_libraries`), and earlier ones don't.
+///
+/// # Errors
+/// The server can't be reached or refuses.
+pub async fn allow_output_plugin(endpoint: &Endpoint, database: &str, plugin: &str) -> Result<()> {
+    let doing = || format!("allow the output plugin {plugin}");
+    let client = connect(endpoint, database).await?;
+    let allowed = "SELECT current_setting('output_plugin_libraries', true)";
+    let allowed = client.query_one(allowed, &[]).await.while_doing(SERVICE, doing())?;
+    let Some(allowed) = allowed.get::<_, Option<&str>>(0) else { return Ok(()) };
+    let libraries = allowed.split(',').map(str::trim).filter(|library| !library.is_empty() && *library != plugin);
+    let libraries: Vec<_> = libraries.chain([plugin]).map(ident).collect();
+    let allow = format!("ALTER DATABASE {database} SET output_plugin_libraries = {}", libraries.join(", "));
+    client.batch_execute(&allow).await.while_doing(SERVICE, doing())
 }
 
 /// How to connect to a database.

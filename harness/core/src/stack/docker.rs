@@ -1,6 +1,6 @@
 //! What the engine is asked for beyond starting a container, by way of the client that testcontainers uses.
 
-use std::{collections::HashMap, fs::File, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use futures_util::StreamExt;
 use testcontainers_modules::testcontainers::{
@@ -17,7 +17,7 @@ use testcontainers_modules::testcontainers::{
     core::client::docker_client_instance,
 };
 
-use super::{State, state::locked};
+use super::State;
 use crate::error::{Context, Error, Result};
 
 const ENGINE: &str = "Docker";
@@ -54,8 +54,7 @@ pub(crate) fn network_name(state: &State) -> String {
 
 pub(crate) async fn ensure_network(state: &State) -> Result<()> {
     let engine = engine().await?;
-    let lock =
-        locked(state.lock_file("network.lock")?, File::lock).await.while_doing("the stack", "lock the network")?;
+    let _lock = state.lock("network.lock", "the stack", "lock the network").await?;
     let name = network_name(state);
     match engine.inspect_network(&name, None).await {
         Err(EngineError::DockerResponseServerError { status_code: 404, .. }) => {
@@ -65,9 +64,7 @@ pub(crate) async fn ensure_network(state: &State) -> Result<()> {
             created.map(drop).while_doing(ENGINE, "create the network")
         }
         found => found.map(drop).while_doing(ENGINE, "look for the network"),
-    }?;
-    drop(lock);
-    Ok(())
+    }
 }
 
 /// Whether a container is running.

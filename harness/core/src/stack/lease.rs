@@ -34,8 +34,11 @@ impl Lease {
         &self.name
     }
 
-    /// The name for what a method makes under this lease: letters, digits and underscores.
+    /// The name for what a method makes under this lease: lowercase letters, digits and underscores, whatever the method's
+    /// own name is made of, and at most 40 bytes.
     pub fn name_for(&self, method: &str) -> String {
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+        let method: String = method.chars().map(plain).take(26).collect();
         format!("{}_{method}", self.name)
     }
 
@@ -72,6 +75,18 @@ pub fn stale(state: &State, method: &str) -> Result<Vec<Lease>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_one_that_a_slot_may_bear_whatever_the_method_is_called() -> Result<()> {
+        let dir = std::env::temp_dir().join(format!("changeproof-test-{}", uuid::Uuid::new_v4()));
+        let state = State::at(&dir)?;
+        let lease = Lease::take(&state, "m")?;
+        assert_eq!(lease.name_for("logical"), format!("{}_logical", lease.name()));
+        assert_eq!(lease.name_for("My-CDC 2"), format!("{}_my_cdc_2", lease.name()));
+        assert!(lease.name_for(&"long".repeat(20)).len() <= 40);
+        lease.release()?;
+        std::fs::remove_dir_all(&dir).while_doing("test", "clean up")
+    }
 
     #[test]
     fn a_lease_is_stale_only_when_its_holder_is_gone() -> Result<()> {

@@ -17,7 +17,7 @@ use testcontainers_modules::{
     },
 };
 
-use super::{State, docker, image, state::locked};
+use super::{State, docker, image};
 use crate::error::{Context, Error, Result};
 
 /// How long a service may take from the start of its container until it is ready.
@@ -104,11 +104,16 @@ impl Endpoint {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The connection string of a database of PostgreSQL.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{USER}:{}@{}/{database}", self.password, self.address())
+    }
+
     /// How a person reaches the service.
     pub fn describe(&self, service: Service) -> String {
         let (address, password) = (self.address(), &self.password);
         match service {
-            Service::Postgres => format!("postgres://{USER}:{password}@{address}/{USER}"),
+            Service::Postgres => self.url(USER),
             Service::Kafka => {
                 format!("{address}  (SASL_PLAINTEXT, PLAIN, user {USER}, password {password})")
             }
@@ -132,7 +137,8 @@ pub(crate) async fn ensure(service: Service, state: &State) -> Result<Endpoint> 
         return Ok(found);
     }
     let image = image::ensure(service.image()).await?;
-    let lock = lock(service, state).await?;
+    let lock = format!("{}.lock", service.name());
+    let lock = state.lock(&lock, service.title(), "wait for its start by another process").await?;
     if let Some(found) = running(service, state, &record).await? {
         return Ok(found);
     }
@@ -166,13 +172,6 @@ async fn running(service: Service, state: &State, record: &str) -> Result<Option
     let doing = format!("use {wanted}");
     Err(Error::new(service.title(), doing, format!("it is running on {}", found.image))
         .help("`cdc down` removes what is running, once no other run uses it"))
-}
-
-/// Waits for whoever starts the service just now.
-async fn lock(service: Service, state: &State) -> Result<std::fs::File> {
-    let lock = state.lock_file(&format!("{}.lock", service.name()))?;
-    let locked = locked(lock, std::fs::File::lock).await;
-    locked.while_doing(service.title(), "wait for its start by another process")
 }
 
 async fn start_postgres(state: &State, endpoint: &Endpoint) -> Result<u16> {

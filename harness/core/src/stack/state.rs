@@ -67,6 +67,12 @@ impl State {
             .while_doing("the stack", format!("open {name}"))
     }
 
+    /// Locks a file, once whoever holds it gives it up. That may be another task of this process, which a lock that blocks
+    /// the thread would hold up for ever.
+    pub(super) async fn lock(&self, name: &str, whose: &str, doing: &str) -> Result<File> {
+        locked(self.lock_file(name)?, File::lock).await.while_doing(whose, doing)
+    }
+
     /// Says whether services stay when nobody uses them.
     pub(crate) fn keep(&self, keep: bool) -> Result<()> {
         if keep {
@@ -151,7 +157,7 @@ fn short_hash(text: &str) -> String {
     format!("{:06x}", hash & 0xff_ffff)
 }
 
-/// Waits for a lock. Another task of this very process may hold it, so waiting must not hold up the runtime's other tasks.
+/// Waits for a lock off the runtime's threads.
 pub(super) async fn locked(file: File, lock: fn(&File) -> std::io::Result<()>) -> std::io::Result<File> {
     let locked = tokio::task::spawn_blocking(move || lock(&file).map(|()| file)).await;
     locked.map_err(std::io::Error::other).and_then(|locked| locked)
@@ -173,6 +179,22 @@ mod tests {
         assert_eq!(state.read::<Vec<i32>>("a.json"), None);
         state.forget_services()?;
         assert_eq!(state.files("json")?, Vec::<String>::new());
+        fs::remove_dir_all(&dir).while_doing("test", "clean up")
+    }
+
+    #[tokio::test]
+    async fn a_task_that_waits_for_a_lock_does_not_hold_up_the_one_that_has_it() -> Result<()> {
+        let dir = std::env::temp_dir().join(format!("changeproof-test-{}", uuid::Uuid::new_v4()));
+        let state = State::at(&dir)?;
+        let hold = || async {
+            let held = state.lock("a.lock", "test", "lock").await?;
+            tokio::task::yield_now().await;
+            drop(held);
+            Ok::<_, crate::error::Error>(())
+        };
+        let both = futures_util::future::try_join(hold(), hold());
+        let both = tokio::time::timeout(std::time::Duration::from_secs(20), both).await;
+        both.while_doing("test", "lock twice")??;
         fs::remove_dir_all(&dir).while_doing("test", "clean up")
     }
 
