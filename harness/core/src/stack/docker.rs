@@ -8,7 +8,8 @@ use testcontainers_modules::testcontainers::{
         Docker,
         container::LogOutput,
         errors::Error as EngineError,
-        models::NetworkCreateRequest,
+        exec::StartExecResults,
+        models::{ExecConfig, NetworkCreateRequest},
         query_parameters::{
             ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, LogsOptionsBuilder,
             RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
@@ -74,6 +75,40 @@ pub(crate) async fn is_running(container: &str) -> Result<bool> {
         Ok(found) => Ok(found.state.and_then(|state| state.running) == Some(true)),
         Err(EngineError::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
         Err(error) => Err(error).while_doing(ENGINE, format!("inspect {container}")),
+    }
+}
+
+/// Runs a command in a container, and returns what it wrote to standard output.
+///
+/// # Errors
+/// It can't be run, or it failed: with what it wrote to standard error.
+pub async fn run_in(container: &str, command: &[&str]) -> Result<String> {
+    let engine = engine().await?;
+    let doing = || format!("run {} in {container}", command.first().unwrap_or(&"nothing"));
+    let config = ExecConfig {
+        cmd: Some(command.iter().map(|&word| word.to_owned()).collect()),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        ..Default::default()
+    };
+    let made = engine.create_exec(container, config).await.while_doing(ENGINE, doing())?;
+    let started = engine.start_exec(&made.id, None).await.while_doing(ENGINE, doing())?;
+    let (mut told, mut complained) = (String::new(), String::new());
+    if let StartExecResults::Attached { mut output, .. } = started {
+        while let Some(part) = output.next().await {
+            match part.while_doing(ENGINE, doing())? {
+                LogOutput::StdErr { message } => complained.push_str(&String::from_utf8_lossy(&message)),
+                part => told.push_str(&String::from_utf8_lossy(&part.into_bytes())),
+            }
+        }
+    }
+    let ended = engine.inspect_exec(&made.id).await.while_doing(ENGINE, doing())?;
+    match ended.exit_code {
+        Some(0) => Ok(told),
+        code => {
+            let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+            Err(Error::new(ENGINE, doing(), format!("exit code {code}; {}", complained.trim())))
+        }
     }
 }
 

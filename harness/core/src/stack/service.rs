@@ -104,6 +104,11 @@ impl Endpoint {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The user that the service knows.
+    pub fn user(&self) -> &'static str {
+        USER
+    }
+
     /// How a person reaches the service.
     pub fn describe(&self, service: Service) -> String {
         let (address, password) = (self.address(), &self.password);
