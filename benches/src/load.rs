@@ -154,13 +154,11 @@ pub(crate) async fn see_all(
 /// # Errors
 /// The capture fails, or nothing comes for so long that something must be lost.
 pub(crate) async fn next(subscription: &mut dyn Subscription, missing: impl Fn() -> String) -> Result<Change> {
-    match tokio::time::timeout(SILENCE, subscription.next()).await {
-        Ok(change) => change,
-        Err(_) => {
-            let seen = format!("{}; {}", missing(), subscription.waiting_for());
-            Err(Error::new("the bench", "see every change", seen))
-        }
+    if let Ok(change) = tokio::time::timeout(SILENCE, subscription.next()).await {
+        return change;
     }
+    let seen = format!("{}; {}", missing(), subscription.waiting_for());
+    Err(Error::new("the bench", "see every change", seen))
 }
 
 /// A whole number in the row that a change leaves.

@@ -28,7 +28,7 @@ use crate::{
     spread::Spread,
 };
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const WRITERS: i64 = 4;
 
 /// Not counted: the server's caches and the capture get going.

@@ -19,7 +19,7 @@ pub(crate) const VALUES: &str = "i, 'sensor-' || (i % 100), i % 40, repeat('x', 
 
 /// A database with the table `readings`, prepared for a method that doesn't capture it yet.
 pub(crate) struct Database {
-    stack: Stack,
+    pub(crate) stack: Stack,
     pub(crate) workspace: Workspace,
     /// The connection that writes bursts.
     pub(crate) writer: Client,
