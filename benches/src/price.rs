@@ -95,9 +95,8 @@ pub(crate) async fn measure(writers: &Handle, storage: &'static str, setups: &[S
             catch_up_ms: Spread::of(measured.iter().map(|one| one.catch_up.as_secs_f64() * 1e3)),
         };
         println!(
-            "| {}, {} | {:.0} | {:.2} | {:.2} | {:.2} | {:.0} ms |",
-            row.method,
-            row.profile,
+            "| {} | {:.0} | {:.2} | {:.2} | {:.2} | {:.0} ms |",
+            if setup.is_some() { format!("{}, {}", row.method, row.profile) } else { row.method.to_owned() },
             row.transactions_per_s.median,
             row.ratio.median,
             row.ratio.min,
