@@ -7,6 +7,8 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 IMAGES := postgres kafka
 BASH_FILES := images/build images/base .ci/run $(wildcard scripts/* images/*/*.sh images/*/bin/*.sh)
 TIER ?=
+METHOD ?=
+PART ?=
 
 .PHONY: help
 help: ## Lists the targets
@@ -24,9 +26,9 @@ sweep: ## Removes containers and networks that a crashed run has left behind
 	@cargo run --quiet --package changeproof-cli -- sweep
 
 .PHONY: bench
-bench: ## Measures lag and throughput; TIER=1k, 10k or 100k runs one tier
+bench: ## Measures methods; METHOD=logical one of them, PART=lag, drain or price one part, TIER=1k, 10k or 100k one tier
 	@scripts/setup $(IMAGES) -- cargo bench --package changeproof-benches --no-run
-	@cargo bench --package changeproof-benches $(if $(TIER),-- $(TIER))
+	@cargo bench --package changeproof-benches --bench postgres -- $(PART) $(TIER) $(METHOD)
 
 ##@ Develop
 

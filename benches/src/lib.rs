@@ -1,74 +1,69 @@
-//! How long it takes until a change is seen, and how many are seen in a second.
+//! How long it takes until a change is seen, how many are seen in a second, and what that costs the source.
 //!
-//! Two loads, each at the tiers of 1,000, 10,000 and 100,000 rows:
-//! - *burst*: all rows in one transaction; from sending COMMIT until the last change is visible (criterion);
-//! - *open loop*: a row at a time at a fixed offered rate, whatever the capture does; the lag of each change counts from
-//!   the moment its row was due, so that a writer that is held up doesn't hide it (no coordinated omission).
+//! Three parts, each of which the command line can choose:
+//! - *lag*: bursts and an open loop by every method, at the tiers of 1,000, 10,000 and 100,000 rows;
+//! - *drain*: a backlog read by native logical replication, against PostgreSQL's own `pg_recvlogical`;
+//! - *price*: transactions per second of writers with each method on, against none.
 //!
 //! Both ends are clocked by this process. A change that is lost, repeated or unknown ends the bench with an error.
 
+mod choice;
+mod drain;
+mod lag;
 mod load;
+mod price;
 mod report;
 mod rig;
+mod spread;
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
-use changeproof::{capture::Capture, capture::Profile, error::Result};
-use criterion::{Criterion, SamplingMode, Throughput};
-
-pub use self::{
-    load::{OpenLoop, burst, open_loop},
-    report::{Report, Row},
-    rig::Rig,
+use changeproof::{
+    capture::{Capture, Options, Profile},
+    error::{Context, Result},
 };
+use tokio::runtime::{Builder, Runtime};
 
-/// A number of rows, and the rate at which they are offered in the open loop.
-#[derive(Clone, Copy, Debug)]
-pub struct Tier {
-    /// The name on the command line and in the results.
-    pub name: &'static str,
-    /// How many rows.
-    pub rows: u32,
-    /// How many rows a second the open loop offers.
-    pub offered_per_s: u32,
+use self::choice::{Choice, Part};
+
+/// A method as it is measured.
+#[derive(Clone, Copy)]
+pub struct Setup {
+    /// The method.
+    pub method: &'static dyn Capture,
+    /// Its set of settings.
+    pub profile: Profile,
+    /// Settings over those of the profile.
+    pub settings: &'static [(&'static str, &'static str)],
 }
 
-/// The tiers.
-pub const TIERS: [Tier; 3] = [
-    Tier { name: "1k", rows: 1_000, offered_per_s: 1_000 },
-    Tier { name: "10k", rows: 10_000, offered_per_s: 1_000 },
-    Tier { name: "100k", rows: 100_000, offered_per_s: 2_000 },
-];
+impl Setup {
+    /// The word for its profile in results.
+    fn profile_name(&self) -> &'static str {
+        match self.profile {
+            Profile::Reference => "reference",
+            Profile::LowLatency => "low_latency",
+        }
+    }
 
-const PROFILES: [Profile; 2] = [Profile::Reference, Profile::LowLatency];
-
-/// The word for a profile in results.
-pub fn profile_name(profile: Profile) -> &'static str {
-    match profile {
-        Profile::Reference => "reference",
-        Profile::LowLatency => "low_latency",
+    fn options(&self) -> Options {
+        let settings = self.settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Options { profile: self.profile, settings: settings.collect(), ..Options::default() }
     }
 }
 
-/// Runs the loads that the command line selects (`-- 1k` for one tier) by every profile of a method.
-pub fn main(storage: &'static str, method: &'static dyn Capture) -> ExitCode {
+/// Runs the parts, tiers and methods that the command line selects (`-- 1k logical`); everything without a selection.
+pub fn main(storage: &'static str, setups: &[Setup]) -> ExitCode {
     changeproof::stack::run_guard_if_asked();
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
-    let is_wanted = |tier: &Tier| wanted.is_empty() || wanted.iter().any(|name| name == tier.name);
-    let tiers: Vec<_> = TIERS.into_iter().filter(is_wanted).collect();
-    if tiers.is_empty() {
-        let known: Vec<_> = TIERS.iter().map(|tier| tier.name).collect();
-        eprintln!("no such tier: {}; there are: {}", wanted.join(", "), known.join(", "));
-        return ExitCode::from(2);
-    }
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::FAILURE;
+    let words: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let choice = match Choice::read(&words, setups) {
+        Ok(choice) => choice,
+        Err(unknown) => {
+            eprintln!("{unknown}");
+            return ExitCode::from(2);
         }
     };
-    match measure(&runtime, storage, method, &tiers) {
+    match measure(storage, &choice) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -77,67 +72,36 @@ pub fn main(storage: &'static str, method: &'static dyn Capture) -> ExitCode {
     }
 }
 
-fn measure(
-    runtime: &tokio::runtime::Runtime,
-    storage: &'static str,
-    method: &'static dyn Capture,
-    tiers: &[Tier],
-) -> Result<()> {
-    let mut report = Report::new(storage, method.name());
-    let mut criterion = Criterion::default().without_plots();
-    for profile in PROFILES {
-        let mut rig = runtime.block_on(Rig::open(method, profile))?;
-        let measured = measure_profile(runtime, &mut criterion, &mut rig, profile, tiers, &mut report);
-        report.describe(&runtime.block_on(rig.versions())?);
-        runtime.block_on(rig.close())?;
-        measured?;
-    }
-    criterion.final_summary();
-    report.finish()
+/// Where the two ends run: each on a thread of its own, so that neither waits for the other's.
+struct Ends {
+    /// Takes changes.
+    reader: Runtime,
+    /// Writes rows under load.
+    writers: Runtime,
 }
 
-fn measure_profile(
-    runtime: &tokio::runtime::Runtime,
-    criterion: &mut Criterion,
-    rig: &mut Rig,
-    profile: Profile,
-    tiers: &[Tier],
-    report: &mut Report,
-) -> Result<()> {
-    for tier in tiers {
-        let mut bursts = Vec::new();
-        let mut failed = Ok(());
-        let name = format!("{}/{}/burst", report.subject(), profile_name(profile));
-        let mut group = criterion.benchmark_group(name);
-        group
-            .sample_size(10)
-            .sampling_mode(SamplingMode::Flat)
-            .warm_up_time(Duration::from_millis(1))
-            .measurement_time(Duration::from_millis(1))
-            .throughput(Throughput::Elements(u64::from(tier.rows)));
-        group.bench_function(tier.name, |bencher| {
-            bencher.iter_custom(|iterations| {
-                let mut total = Duration::ZERO;
-                for _ in 0..iterations {
-                    match runtime.block_on(burst(rig, tier.rows)) {
-                        Ok(took) => {
-                            bursts.push(took);
-                            total += took;
-                        }
-                        // Criterion knows no errors; a time that stands out ends in the error below.
-                        Err(error) => {
-                            failed = Err(error);
-                            total += Duration::from_secs(1);
-                        }
-                    }
+impl Ends {
+    fn new() -> Result<Self> {
+        let doing = "start its threads";
+        let reader = Builder::new_current_thread().enable_all().build().while_doing("the bench", doing)?;
+        let writers = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        Ok(Self { reader, writers: writers.while_doing("the bench", doing)? })
+    }
+}
+
+fn measure(storage: &'static str, choice: &Choice) -> Result<()> {
+    let ends = Ends::new()?;
+    let writers = ends.writers.handle();
+    for part in &choice.parts {
+        match part {
+            Part::Lag => lag::measure(&ends, storage, &choice.setups, &choice.tiers)?,
+            Part::Drain => {
+                for setup in choice.setups.iter().filter(|setup| setup.method.name() == "logical") {
+                    ends.reader.block_on(drain::measure(storage, setup))?;
                 }
-                total
-            });
-        });
-        group.finish();
-        failed?;
-        let lags = runtime.block_on(open_loop(rig, *tier))?;
-        report.add(Row::new(profile, *tier, &mut bursts, &lags));
+            }
+            Part::Price => ends.reader.block_on(price::measure(writers, storage, &choice.setups))?,
+        }
     }
     Ok(())
 }

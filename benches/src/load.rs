@@ -1,8 +1,8 @@
-//! The two loads.
+//! Inserts, and taking their changes: a burst, an open loop.
 
 use std::{
-    collections::HashSet,
     ops::Range,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,9 +13,16 @@ use changeproof::{
     error::{Context, Error, Result},
 };
 use hdrhistogram::Histogram;
-use tokio_postgres::Client;
+use tokio::{
+    runtime::Handle,
+    task::{JoinError, JoinSet},
+};
+use tokio_postgres::{Client, Statement};
 
-use crate::{Rig, Tier};
+use crate::{
+    choice::Tier,
+    rig::{COLUMNS, Rig, Target, VALUES},
+};
 
 /// Nothing may take longer than this; then something is lost.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -23,37 +30,40 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// Connections of the open loop. Each sends its rows without waiting for the answers to the ones before.
 const WRITERS: usize = 4;
 
-const INSERT: &str = "INSERT INTO public.readings (id, sensor, celsius, note) \
-    VALUES ($1::bigint, 'sensor-' || ($1::bigint % 100), $1::bigint % 40, repeat('x', 60))";
+/// Until the first row of the open loop is due.
+const CONNECT: Duration = Duration::from_millis(500);
 
 /// The lags of an open loop, in microseconds.
 #[derive(Debug)]
-pub struct OpenLoop {
+pub(crate) struct OpenLoop {
     /// From the moment a row was due until its change was visible.
-    pub lags_us: Histogram<u64>,
+    pub(crate) lags_us: Histogram<u64>,
     /// From the first row's due time until the last change.
-    pub took: Duration,
+    pub(crate) took: Duration,
+}
+
+/// The statement that inserts a row of its own.
+///
+/// # Errors
+/// The server refuses.
+pub(crate) async fn prepare_insert(client: &Client) -> Result<Statement> {
+    let insert =
+        format!("INSERT INTO public.readings ({COLUMNS}) SELECT {VALUES} FROM (VALUES ($1::bigint)) AS row (i)");
+    client.prepare(&insert).await.while_doing("PostgreSQL", "prepare the insert")
 }
 
 /// Writes rows in one transaction, and returns the time from sending COMMIT until the last change was visible.
 ///
 /// # Errors
 /// A change is lost, repeated or unknown, or a service fails.
-pub async fn burst(rig: &mut Rig, rows: u32) -> Result<Duration> {
+pub(crate) async fn burst(rig: &mut Rig, rows: u32) -> Result<Duration> {
     let ids = rig.ids(rows);
-    let insert = format!(
-        "BEGIN; INSERT INTO public.readings (id, sensor, celsius, note) \
-         SELECT i, 'sensor-' || (i % 100), i % 40, repeat('x', 60) FROM generate_series({}, {}) i",
-        ids.start,
-        ids.end - 1
-    );
-    rig.writer.batch_execute(&insert).await.while_doing("PostgreSQL", "write the burst")?;
+    let writer = &rig.database.writer;
+    writer.batch_execute("BEGIN").await.while_doing("PostgreSQL", "begin")?;
+    rig.database.insert(&ids).await?;
     let started = Instant::now();
-    let writer = &rig.writer;
     let commit = async { writer.batch_execute("COMMIT").await.while_doing("PostgreSQL", "commit") };
-    let subscription = rig.subscription.as_mut();
-    let seen = see_all(subscription, ids, |_| {});
-    let (committed, seen) = tokio::join!(commit, seen);
+    let (committed, seen) = tokio::join!(commit, see_all(rig.subscription.as_mut(), &ids, |_| {}));
     committed?;
     seen?;
     Ok(started.elapsed())
@@ -63,25 +73,19 @@ pub async fn burst(rig: &mut Rig, rows: u32) -> Result<Duration> {
 ///
 /// # Errors
 /// A change is lost, repeated or unknown, or a service fails.
-pub async fn open_loop(rig: &mut Rig, tier: Tier) -> Result<OpenLoop> {
+pub(crate) async fn open_loop(writers: &Handle, rig: &mut Rig, tier: Tier) -> Result<OpenLoop> {
     let ids = rig.ids(tier.rows);
-    let mut writers = Vec::new();
-    for _ in 0..WRITERS {
-        let client = rig.connect().await?;
-        let insert = client.prepare(INSERT).await.while_doing("PostgreSQL", "prepare the insert")?;
-        writers.push((client, insert));
-    }
     let interval = Duration::from_secs(1) / tier.offered_per_s;
-    let (first, begin) = (ids.start, Instant::now() + Duration::from_millis(50));
+    let (first, begin) = (ids.start, Instant::now() + CONNECT);
     let due = move |id: i64| begin + interval * u32::try_from(id - first).unwrap_or(u32::MAX);
 
-    let mut writing = tokio::task::JoinSet::new();
-    for (number, (client, insert)) in writers.into_iter().enumerate() {
+    let mut writing = JoinSet::new();
+    for number in 0..WRITERS {
         let mine = ids.clone().skip(number).step_by(WRITERS);
-        writing.spawn(async move { write(client, insert, mine, due).await });
+        writing.spawn_on(write(rig.database.target()?, mine, due), writers);
     }
     let mut lags_us = histogram()?;
-    let noted = see_all(rig.subscription.as_mut(), ids, |id| {
+    let noted = see_all(rig.subscription.as_mut(), &ids, |id| {
         let lag = Instant::now().saturating_duration_since(due(id));
         lags_us.saturating_record(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX));
     });
@@ -97,17 +101,13 @@ fn histogram() -> Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, LONGEST_US, 3).while_doing("the bench", "make a histogram")
 }
 
-async fn write(
-    client: Client,
-    insert: tokio_postgres::Statement,
-    ids: impl Iterator<Item = i64>,
-    due: impl Fn(i64) -> Instant,
-) -> Result<()> {
-    let client = std::sync::Arc::new(client);
-    let mut sent = tokio::task::JoinSet::new();
+async fn write(target: Target, ids: impl Iterator<Item = i64>, due: impl Fn(i64) -> Instant) -> Result<()> {
+    let client = Arc::new(target.connect().await?);
+    let insert = prepare_insert(&client).await?;
+    let mut sent = JoinSet::new();
     for id in ids {
         tokio::time::sleep_until(due(id).into()).await;
-        let (client, insert) = (std::sync::Arc::clone(&client), insert.clone());
+        let (client, insert) = (Arc::clone(&client), insert.clone());
         sent.spawn(async move { client.execute(&insert, &[&id]).await });
         while let Some(done) = sent.try_join_next() {
             check(done)?;
@@ -119,32 +119,57 @@ async fn write(
     Ok(())
 }
 
-fn check(done: Result<Result<u64, tokio_postgres::Error>, tokio::task::JoinError>) -> Result<()> {
+fn check(done: Result<Result<u64, tokio_postgres::Error>, JoinError>) -> Result<()> {
     done.while_doing("the bench", "write")?.while_doing("PostgreSQL", "insert a row").map(drop)
 }
 
 /// Takes changes until each of the rows has been seen once.
-async fn see_all(subscription: &mut dyn Subscription, ids: Range<i64>, mut seen: impl FnMut(i64)) -> Result<()> {
-    let mut missing: HashSet<i64> = ids.collect();
-    while !missing.is_empty() {
-        let next = tokio::time::timeout(SILENCE, subscription.next()).await;
-        let Ok(change) = next else {
-            let seen = format!("{} are missing; {}", missing.len(), subscription.waiting_for());
-            return Err(Error::new("the bench", "see every change", seen));
-        };
-        let change = change?;
-        let id = inserted_id(&change).filter(|id| missing.remove(id));
+///
+/// # Errors
+/// A change is lost, repeated or unknown, or the capture fails.
+pub(crate) async fn see_all(
+    subscription: &mut dyn Subscription,
+    ids: &Range<i64>,
+    mut seen: impl FnMut(i64),
+) -> Result<()> {
+    let mut is_missing: Vec<bool> = ids.clone().map(|_| true).collect();
+    let mut missing = is_missing.len();
+    while missing > 0 {
+        let change = next(subscription, || format!("{missing} rows are missing")).await?;
+        let id = inserted(&change).and_then(|id| {
+            let is_missing = is_missing.get_mut(usize::try_from(id.checked_sub(ids.start)?).ok()?)?;
+            std::mem::take(is_missing).then_some(id)
+        });
         let Some(id) = id else {
             return Err(Error::new("the bench", "see each change once", format!("{change:?}")));
         };
+        missing -= 1;
         seen(id);
     }
     Ok(())
 }
 
-fn inserted_id(change: &Change) -> Option<i64> {
-    match (change.op, change.after.as_ref()?.get("id")?) {
-        (Op::Insert, Value::Int(id)) => i64::try_from(*id).ok(),
+/// The next change.
+///
+/// # Errors
+/// The capture fails, or nothing comes for so long that something must be lost.
+pub(crate) async fn next(subscription: &mut dyn Subscription, missing: impl Fn() -> String) -> Result<Change> {
+    if let Ok(change) = tokio::time::timeout(SILENCE, subscription.next()).await {
+        return change;
+    }
+    let seen = format!("{}; {}", missing(), subscription.waiting_for());
+    Err(Error::new("the bench", "see every change", seen))
+}
+
+/// A whole number in the row that a change leaves.
+pub(crate) fn number(change: &Change, column: &str) -> Option<i64> {
+    match change.after.as_ref()?.get(column)? {
+        Value::Int(number) => i64::try_from(*number).ok(),
         _ => None,
     }
+}
+
+/// The row that came, if one did. Polling can't tell that from a change of it.
+fn inserted(change: &Change) -> Option<i64> {
+    number(change, "id").filter(|_| matches!(change.op, Op::Insert | Op::Upsert))
 }

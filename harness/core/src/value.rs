@@ -1,9 +1,8 @@
 //! Values and rows: what a column holds, independent of the database it came from.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use bigdecimal::{BigDecimal, RoundingMode, ToPrimitive};
-use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 
 use crate::schema::Type;
@@ -283,34 +282,43 @@ impl<T: Into<Self>> From<Vec<T>> for Value {
 /// Columns and their values, in the order in which the database or the method gave them. Equality ignores the order.
 ///
 /// A row may be partial: a before-image often holds the key only. A column that isn't there is something else than NULL.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Row(IndexMap<String, Value>);
+///
+/// Rows are narrow and come by the hundred thousand, so this is a list, which shares the columns' names with other rows.
+#[derive(Clone, Default, Eq)]
+pub struct Row(Vec<(Arc<str>, Value)>);
 
 impl Row {
     /// The value of a column, if the row has that column.
     pub fn get(&self, column: &str) -> Option<&Value> {
-        self.0.get(column)
+        self.0.iter().find(|(name, _)| **name == *column).map(|(_, value)| value)
     }
 
     /// Sets a column, keeping its place if it was there already.
-    pub fn set(&mut self, column: impl Into<String>, value: impl Into<Value>) {
-        self.0.insert(column.into(), value.into());
+    pub fn set(&mut self, column: impl AsRef<str>, value: impl Into<Value>) {
+        self.put(column.as_ref().into(), value.into());
+    }
+
+    fn put(&mut self, column: Arc<str>, value: Value) {
+        match self.0.iter_mut().find(|(name, _)| *name == column) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((column, value)),
+        }
     }
 
     /// Removes a column; the others keep their order.
     pub fn remove(&mut self, column: &str) -> Option<Value> {
-        self.0.shift_remove(column)
+        let at = self.0.iter().position(|(name, _)| **name == *column)?;
+        Some(self.0.remove(at).1)
     }
 
     /// Columns and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.0.iter().map(|(column, value)| (column.as_str(), value))
+        self.0.iter().map(|(column, value)| (&**column, value))
     }
 
     /// The column names in order.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.0.iter().map(|(column, _)| &**column)
     }
 
     /// How many columns the row has.
@@ -326,7 +334,8 @@ impl Row {
     /// The part of the row that the columns name, in their order; columns it doesn't have are left out.
     #[must_use]
     pub fn project<'a>(&self, columns: impl IntoIterator<Item = &'a str>) -> Self {
-        columns.into_iter().filter_map(|column| Some((column, self.get(column)?.clone()))).collect()
+        let of_this = |column: &'a str| self.0.iter().find(|(name, _)| **name == *column).cloned();
+        columns.into_iter().filter_map(of_this).collect()
     }
 
     /// Whether every column of `part` has the same value here.
@@ -342,9 +351,30 @@ impl Row {
     }
 }
 
-impl<C: Into<String>, V: Into<Value>> FromIterator<(C, V)> for Row {
+impl<C: Into<Arc<str>>, V: Into<Value>> FromIterator<(C, V)> for Row {
     fn from_iter<I: IntoIterator<Item = (C, V)>>(columns: I) -> Self {
-        Self(columns.into_iter().map(|(column, value)| (column.into(), value.into())).collect())
+        let columns = columns.into_iter();
+        let mut row = Self(Vec::with_capacity(columns.size_hint().0));
+        columns.for_each(|(column, value)| row.put(column.into(), value.into()));
+        row
+    }
+}
+
+impl PartialEq for Row {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0 || (self.len() == other.len() && self.contains(other))
+    }
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
     }
 }
 
@@ -380,6 +410,15 @@ mod tests {
     fn rows_are_equal_whatever_the_order_of_their_columns() {
         assert_eq!(row! { a: 1, b: "x" }, row! { b: "x", a: 1 });
         assert_ne!(row! { a: 1 }, row! { a: 1, b: None::<i64> });
+        assert_ne!(row! { a: 1, b: 2 }, row! { a: 1, c: 2 });
+    }
+
+    #[test]
+    fn a_column_that_is_set_again_keeps_its_place() {
+        let mut row: Row = [("a", 1), ("b", 2), ("a", 3)].into_iter().collect();
+        row.set("b", 4);
+        assert_eq!(row.iter().collect::<Vec<_>>(), [("a", &Value::Int(3)), ("b", &Value::Int(4))]);
+        assert_eq!((row.remove("a"), row.remove("a")), (Some(Value::Int(3)), None));
     }
 
     #[test]

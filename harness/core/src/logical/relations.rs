@@ -21,12 +21,12 @@ const SERVICE: &str = "PostgreSQL";
 pub(super) struct Known {
     pub(super) name: TableName,
     columns: Vec<KnownColumn>,
-    key: Vec<String>,
+    key: Vec<Arc<str>>,
 }
 
 #[derive(Debug)]
 struct KnownColumn {
-    name: String,
+    name: Arc<str>,
     ty: Type,
     is_identity: bool,
 }
@@ -58,7 +58,7 @@ impl Known {
             .columns
             .iter()
             .zip(types)
-            .map(|(column, ty)| KnownColumn { name: column.name.clone(), ty, is_identity: column.is_identity })
+            .map(|(column, ty)| KnownColumn { name: column.name.as_str().into(), ty, is_identity: column.is_identity })
             .collect();
         let identity =
             || columns.iter().filter(|column| column.is_identity).map(|column| column.name.clone()).collect();
@@ -66,8 +66,8 @@ impl Known {
             identity()
         } else {
             let key = client.query(KEY, &[&relation.oid]).await.while_doing(SERVICE, doing())?;
-            let key: Vec<String> = key.iter().map(|row| row.get(0)).collect();
-            let is_there = |name: &String| columns.iter().any(|column| column.name == *name);
+            let key: Vec<Arc<str>> = key.iter().map(|row| row.get::<_, &str>(0).into()).collect();
+            let is_there = |name: &Arc<str>| columns.iter().any(|column| column.name == *name);
             match key.iter().all(is_there) {
                 true if key.is_empty() && relation.identity == b'i' => identity(),
                 true => key,
@@ -87,8 +87,16 @@ impl Known {
             let names: Vec<String> = row.get(2);
             let shape = shapes.remove(&name)?;
             let columns = shape.columns.into_iter().filter(|column| names.contains(&column.name));
-            let columns = columns.map(|column| KnownColumn { name: column.name, ty: column.ty, is_identity: false });
-            Some((shape.oid, Arc::new(Self { name, columns: columns.collect(), key: shape.key })))
+            let columns =
+                columns.map(|column| KnownColumn { name: column.name.into(), ty: column.ty, is_identity: false });
+            Some((
+                shape.oid,
+                Arc::new(Self {
+                    name,
+                    columns: columns.collect(),
+                    key: shape.key.into_iter().map(Into::into).collect(),
+                }),
+            ))
         });
         Ok(known.collect())
     }
@@ -133,7 +141,7 @@ impl Known {
     }
 
     fn key_of(&self, row: &Row) -> Row {
-        row.project(self.key.iter().map(String::as_str))
+        row.project(self.key.iter().map(|name| &**name))
     }
 
     fn old_row(&self, old: Old) -> Row {

@@ -206,8 +206,10 @@ async fn find(client: &Client, name: &TableName, shape: &TableShape, mark: Optio
     let time = ident(if has_own { TIME_COLUMN } else { HIDDEN_TIME });
     let columns: Vec<_> = shape.columns.iter().map(|column| ident(&column.name)).collect();
     let micros = format!("(extract(epoch FROM {time}) * 1000000)::bigint");
-    let columns = std::iter::once(micros.clone()).chain(columns).collect::<Vec<_>>().join(", ");
-    let after = mark.map(|mark| format!(" AND {micros} > {mark}")).unwrap_or_default();
+    let columns = std::iter::once(micros).chain(columns).collect::<Vec<_>>().join(", ");
+    // The column itself is compared, so that an index on it serves.
+    let after = mark.map(|mark| format!(" AND {time} > timestamptz 'epoch' + interval '{mark} microseconds'"));
+    let after = after.unwrap_or_default();
     let query = format!("SELECT {columns} FROM {} WHERE isfinite({time}){after}", table(name));
     let doing = || format!("look at the table {name}");
     let messages = client.simple_query(&query).await.while_doing(SERVICE, doing())?;

@@ -1,4 +1,5 @@
--- What a team that polls by timestamp sets up: every table has the time of its row's last change, kept by a trigger.
+-- What a team that polls by timestamp sets up: every table has the time of its row's last change, kept by a trigger, and an
+-- index on it, without which each look would read whole tables.
 CREATE FUNCTION changeproof_harness.touch() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.changeproof_updated_at := now();
@@ -20,6 +21,7 @@ BEGIN
         EXECUTE format(
             'CREATE TRIGGER changeproof_touch BEFORE UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION changeproof_harness.touch()',
             relation);
+        EXECUTE format('CREATE INDEX ON %s (changeproof_updated_at)', relation);
     END LOOP;
 END $$;
 
@@ -45,6 +47,7 @@ BEGIN
         EXECUTE format('ALTER TABLE %s RENAME COLUMN changeproof_moved TO changeproof_updated_at', relation);
         EXECUTE format(
             'ALTER TABLE %s ALTER changeproof_updated_at SET DEFAULT now(), ALTER changeproof_updated_at SET NOT NULL', relation);
+        EXECUTE format('CREATE INDEX ON %s (changeproof_updated_at)', relation);
     END LOOP;
     PERFORM set_config('changeproof.is_moving', 'no', true);
 END $$;

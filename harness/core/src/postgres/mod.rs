@@ -255,11 +255,8 @@ pub async fn rows(client: &Client, name: &TableName, shape: &TableShape) -> Resu
 /// A row of an answer, whose columns from `first` on are those of the table.
 pub(crate) fn row(found: &SimpleQueryRow, first: usize, shape: &TableShape) -> Row {
     let columns = shape.columns.iter().zip(first..);
-    let value = |(column, at): (&ColumnShape, usize)| {
-        let value = found.get(at).map_or(Value::Null, |text| Value::from_text(text, &column.ty));
-        (column.name.clone(), value)
-    };
-    columns.map(value).collect()
+    let value = |column: &ColumnShape, at| found.get(at).map_or(Value::Null, |text| Value::from_text(text, &column.ty));
+    columns.map(|(column, at)| (column.name.as_str(), value(column, at))).collect()
 }
 
 /// All rows that the connection sees, as an initial snapshot reads them.

@@ -2,13 +2,14 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use testcontainers_modules::testcontainers::{
     bollard::{
         Docker,
         container::LogOutput,
         errors::Error as EngineError,
-        models::NetworkCreateRequest,
+        exec::StartExecResults,
+        models::{ContainerCreateBody, ExecConfig, HostConfig, NetworkCreateRequest},
         query_parameters::{
             ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, LogsOptionsBuilder,
             RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
@@ -74,6 +75,97 @@ pub(crate) async fn is_running(container: &str) -> Result<bool> {
         Err(EngineError::DockerResponseServerError { status_code: 404, .. }) => Ok(false),
         Err(error) => Err(error).while_doing(ENGINE, format!("inspect {container}")),
     }
+}
+
+/// Runs a command in a container, and returns what it wrote to standard output.
+///
+/// # Errors
+/// It can't be run, or it failed: with what it wrote to standard error.
+pub async fn run_in(container: &str, command: &[&str]) -> Result<String> {
+    let engine = engine().await?;
+    let doing = format!("run {} in {container}", command.first().unwrap_or(&"nothing"));
+    let config = ExecConfig {
+        cmd: Some(words(command)),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        ..Default::default()
+    };
+    let made = engine.create_exec(container, config).await.while_doing(ENGINE, &doing)?;
+    let output = match engine.start_exec(&made.id, None).await.while_doing(ENGINE, &doing)? {
+        StartExecResults::Attached { output, .. } => written(output).await.while_doing(ENGINE, &doing)?,
+        StartExecResults::Detached => Written::default(),
+    };
+    let ended = engine.inspect_exec(&made.id).await.while_doing(ENGINE, &doing)?;
+    output.if_succeeded(ended.exit_code.unwrap_or(-1), doing)
+}
+
+/// Runs a command in a new container that has this machine's network, so that it reaches services as this process does.
+/// Returns what it wrote to standard output.
+///
+/// # Errors
+/// It can't be run, or it failed: with what it wrote to standard error.
+pub async fn run_beside(state: &State, image: &str, environment: &[String], command: &[&str]) -> Result<String> {
+    let engine = engine().await?;
+    let doing = format!("run {} on {image}", command.first().unwrap_or(&"nothing"));
+    let config = ContainerCreateBody {
+        image: Some(image.to_owned()),
+        env: Some(environment.to_vec()),
+        entrypoint: Some(words(command)),
+        cmd: Some(Vec::new()),
+        labels: Some(HashMap::from([(LABEL.to_owned(), state.id().to_owned())])),
+        host_config: Some(HostConfig { network_mode: Some("host".to_owned()), ..Default::default() }),
+        ..Default::default()
+    };
+    let id = engine.create_container(None, config).await.while_doing(ENGINE, &doing)?.id;
+    let ran = async {
+        engine.start_container(&id, None).await?;
+        let code = match engine.wait_container(&id, None).next().await {
+            Some(Ok(ended)) => ended.status_code,
+            Some(Err(EngineError::DockerContainerWaitError { code, .. })) => code,
+            Some(Err(error)) => return Err(error),
+            None => -1,
+        };
+        let options = LogsOptionsBuilder::new().stdout(true).stderr(true).build();
+        Ok((written(engine.logs(&id, Some(options))).await?, code))
+    };
+    let ran = ran.await;
+    remove_container(&id).await?;
+    let (output, code) = ran.while_doing(ENGINE, &doing)?;
+    output.if_succeeded(code, doing)
+}
+
+fn words(command: &[&str]) -> Vec<String> {
+    command.iter().map(|&word| word.to_owned()).collect()
+}
+
+/// What a command wrote.
+#[derive(Default)]
+struct Written {
+    output: String,
+    errors: String,
+}
+
+impl Written {
+    fn if_succeeded(self, code: i64, doing: String) -> Result<String> {
+        match code {
+            0 => Ok(self.output),
+            code => Err(Error::new(ENGINE, doing, format!("exit code {code}; {}", self.errors.trim()))),
+        }
+    }
+}
+
+async fn written(parts: impl Stream<Item = Result<LogOutput, EngineError>>) -> Result<Written, EngineError> {
+    let mut parts = std::pin::pin!(parts);
+    let mut written = Written::default();
+    while let Some(part) = parts.next().await {
+        let part = part?;
+        let text = match part {
+            LogOutput::StdErr { .. } => &mut written.errors,
+            _ => &mut written.output,
+        };
+        text.push_str(&String::from_utf8_lossy(&part.into_bytes()));
+    }
+    Ok(written)
 }
 
 /// Whether the engine has an image.

@@ -109,6 +109,11 @@ impl Endpoint {
         format!("postgres://{USER}:{}@{}/{database}", self.password, self.address())
     }
 
+    /// The user that the service knows.
+    pub fn user(&self) -> &'static str {
+        USER
+    }
+
     /// How a person reaches the service.
     pub fn describe(&self, service: Service) -> String {
         let (address, password) = (self.address(), &self.password);
