@@ -133,7 +133,7 @@ impl Matrix {
                 let _ = writeln!(text, "| {} | {told} | {} |", loss.short(), counts.join(" | "));
             }
         }
-        let kinds: [(&str, fn(&Cell) -> bool); 3] = [
+        let kinds: [(&str, IsKind); 3] = [
             ("exact", |cell| *cell == Cell::Exact),
             ("known flaw", |cell| matches!(cell, Cell::KnownFlaw { .. })),
             ("– not applicable", |cell| matches!(cell, Cell::NotApplicable { .. })),
@@ -146,6 +146,9 @@ impl Matrix {
         text
     }
 }
+
+/// Tells cells of a kind.
+type IsKind = fn(&Cell) -> bool;
 
 impl Cell {
     fn told(&self) -> String {

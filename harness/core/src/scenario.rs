@@ -66,7 +66,7 @@ impl Definition {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A step.
-    Do(Step),
+    Do(Box<Step>),
     /// The capture starts.
     Start,
     /// The capture is waited for.
@@ -128,7 +128,7 @@ impl Scenario {
     async fn play_all(&mut self, script: &[Event]) -> Result<()> {
         for event in script {
             match event {
-                Event::Do(step) => self.apply(step.clone()).await?,
+                Event::Do(step) => self.apply(Step::clone(step)).await?,
                 Event::Start => self.start_capture().await?,
                 Event::CatchUp => self.catch_up().await?,
             }

@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(timestamp(-1), "1969-12-31 23:59:59.999999");
         assert_eq!(zoned_timestamp("infinity"), None);
         assert_eq!(
-            (time(DAY_US as i64).as_deref(), time(-1), time(60_000_000).as_deref()),
+            (time(86_400_000_000).as_deref(), time(-1), time(60_000_000).as_deref()),
             (Some("24:00:00"), None, Some("00:01:00"))
         );
     }

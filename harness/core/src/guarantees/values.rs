@@ -167,15 +167,14 @@ impl Form {
         let told = match self {
             Self::Absent | Self::Null => Some(Value::Null),
             Self::NullUnlessFinite | Self::ShortNumeric if is_infinite(text) => Some(Value::Null),
-            Self::NullUnlessFinite => None,
             Self::ShortNumeric if text.contains('.') => {
                 Some(Value::Decimal(text.trim_end_matches('0').trim_end_matches('.').to_owned()))
             }
-            Self::ShortNumeric => None,
+            Self::NullUnlessFinite | Self::ShortNumeric => None,
             Self::Micros => micros(text).map(Value::Int),
             Self::Utc => utc(text).map(Value::Text),
             Self::Amount => Some(Value::Decimal(text.chars().filter(|c| !matches!(c, '$' | ',')).collect())),
-            Self::Bits => bits(text),
+            Self::Bits => Some(bits(text)),
             Self::Point => point(text).map(Value::Text),
             Self::JsonObject => hstore(text, ":", ",").map(Value::Text),
             Self::SpacedJsonObject => hstore(text, ": ", ", ").map(Value::Text),
@@ -243,15 +242,15 @@ fn utc(text: &str) -> Option<String> {
     Some(format!("{:02}:{:02}:{:02}{fraction}Z", seconds / 3600, seconds / 60 % 60, seconds % 60))
 }
 
-fn bits(text: &str) -> Option<Value> {
+fn bits(text: &str) -> Value {
     if text.len() == 1 {
-        return Some(Value::Bool(text == "1"));
+        return Value::Bool(text == "1");
     }
     let digits: Vec<u8> = text.bytes().rev().map(|digit| digit - b'0').collect();
     let byte = |bits: &[u8]| bits.iter().rev().fold(0, |byte, bit| byte << 1 | bit);
     let mut bytes: Vec<u8> = digits.chunks(8).map(byte).collect();
     bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
-    Some(Value::Bytes(bytes))
+    Value::Bytes(bytes)
 }
 
 /// `(1,2)` with its well-known binary (OGC 06-103r4, 8.2): byte order, type, coordinates.

@@ -174,9 +174,8 @@ fn literal(value: &Value) -> String {
         Value::Bool(truth) => truth.to_string().to_uppercase(),
         Value::Int(number) => number.to_string(),
         Value::Decimal(text) if text.ends_with(|c: char| c.is_ascii_digit()) => text.clone(),
-        Value::Decimal(text) => quote(text),
         Value::Float(number) => quote(&number.get().to_string()),
-        Value::Text(text) => quote(text),
+        Value::Decimal(text) | Value::Text(text) => quote(text),
         Value::Bytes(_) => quote(&value.to_string()),
         Value::Array(_) => quote(&array_literal(value)),
     }

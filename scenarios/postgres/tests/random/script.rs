@@ -63,7 +63,7 @@ impl Maker {
     fn step(&mut self, step: Step) -> bool {
         let follows = self.model.apply(&step).is_ok();
         if follows {
-            self.script.push(Event::Do(step));
+            self.script.push(Event::Do(Box::new(step)));
         }
         follows
     }
@@ -140,7 +140,7 @@ impl Maker {
     }
 
     fn handle(&self, table: &TableName) -> Option<TableRef> {
-        Some(TableRef::new(&*self.model.tables().0.get(table)?.table))
+        Some(TableRef::new(&self.model.tables().0.get(table)?.table))
     }
 
     fn insert(&mut self, session: usize, table: &TableName, number: i32) {

@@ -29,14 +29,12 @@ const TYPES: &[Maker] = &[
     ("bigint", |n, _| format!("'{n}'")),
     ("numeric", |n, _| format!("'{}.{}'", n / 1000, (n % 1000).unsigned_abs() + 1)),
     ("numeric(20,4)", |n, _| format!("'{n}'::numeric / 100000")),
-    ("real", |n, _| format!("'{:e}'", f32::from_bits((n.unsigned_abs() as u32) & 0xBFFF_FFFF))),
+    ("real", |n, _| format!("'{:e}'", f32::from_bits(u32::try_from(n & 0xBFFF_FFFF).unwrap_or_default()))),
     ("double precision", |n, _| format!("'{:e}'", f64::from_bits(n.unsigned_abs() & 0xBFFF_FFFF_FFFF_FFFF))),
     ("text", |_, t| quote(t)),
     ("varchar(40)", |_, t| quote(&t.chars().take(40).collect::<String>())),
     ("char(6)", |_, t| quote(&t.chars().take(3).collect::<String>())),
-    ("bytea", |n, t| {
-        format!("decode('{}', 'hex')", t.bytes().chain(n.to_le_bytes()).map(|b| format!("{b:02x}")).collect::<String>())
-    }),
+    ("bytea", |n, t| format!("convert_to({}, 'UTF8') || decode('{n:016x}', 'hex')", quote(t))),
     ("date", |n, _| format!("date '2000-01-01' + ({})::int", n % 700_000)),
     ("time", |n, _| format!("time '00:00' + make_interval(secs => {})", n.unsigned_abs() % 86_400)),
     ("timetz", |n, _| format!("timetz '{:02}:{:02}:00{:+03}'", n.unsigned_abs() % 24, n.unsigned_abs() % 60, n % 15)),
@@ -133,7 +131,7 @@ async fn write_and_judge(stack: &Stack, workspace: &mut Workspace, rows: &[(i64,
     let mut subscription = workspace.start(stack, &options).await?;
     for (id, (number, text, nulls)) in rows.iter().enumerate() {
         let value = |(at, (_, make)): (usize, &Maker)| {
-            if nulls >> at & 7 == 0 { "NULL".to_owned() } else { make(*number, text) }
+            if (nulls >> at).is_multiple_of(8) { "NULL".to_owned() } else { make(*number, text) }
         };
         let values = TYPES.iter().enumerate().map(value).collect::<Vec<_>>().join(", ");
         run(workspace, format!("INSERT INTO samples (id, {}) VALUES ({id}, {values})", columns(false))).await?;
