@@ -45,6 +45,16 @@ test-deep: engine ## Tries random scripts and values by every method, CASES of t
 	@CHANGEPROOF_SEED=$${CHANGEPROOF_SEED:-$$RANDOM$$RANDOM} CHANGEPROOF_CASES=$${CASES:-100} \
 		cargo nextest run --profile deep --package scenarios-postgres --test random
 
+.PHONY: test-versions
+test-versions: engine ## Judges all scenarios on other majors of PostgreSQL, MAJORS of them (15 and 18); pages are not compared
+	@scripts/tools nextest
+	@for major in $${MAJORS:-15 18}; do \
+		images/build "postgres@$$major" && echo "==== PostgreSQL $$major" && \
+		CHANGEPROOF_POSTGRES_IMAGE="$$(images/build --tag "postgres@$$major")" CHANGEPROOF_PAGES=skip \
+		CHANGEPROOF_STATE_DIR="$${TMPDIR:-/tmp}/changeproof-$$(id -u)-postgres-$$major" \
+			cargo nextest run --package scenarios-postgres --test catalogue || exit; \
+	done
+
 .PHONY: fmt
 fmt: ## Formats Rust and TOML files
 	@scripts/tools lint

@@ -1,16 +1,7 @@
 #!/usr/bin/env python3
-"""wal2json, received by pg_recvlogical, as a program for `cdc judge`.
+"""wal2json, received by pg_recvlogical on this machine or (--in-container) in PostgreSQL's, for `cdc judge`."""
 
-pg_recvlogical runs on this machine if it is there, else (or with --in-container) inside PostgreSQL's container.
-"""
-
-import json
-import os
-import pathlib
-import shutil
-import signal
-import subprocess
-import sys
+import json, os, pathlib, shutil, signal, subprocess, sys
 from urllib.parse import urlsplit
 
 SLOT = os.environ["CHANGEPROOF_SLOT"]
@@ -54,7 +45,7 @@ def change(event):
     before, after = old or None, new or None
     if event["action"] == "U":
         # Where the log has no old row, wal2json takes the identity from the new one.
-        if set(old) == set(key) and all(old[name] == new[name] for name in key):
+        if (set(old) == set(key) or set(old) < set(new)) and all(old[name] == new[name] for name in old):
             before = None
         # It leaves out large values that stayed the same; under REPLICA IDENTITY FULL the old row has them.
         after = {**{name: value for name, value in old.items() if name not in new}, **new}
@@ -75,23 +66,29 @@ def main():
     if "CHANGEPROOF_RESUME" not in os.environ:
         if receiver("--create-slot", "--plugin", "wal2json").wait() != 0:
             sys.exit("the slot could not be created")
-    start = ["--start", "--file", "-", *(f"--option={option}" for option in OPTIONS)]
-    if POSITION.exists():
-        start += ["--startpos", POSITION.read_text()]
-    stream = receiver(*start)
-    signal.signal(signal.SIGTERM, lambda *_: stream.stdin.close())
+    options = [f"--option={option}" for option in OPTIONS]
     print(json.dumps({"type": "ready"}), flush=True)
-    transaction = []
-    for line in stream.stdout:
-        # Numbers stay text: their digits mean something.
-        event = json.loads(line, parse_int=str, parse_float=str)
-        if event["action"] in OPS:
-            transaction.append(change(event))
-        elif event["action"] == "C":
-            # A transaction that we are stopped amid comes again, whole.
-            print("".join(json.dumps(change) + "\n" for change in transaction), end="", flush=True)
-            POSITION.write_text(event["nextlsn"])
-            transaction = []
+    stopped, silent = [], 0
+    # The server may end a connection; then we go on behind what we have told.
+    while not stopped and silent < 20:
+        told = ["--startpos", POSITION.read_text()] if POSITION.exists() else []
+        stream = receiver("--start", "--no-loop", "--file", "-", *options, *told)
+        signal.signal(signal.SIGTERM, lambda *_: (stopped.append(True), stream.stdin.close()))
+        silent += 1
+        transaction = []
+        for line in stream.stdout:
+            silent = 0
+            # Numbers stay text: their digits mean something.
+            event = json.loads(line, parse_int=str, parse_float=str)
+            if event["action"] in OPS:
+                transaction.append(change(event))
+            elif event["action"] == "C":
+                # A transaction that is cut off comes again, whole.
+                print("".join(json.dumps(change) + "\n" for change in transaction), end="", flush=True)
+                POSITION.write_text(event["nextlsn"])
+                transaction = []
+        stream.wait()
+    sys.exit(0 if stopped else "pg_recvlogical ends at once, again and again")
 
 
 main()

@@ -13,7 +13,7 @@ use changeproof::{
     capture::{Capture, Options, Subject, Subscription},
     change::{Position, TxId},
     error::{Context, Error, Result},
-    guarantees::{Guarantees, SchemaChanges},
+    guarantees::{Guarantees, SchemaChanges, Values},
     postgres::{self, TableShape},
     schema::TableName,
     stack::Service,
@@ -39,7 +39,12 @@ impl Capture for SlotPolling {
     }
 
     fn guarantees(&self, _options: &Options) -> Guarantees {
-        Guarantees { initial_snapshot: false, schema_changes: SchemaChanges::NextRow, ..Guarantees::default() }
+        Guarantees {
+            initial_snapshot: false,
+            schema_changes: SchemaChanges::NextRow,
+            values: Values::AS_STORED,
+            ..Guarantees::default()
+        }
     }
 
     async fn prepare(&self, _subject: Subject<'_>) -> Result<()> {
@@ -79,10 +84,7 @@ impl Polling {
         }
         let peek = "SELECT lsn::text, xid::text, data FROM pg_logical_slot_peek_changes($1, NULL, NULL)";
         let rows = self.client.query(peek, &[&self.slot]).await.while_doing(SERVICE, "look at the slot")?;
-        let known = postgres::shapes(&self.client).await?;
-        for (name, shape) in known {
-            self.tables.entry(name).or_insert(shape);
-        }
+        self.tables.extend(postgres::shapes(&self.client).await?);
         for row in rows {
             let (lsn, xid, data): (String, String, String) = (row.get(0), row.get(1), row.get(2));
             let position = Position::Lsn(lsn.parse().while_doing(SERVICE, "read a position")?);
@@ -102,12 +104,23 @@ impl Polling {
     /// Gives a change its key, and old rows the columns that test_decoding leaves out because they are NULL.
     fn complete(&self, mut change: Change) -> Change {
         let Some(table) = self.tables.get(&change.table) else { return change };
+        for row in [&mut change.before, &mut change.after].into_iter().flatten() {
+            // The text has domains by their own names.
+            for column in &table.columns {
+                if let Some(Value::Text(text)) = row.get(&column.name) {
+                    let value = Value::from_text(text, &column.ty);
+                    row.set(&column.name, value);
+                }
+            }
+        }
         if let Some(before) = &mut change.before {
             let missing: Vec<_> = table.identity.iter().filter(|column| before.get(column).is_none()).collect();
             missing.into_iter().for_each(|column| before.set(column, Value::Null));
         }
         let row = change.after.as_ref().or(change.before.as_ref()).filter(|_| change.op != Op::Truncate);
-        change.key = row.map(|row| row.project(table.key.iter().map(String::as_str))).unwrap_or_default();
+        let is_by_index = table.key.is_empty() && table.identity.len() < table.columns.len();
+        let key = if is_by_index { &table.identity } else { &table.key };
+        change.key = row.map(|row| row.project(key.iter().map(String::as_str))).unwrap_or_default();
         change
     }
 }

@@ -75,7 +75,8 @@ fn read_columns(mut text: &str) -> Option<(Row, &str)> {
         let (column, rest) = name(column)?;
         let (ty, rest) = rest.strip_prefix('[')?.split_once("]:")?;
         let value;
-        (value, text) = match rest.strip_prefix('\'') {
+        let literal = rest.strip_prefix('\'').or_else(|| rest.strip_prefix("B'"));
+        (value, text) = match literal {
             Some(literal) => {
                 let (literal, rest) = quoted(literal, '\'')?;
                 (Value::from_text(&literal, &type_named(ty)), rest)

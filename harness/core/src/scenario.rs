@@ -1,20 +1,18 @@
 //! What a scenario is written with: a source to mutate, a capture to start, a judge to call.
 
-use std::collections::BTreeSet;
-
 use futures_util::future::BoxFuture;
 
 use crate::{
     capture::{Capture, Options, SnapshotMode, Subscription, collect_until_fence},
-    change::{Change, Op},
+    change::Change,
     error::{Context, Error, Result},
-    guarantees::{Loss, Order, TIME_COLUMN},
-    judge::{Alterations, Contents, FaultKind, StoredColumn, TableContents, Verdict, Watch, judge, judge_fold},
-    model::{IdealChange, Model, Tables},
-    script::{Action, Alter, Step, TableBuilder, TableRef, begin, commit},
+    evidence::{alterations, check_model, contents_of},
+    guarantees::{Loss, Order},
+    judge::{Contents, FaultKind, Verdict, Watch, judge, judge_fold},
+    model::Model,
+    script::{Action, Step, TableBuilder, TableRef, begin, commit},
     stack::Stack,
     text,
-    value::{Row, Value},
     workspace::Workspace,
 };
 
@@ -30,7 +28,8 @@ pub struct Definition {
     pub package: &'static str,
     /// What happens to rows that exist before the capture begins.
     pub snapshot: SnapshotMode,
-    /// The methods for which it has a meaning; empty for all.
+    /// The methods for which it has a meaning, and those that are like them; with `=` before a name that method alone. Empty
+    /// for all.
     pub only: &'static [&'static str],
     /// Why it has none for the others.
     pub why: &'static str,
@@ -52,7 +51,8 @@ impl Definition {
     /// Whether the scenario has a meaning for a method, or for one that it works like.
     pub fn applies_to(&self, method: &dyn Capture) -> bool {
         let is_named = |name: &str| self.only.contains(&name);
-        self.only.is_empty() || is_named(method.name()) || method.like().is_some_and(is_named)
+        let is_it = self.only.iter().any(|only| only.strip_prefix('=') == Some(method.name()));
+        self.only.is_empty() || is_it || is_named(method.name()) || method.like().is_some_and(is_named)
     }
 
     /// The doc comment's first sentence.
@@ -433,122 +433,5 @@ fn kept(method: &dyn Capture, outcome: Outcome) -> Result<Outcome> {
     match outcome.verdict.is_broken() {
         true => Err(Error::new(method.name(), "keep its promises", outcome.page)),
         false => Ok(outcome),
-    }
-}
-
-fn contents_of(tables: &Tables) -> Contents {
-    let contents = tables.0.values().map(|state| {
-        let (key, rows) = (state.table.key.clone(), state.rows.clone());
-        let columns = state.table.columns.iter().map(|column| {
-            let stored = StoredColumn { ty: column.ty.clone(), is_generated: column.generated.is_some() };
-            (column.name.clone(), stored)
-        });
-        (state.table.name.clone(), TableContents { key, columns: columns.collect(), rows })
-    });
-    contents.collect()
-}
-
-/// The Model is an oracle only as long as it agrees with the database.
-fn check_model(tables: &Tables, contents: &Contents) -> Result<()> {
-    let model = contents_of(tables);
-    let names: BTreeSet<_> = model.keys().chain(contents.keys()).collect();
-    for name in names {
-        let (ideal, real) = (sorted(model.get(name)), sorted(contents.get(name)));
-        if ideal != real {
-            let differing = ideal.iter().find(|row| !real.contains(row));
-            let differing = differing.or_else(|| real.iter().find(|row| !ideal.contains(row)));
-            let differing = differing.map(|row| format!("{row:?}"));
-            let cause = format!(
-                "in {name} it has {} rows and the database {}; they differ in {}",
-                ideal.len(),
-                real.len(),
-                differing.as_deref().unwrap_or("how often rows are there")
-            );
-            return Err(Error::new("the Model", "agree with the database", cause)
-                .help("if the script uses SQL of the database's own, state what it means"));
-        }
-    }
-    Ok(())
-}
-
-fn sorted(contents: Option<&TableContents>) -> Vec<Vec<(&str, &Value)>> {
-    let mut rows: Vec<_> = contents.into_iter().flat_map(|contents| contents.rows.iter().map(Row::canonical)).collect();
-    rows.sort_unstable();
-    rows
-}
-
-/// What changed in the tables' definitions since the capture began.
-fn alterations(model: &Model, cut: usize) -> Alterations {
-    let mut alterations = Alterations::default();
-    let committed = &model.committed()[cut..];
-    alterations.is_out_of_time = committed.iter().zip(cut..).any(|(transaction, at)| transaction.committed_before < at);
-    for change in committed.iter().flat_map(|transaction| &transaction.changes) {
-        let (table, change) = match change {
-            IdealChange::Altered { table, change } => (table, change),
-            IdealChange::Row { op, table, .. } => {
-                if *op == Op::Truncate {
-                    alterations.truncate(&table.name);
-                }
-                alterations.is_out_of_time |= table.column(TIME_COLUMN).is_some();
-                continue;
-            }
-            IdealChange::Created(_) => continue,
-        };
-        match change {
-            Alter::AddColumn(column) => alterations.column(&table.name, &column.name, None),
-            Alter::DropColumn(column) | Alter::ChangeType { column, .. } => {
-                alterations.column(&table.name, column, None);
-            }
-            Alter::RenameColumn { from, to } => {
-                alterations.column(&table.name, from, None);
-                alterations.column(&table.name, to, None);
-            }
-            Alter::RenameTable(to) => {
-                let mut renamed = table.name.clone();
-                renamed.name.clone_from(to);
-                alterations.rename(&table.name, &renamed);
-            }
-            Alter::Identity(_) | Alter::Key(_) => {}
-        }
-    }
-    alterations
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::row;
-
-    fn contents(rows: Vec<Row>) -> Contents {
-        Contents::from([("t".into(), TableContents { key: vec!["id".into()], rows, ..TableContents::default() })])
-    }
-
-    #[test]
-    fn a_model_that_differs_from_the_database_is_no_oracle() -> Result<()> {
-        let table = TableBuilder::new("t").key("id", crate::schema::Type::Int).build();
-        let handle = TableRef::new(&table);
-        let mut model = Model::default();
-        for step in [Action::CreateTable(table).into(), handle.insert(row! { id: 1 })] {
-            model.apply(&step).while_doing("test", "apply")?;
-        }
-        let tables = model.tables();
-        check_model(tables, &contents(vec![row! { id: 1 }]))?;
-        for wrong in [vec![], vec![row! { id: 2 }], vec![row! { id: 1 }, row! { id: 1 }]] {
-            assert!(check_model(tables, &contents(wrong)).is_err());
-        }
-        assert!(check_model(tables, &Contents::new()).is_err(), "a database without the table");
-        let long = |end: &str| format!("{}{end}", "x".repeat(100));
-        let text = |end: &str| Value::from(long(end));
-        for (ideal, real) in [(text("a"), text("b")), (1.5.into(), Value::Decimal("1.5".into()))] {
-            let table = TableBuilder::new("t").key("id", crate::schema::Type::Other("any".into()));
-            let table = table.build();
-            let handle = TableRef::new(&table);
-            let mut model = Model::default();
-            for step in [Action::CreateTable(table).into(), handle.insert(row! { id: ideal })] {
-                model.apply(&step).while_doing("test", "apply")?;
-            }
-            assert!(check_model(model.tables(), &contents(vec![row! { id: real }])).is_err());
-        }
-        Ok(())
     }
 }

@@ -40,7 +40,7 @@ async fn schema_changes_by_an_event_trigger(s: &mut Scenario) -> Result<()> {
 
 /// A transaction that outgrows the decoding memory is sent in parts before its end, and delivered whole at its commit. What
 /// a savepoint takes back is taken back in the reader; a transaction that is rolled back never was.
-#[scenario(only = "logical", why = "the protocol's streaming of large transactions is an option of the reader's")]
+#[scenario(only = "=logical", why = "the protocol's streaming of large transactions is an option of the reader's")]
 async fn large_transactions_streamed_before_their_end(s: &mut Scenario) -> Result<()> {
     let readings = s.create(table("readings").key("id", Int).column("note", Text)).await?;
     s.configure("logical_decoding_work_mem", "64kB");

@@ -4,7 +4,7 @@ use crate::prelude::*;
 
 /// The slot is dropped while the capture is stopped, and with it all that was committed since. A capture that went on as if
 /// nothing had happened would leave a gap that nobody sees.
-#[scenario(only = "debezium, logical", why = "only they read a slot")]
+#[scenario(only = "=debezium, =logical", why = "only they read a slot")]
 async fn slot_dropped_while_stopped(s: &mut Scenario) -> Result<()> {
     let orders = s.create(table("orders").key("id", Int)).await?;
     s.start_capture().await?;
@@ -24,7 +24,7 @@ async fn slot_dropped_while_stopped(s: &mut Scenario) -> Result<()> {
 }
 
 /// The slot is dropped and made anew: there is one of the name, but it begins after what was committed meanwhile.
-#[scenario(only = "debezium, logical", why = "only they read a slot")]
+#[scenario(only = "=debezium, =logical", why = "only they read a slot")]
 async fn slot_made_anew_while_stopped(s: &mut Scenario) -> Result<()> {
     let orders = s.create(table("orders").key("id", Int)).await?;
     s.start_capture().await?;

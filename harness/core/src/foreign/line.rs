@@ -145,7 +145,8 @@ impl Told {
 
     /// Whether the line itself gives each column's type, or none is needed.
     pub(super) fn has_all_types(&self) -> bool {
-        self.op == Op::Schema || self.columns().all(|column| self.types.contains_key(column))
+        let is_common = |ty: &Type| !matches!(ty, Type::Other(_));
+        self.op == Op::Schema || self.columns().all(|column| self.types.get(column).is_some_and(is_common))
     }
 
     /// Whether the table has all these columns.
@@ -159,7 +160,9 @@ impl Told {
         let known = known.get(&self.table);
         let row = |columns: &Columns| -> Result<Row, String> {
             let column = |name: &String, json: &RawValue| {
-                let ty = self.types.get(name).or_else(|| known?.get(name));
+                // A type that is none of the common ones may be a domain, which only the catalogue can tell.
+                let (told, known) = (self.types.get(name), known.and_then(|known| known.get(name)));
+                let ty = told.filter(|ty| !matches!(ty, Type::Other(_))).or(known).or(told);
                 let value = match self.op {
                     Op::Schema => type_of_column(json.get()),
                     _ => value(json.get(), ty),

@@ -160,6 +160,9 @@ fn name_of(ty: &Type) -> String {
 impl Form {
     /// The value in this form; a value that is not of the form's type stays what it is.
     fn of(self, value: &Value) -> Value {
+        if let (Self::NullUnlessFinite, Value::Float(number)) = (self, value) {
+            return if number.get().is_finite() { value.clone() } else { Value::Null };
+        }
         let text = match value {
             Value::Text(text) | Value::Decimal(text) => text.as_str(),
             _ => return value.clone(),
