@@ -274,6 +274,11 @@ impl Scenario {
         format!("{}_{name}", self.workspace.database())
     }
 
+    /// The name of what the method makes in the services, such as its slot.
+    pub fn capture_name(&self) -> String {
+        self.workspace.subject(&self.stack).name.to_owned()
+    }
+
     /// Asks the database a question that it must answer by true.
     ///
     /// # Errors

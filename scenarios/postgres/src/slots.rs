@@ -13,11 +13,8 @@ async fn slot_dropped_while_stopped(s: &mut Scenario) -> Result<()> {
     s.catch_up().await?;
     s.stop_capture().await?;
     s.apply(orders.insert(row! { id: 2 })).await?;
-    s.apply(raw(
-        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()",
-        [],
-    ))
-    .await?;
+    let slot = s.capture_name();
+    s.apply(raw(&format!("SELECT pg_drop_replication_slot('{slot}')"), [])).await?;
     s.apply(orders.insert(row! { id: 3 })).await?;
 
     s.must_refuse_to_resume(&[("logical", "it is gone"), ("debezium", "no longer available on the server")]).await
@@ -33,20 +30,19 @@ async fn slot_made_anew_while_stopped(s: &mut Scenario) -> Result<()> {
     s.catch_up().await?;
     s.stop_capture().await?;
     s.apply(orders.insert(row! { id: 2 })).await?;
-    for sql in [
-        "CREATE TEMPORARY TABLE slot AS SELECT slot_name FROM pg_replication_slots WHERE database = current_database()",
-        "SELECT pg_drop_replication_slot(slot_name) FROM slot",
-        "SELECT pg_create_logical_replication_slot(slot_name, 'pgoutput') FROM slot",
-    ] {
-        s.apply(raw(sql, [])).await?;
-    }
+    let slot = s.capture_name();
+    s.apply(raw(&format!("SELECT pg_drop_replication_slot('{slot}')"), [])).await?;
+    s.apply(raw(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"), [])).await?;
 
     s.must_refuse_to_resume(&[("logical", "it begins at"), ("debezium", "no longer available on the server")]).await
 }
 
 /// The server ends the connection while changes are on their way. The capture connects again, and goes on where it was:
-/// nothing is lost, nothing comes twice.
-#[scenario]
+/// nothing is lost, nothing comes twice. (Debezium promises no more than at least once here.)
+#[scenario(
+    only = "=logical, trigger, polling",
+    why = "how much of a transaction Debezium sends again after a broken connection differs from run to run"
+)]
 async fn connection_ended_by_the_server(s: &mut Scenario) -> Result<()> {
     let orders = s.create(table("orders").key("id", Int).column("total", Int)).await?;
     s.start_capture().await?;
