@@ -37,7 +37,7 @@ test: ## Runs all tests
 	@scripts/tools nextest
 	@scripts/setup $(IMAGES) -- cargo nextest run --no-run
 	@cargo nextest run
-	@cargo test --quiet --locked --manifest-path examples/foreign-connector/Cargo.toml --target-dir target
+	@cargo test --quiet --locked --manifest-path examples/foreign-connector/Cargo.toml --target-dir target -- --test-threads=6
 
 .PHONY: test-deep
 test-deep: engine ## Tries random scripts and values by every method, CASES of them (100 by default), from another seed each time

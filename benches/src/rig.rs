@@ -5,7 +5,7 @@ use std::ops::Range;
 use changeproof::{
     capture::{Capture, Subscription},
     error::{Context, Result},
-    postgres,
+    postgres::{self, Place},
     stack::{Endpoint, Service, Stack},
     workspace::Workspace,
 };
@@ -41,7 +41,7 @@ impl Database {
     /// A service can't be started.
     pub(crate) async fn open(method: &'static dyn Capture) -> Result<Self> {
         let stack = Stack::acquire(method.services()).await?;
-        let workspace = Workspace::open(&stack, method).await?;
+        let workspace = Workspace::open(&stack, method, Place::Disk).await?;
         let writer = postgres::connect(stack.endpoint(Service::Postgres)?, workspace.database()).await?;
         let table = "CREATE TABLE public.readings (\
             id bigint PRIMARY KEY, sensor text NOT NULL, celsius double precision, taken timestamptz DEFAULT now(), \

@@ -10,6 +10,7 @@ use crate::{
     guarantees::{Loss, Order},
     judge::{Contents, FaultKind, Verdict, Watch, judge, judge_fold},
     model::Model,
+    postgres::Place,
     script::{Action, Step, TableBuilder, TableRef, begin, commit},
     stack::Stack,
     text,
@@ -150,7 +151,7 @@ impl Scenario {
 
     async fn open(name: &'static str, snapshot: SnapshotMode, method: &'static dyn Capture) -> Result<Self> {
         let stack = Stack::acquire(method.services()).await?;
-        let workspace = Workspace::open(&stack, method).await?;
+        let workspace = Workspace::open(&stack, method, Place::Memory).await?;
         Ok(Self {
             name,
             method,

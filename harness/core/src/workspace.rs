@@ -3,7 +3,7 @@
 use crate::{
     capture::{Capture, Options, Subject, Subscription},
     error::Result,
-    postgres::{self, Source},
+    postgres::{self, Place, Source},
     stack::{Lease, Service, Stack, stale_leases},
 };
 
@@ -21,10 +21,10 @@ impl Workspace {
     ///
     /// # Errors
     /// A service refuses or can't be reached.
-    pub async fn open(stack: &Stack, method: &'static dyn Capture) -> Result<Self> {
+    pub async fn open(stack: &Stack, method: &'static dyn Capture, place: Place) -> Result<Self> {
         Self::remove_stale(stack, method).await?;
         let lease = Lease::take(stack.state(), method.name())?;
-        let source = Source::create(stack.endpoint(Service::Postgres)?, lease.name()).await?;
+        let source = Source::create(stack.endpoint(Service::Postgres)?, lease.name(), place).await?;
         let name = lease.name_for(method.name());
         let workspace = Self { method, lease, name, source };
         method.prepare(workspace.subject(stack)).await?;

@@ -8,6 +8,7 @@ use changeproof::{
     debezium::DebeziumPostgres,
     error::{Context, Error, Result},
     judge::{Alterations, Contents, judge_fold},
+    postgres::Place,
     stack::{Stack, run_guard_if_asked},
     workspace::Workspace,
 };
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
 
 async fn capture_shop(locale: Locale) -> Result<()> {
     let stack = Stack::acquire(DebeziumPostgres.services()).await?;
-    let mut workspace = Workspace::open(&stack, &DebeziumPostgres).await?;
+    let mut workspace = Workspace::open(&stack, &DebeziumPostgres, Place::Memory).await?;
     let captured = load_and_judge(&stack, &mut workspace, locale).await;
     let closed = workspace.close(&stack).await;
     captured?;

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use changeproof::{
     capture::{Capture, Options},
     error::Result,
+    postgres::Place,
     runner::Catalogue,
     stack::{Service, Stack},
     workspace::Workspace,
@@ -130,7 +131,7 @@ async fn attempt(
     progress.say(&format!("running {} statements by {}", statements.len(), names.join(", ")));
     // Each method has a database of its own, so that none sees what another needs in it.
     let mut workspaces = tokio::select! {
-        opened = try_join_all(methods.iter().map(|method| Workspace::open(&stack, *method))) => opened?,
+        opened = try_join_all(methods.iter().map(|method| Workspace::open(&stack, *method, Place::Disk))) => opened?,
         () = crate::exit::interrupted() => return Err(Failure::Interrupted),
     };
     let captures = workspaces.iter_mut().map(|workspace| capture(arguments, statements, &stack, workspace));

@@ -217,11 +217,13 @@ impl DebeziumSubscription {
     }
 
     async fn wait_for_slot(&self, what: &str, is_it: impl Fn(Option<&str>) -> bool) -> Result<()> {
+        let looking = || "look at the replication slot";
         let deadline = Instant::now() + STREAMS_WITHIN;
         let mut last_check = Instant::now();
+        let look = self.server.prepare(SLOT_STATE).await.while_doing("PostgreSQL", looking())?;
         loop {
-            let slot = self.server.query_opt(SLOT_STATE, &[&self.slot]).await;
-            let slot = slot.while_doing("PostgreSQL", "look at the replication slot")?;
+            let slot = self.server.query_opt(&look, &[&self.slot]).await;
+            let slot = slot.while_doing("PostgreSQL", looking())?;
             let state: Option<String> = slot.map(|slot| slot.get(0));
             if is_it(state.as_deref()) {
                 return Ok(());
@@ -235,7 +237,7 @@ impl DebeziumSubscription {
                 let seen = format!("the slot is {state:?}, the connector {status:?}");
                 return Err(Error::new("Debezium", format!("wait until {what}"), seen));
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(15)).await;
         }
     }
 }

@@ -102,7 +102,7 @@ impl Reader {
         let consumer: StreamConsumer = client(kafka)
             .set("group.id", prefix)
             .set("enable.auto.commit", "false")
-            .set("fetch.wait.max.ms", "20")
+            .set("fetch.wait.max.ms", "50")
             .set("fetch.min.bytes", "1")
             .set("fetch.error.backoff.ms", "5")
             .set("topic.metadata.refresh.fast.interval.ms", "10")

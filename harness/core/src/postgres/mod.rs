@@ -9,7 +9,7 @@ use std::{
 };
 
 pub use tokio_postgres::Client;
-use tokio_postgres::{Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{Config, NoTls, SimpleQueryMessage, SimpleQueryRow, error::SqlState};
 
 pub(crate) use self::sql::{ident, table};
 pub use self::{
@@ -22,7 +22,7 @@ use crate::{
     judge::{Contents, StoredColumn, TableContents},
     schema::{TableName, Type},
     script::Step,
-    stack::{Endpoint, USER},
+    stack::{Endpoint, MEMORY_DIR, USER},
     value::{Row, Value},
 };
 
@@ -104,6 +104,54 @@ pub async fn connect(endpoint: &Endpoint, database: &str) -> Result<Client> {
     Ok(client)
 }
 
+/// Where a database keeps its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Where the server keeps all others.
+    Disk,
+    /// In the container's memory, [`MEMORY_MB`](crate::stack::MEMORY_MB) for all databases together. A database is some
+    /// three hundred files, which a disk takes ten times as long to make and to remove.
+    Memory,
+}
+
+/// The tablespace of [`Place::Memory`].
+const MEMORY: &str = "changeproof_memory";
+
+async fn create_database(server: &Client, database: &str, place: Place) -> Result<()> {
+    let doing = || format!("create the database {database}");
+    let create = format!("CREATE DATABASE {database} TEMPLATE template0");
+    let created = match place {
+        Place::Disk => server.batch_execute(&create).await,
+        Place::Memory => {
+            let create = format!("{create} TABLESPACE {MEMORY}");
+            match server.batch_execute(&create).await {
+                Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => {
+                    create_tablespace(server).await?;
+                    server.batch_execute(&create).await
+                }
+                created => created,
+            }
+        }
+    };
+    created.while_doing(SERVICE, doing())
+}
+
+/// The server insists that the folder is its own, so it makes it itself.
+async fn create_tablespace(server: &Client) -> Result<()> {
+    let location = format!("{MEMORY_DIR}/tablespace");
+    let make = format!("COPY (SELECT) TO PROGRAM 'mkdir -p {location}'");
+    server.batch_execute(&make).await.while_doing(SERVICE, "make a folder in its memory")?;
+    match server.batch_execute(&format!("CREATE TABLESPACE {MEMORY} LOCATION '{location}'")).await {
+        // Another process was as quick.
+        Err(error) if error.code().is_some_and(|code| TABLESPACE_IS_THERE.contains(code)) => Ok(()),
+        created => created.while_doing(SERVICE, "create a tablespace in its memory"),
+    }
+}
+
+/// The name is known already; or another session is just making it known; or the folder has been given to it.
+const TABLESPACE_IS_THERE: [SqlState; 3] =
+    [SqlState::DUPLICATE_OBJECT, SqlState::UNIQUE_VIOLATION, SqlState::OBJECT_IN_USE];
+
 /// A database of a lease, and the sessions that a script runs on.
 pub struct Source {
     endpoint: Endpoint,
@@ -118,19 +166,17 @@ impl Source {
     ///
     /// # Errors
     /// The server can't be reached or refuses.
-    pub async fn create(endpoint: &Endpoint, database: &str) -> Result<Self> {
+    pub async fn create(endpoint: &Endpoint, database: &str, place: Place) -> Result<Self> {
         let server = connect(endpoint, USER).await?;
-        let create = format!(
-            "CREATE DATABASE {database} TEMPLATE template0;\
-             ALTER DATABASE {database} SET timezone = 'UTC';\
+        create_database(&server, database, place).await?;
+        let settings = format!(
+            "ALTER DATABASE {database} SET timezone = 'UTC';\
              ALTER DATABASE {database} SET datestyle = 'ISO, YMD';\
              ALTER DATABASE {database} SET intervalstyle = 'postgres';\
              ALTER DATABASE {database} SET bytea_output = 'hex'"
         );
-        for statement in create.split(';') {
-            let done = server.batch_execute(statement).await;
-            done.while_doing(SERVICE, format!("create the database {database}"))?;
-        }
+        let set = server.batch_execute(&settings).await;
+        set.while_doing(SERVICE, format!("set up the database {database}"))?;
         let admin = connect(endpoint, database).await?;
         let prepare = format!(
             "CREATE SCHEMA {HARNESS_SCHEMA};\

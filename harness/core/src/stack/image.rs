@@ -1,11 +1,13 @@
 //! Which image a service runs on: built from `images/`, or another of the same contract.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::LazyLock,
 };
 
-use tokio::process::Command;
+use tokio::{process::Command, sync::Mutex};
 
 use super::docker;
 use crate::error::{Context, Error, Result};
@@ -16,6 +18,9 @@ fn builder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(BUILDER)
 }
 
+/// What the builder has told this process: its answer covers every input of an image and takes a while.
+static TOLD: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(Mutex::default);
+
 /// The image of a name, with its tag: that of the variable `CHANGEPROOF_NAME_IMAGE`, or the one that `images/NAME` gives.
 ///
 /// # Errors
@@ -25,11 +30,16 @@ pub async fn tag_of(name: &str) -> Result<String> {
     if let Some(image) = std::env::var(variable).ok().filter(|image| !image.is_empty()) {
         return Ok(image);
     }
+    let mut told = TOLD.lock().await;
+    if let Some(tag) = told.get(name) {
+        return Ok(tag.clone());
+    }
     let doing = || format!("tell the image of {name}");
     let output = Command::new(builder()).arg("--tag").arg(name).output().await;
     let output = output.while_doing(BUILDER, doing())?;
     let tag = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if output.status.success() && !tag.is_empty() {
+        told.insert(name.to_owned(), tag.clone());
         Ok(tag)
     } else {
         Err(Error::new(BUILDER, doing(), String::from_utf8_lossy(&output.stderr)))

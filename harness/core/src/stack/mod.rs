@@ -18,12 +18,12 @@ use std::{collections::BTreeMap, fs::File};
 
 use futures_util::future::try_join_all;
 
-pub(crate) use self::service::USER;
+pub(crate) use self::service::{MEMORY_DIR, USER};
 pub use self::{
     guard::run_if_asked as run_guard_if_asked,
     image::tag_of as image_tag,
     lease::{Lease, stale as stale_leases},
-    service::{Endpoint, Service},
+    service::{Endpoint, MEMORY_MB, Service},
     state::State,
 };
 use crate::error::{Context, Error, Result};

@@ -26,6 +26,12 @@ const READY_WITHIN: Duration = Duration::from_secs(90);
 /// The user that every service knows; the password is made anew at each start of a service.
 pub(crate) const USER: &str = "changeproof";
 
+/// The folder of PostgreSQL's container that is kept in memory.
+pub(crate) const MEMORY_DIR: &str = "/var/lib/changeproof";
+
+/// The size of PostgreSQL's folder in memory, in MiB. It counts towards the container's own.
+pub const MEMORY_MB: u32 = 128;
+
 /// A service that scenarios lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -308,6 +314,10 @@ async fn start<I: Image>(
             host.memory = Some(memory_bytes);
             host.memory_swap = Some(memory_bytes);
             host.publish_all_ports = Some(false);
+            if service == Service::Postgres {
+                // Writable by all, for the user that the server runs as differs from image to image.
+                host.tmpfs = Some(HashMap::from([(MEMORY_DIR.to_owned(), format!("mode=1777,size={MEMORY_MB}m"))]));
+            }
             let host_ip = Some("127.0.0.1".to_owned());
             let binding = PortBinding { host_ip, host_port: Some(host_port.to_string()) };
             host.port_bindings = Some(HashMap::from([(format!("{port}/tcp"), Some(vec![binding]))]));

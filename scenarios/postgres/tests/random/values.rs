@@ -5,6 +5,7 @@ use changeproof::{
     capture::{Capture, Options, collect_until_fence},
     error::{Context, Error, Result},
     judge::{Alterations, Contents, judge_fold},
+    postgres::Place,
     stack::Stack,
     workspace::Workspace,
 };
@@ -109,7 +110,7 @@ pub(crate) fn deliver(method: &'static dyn Capture, seed: u64, cases: u32) -> st
 
 async fn judge(method: &'static dyn Capture, rows: &[(i64, String, u32)]) -> Result<()> {
     let stack = Stack::acquire(method.services()).await?;
-    let mut workspace = Workspace::open(&stack, method).await?;
+    let mut workspace = Workspace::open(&stack, method, Place::Memory).await?;
     let judged = write_and_judge(&stack, &mut workspace, rows).await;
     let closed = workspace.close(&stack).await;
     judged?;
