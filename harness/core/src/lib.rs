@@ -19,6 +19,7 @@ pub mod matrix;
 pub mod model;
 pub mod polling;
 pub mod postgres;
+pub mod publication;
 pub mod runner;
 pub mod scenario;
 pub mod schema;

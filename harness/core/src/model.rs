@@ -202,6 +202,13 @@ pub struct Model {
 }
 
 impl Model {
+    /// A model of which no more is known than what was committed.
+    pub(crate) fn of_committed(committed: Vec<IdealTransaction>) -> Self {
+        let mut model = Self { committed, ..Self::default() };
+        model.tables = model.tables_after(model.committed.len());
+        model
+    }
+
     /// Runs a step. A step outside a transaction is a transaction of its own.
     ///
     /// # Errors

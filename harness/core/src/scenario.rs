@@ -1,5 +1,7 @@
 //! What a scenario is written with: a source to mutate, a capture to start, a judge to call.
 
+use std::collections::BTreeSet;
+
 use futures_util::future::BoxFuture;
 
 use crate::{
@@ -11,8 +13,9 @@ use crate::{
     judge::{Contents, FaultKind, Verdict, Watch, judge, judge_fold},
     model::Model,
     postgres::Place,
+    publication::Publication,
     script::{Action, Step, TableBuilder, TableRef, begin, commit},
-    stack::Stack,
+    stack::{Service, Stack},
     text,
     workspace::Workspace,
 };
@@ -29,6 +32,8 @@ pub struct Definition {
     pub package: &'static str,
     /// What happens to rows that exist before the capture begins.
     pub snapshot: SnapshotMode,
+    /// Whether it does harm to a whole server of PostgreSQL, and therefore gets one of its own.
+    pub own_server: bool,
     /// The methods for which it has a meaning, and those that are like them; with `=` before a name that method alone. Empty
     /// for all.
     pub only: &'static [&'static str],
@@ -91,6 +96,7 @@ pub struct Scenario {
     stack: Stack,
     workspace: Workspace,
     model: Model,
+    publication: Option<Publication>,
     subscription: Option<Box<dyn Subscription>>,
     watch: Watch,
     stream: Vec<Change>,
@@ -111,7 +117,7 @@ impl Scenario {
     /// # Errors
     /// A service or a step fails, the method fails, or the scenario doesn't ask the judge.
     pub async fn examine(definition: &Definition, method: &'static dyn Capture) -> Result<Outcome> {
-        let mut scenario = Self::open(definition.name, definition.snapshot, method).await?;
+        let mut scenario = Self::open(definition.name, definition.snapshot, definition.own_server, method).await?;
         let ran = (definition.run)(&mut scenario).await;
         scenario.end(ran).await
     }
@@ -121,7 +127,7 @@ impl Scenario {
     /// # Errors
     /// As [`Scenario::run`].
     pub async fn play(name: &'static str, method: &'static dyn Capture, script: &[Event]) -> Result<Outcome> {
-        let mut scenario = Self::open(name, SnapshotMode::NoData, method).await?;
+        let mut scenario = Self::open(name, SnapshotMode::NoData, false, method).await?;
         let played = scenario.play_all(script).await;
         kept(method, scenario.end(played).await?)
     }
@@ -149,8 +155,16 @@ impl Scenario {
         }
     }
 
-    async fn open(name: &'static str, snapshot: SnapshotMode, method: &'static dyn Capture) -> Result<Self> {
-        let stack = Stack::acquire(method.services()).await?;
+    async fn open(
+        name: &'static str,
+        snapshot: SnapshotMode,
+        own_server: bool,
+        method: &'static dyn Capture,
+    ) -> Result<Self> {
+        let mut stack = Stack::acquire(method.services()).await?;
+        if own_server {
+            stack.take_apart(Service::Postgres).await?;
+        }
         let workspace = Workspace::open(&stack, method, Place::Memory).await?;
         Ok(Self {
             name,
@@ -159,6 +173,7 @@ impl Scenario {
             stack,
             workspace,
             model: Model::default(),
+            publication: None,
             subscription: None,
             watch: Watch::default(),
             stream: Vec::new(),
@@ -166,9 +181,10 @@ impl Scenario {
         })
     }
 
-    async fn close(self, tell_errors: bool) -> Result<()> {
+    async fn close(mut self, tell_errors: bool) -> Result<()> {
         drop(self.subscription);
         let closed = self.workspace.close(&self.stack).await;
+        let closed = closed.and(self.stack.give_back().await);
         if tell_errors { closed } else { Ok(()) }
     }
 
@@ -227,6 +243,19 @@ impl Scenario {
                 Err(Error::new(self.name, "see a step refused", expected))
             }
         }
+    }
+
+    /// Publishes this instead of all tables, for methods that read a publication.
+    ///
+    /// # Errors
+    /// The database refuses it.
+    pub async fn publish(&mut self, publication: Publication) -> Result<()> {
+        for statement in publication.statements() {
+            let done = self.workspace.source.admin().batch_execute(&statement).await;
+            done.while_doing("PostgreSQL", format!("run `{statement}`"))?;
+        }
+        self.publication = Some(publication);
+        Ok(())
     }
 
     /// Starts the capture.
@@ -313,6 +342,22 @@ impl Scenario {
     /// # Errors
     /// It goes on, or says something else.
     pub async fn must_refuse_to_resume(&mut self, words: &[(&str, &str)]) -> Result<()> {
+        self.must_refuse(words, |told| Verdict::Refused { told: told.to_owned() }).await
+    }
+
+    /// As [`Scenario::must_refuse_to_resume`], but a method with a known flaw waits instead of saying so; the words are then
+    /// those of its capture in this harness, which tells what the method has written to its log.
+    ///
+    /// # Errors
+    /// It goes on, or says something else.
+    pub async fn must_refuse_or_stall(&mut self, words: &[(&str, &str)], flawed: &str, reference: &str) -> Result<()> {
+        let is_flawed = self.method.name() == flawed;
+        let stalled = || Verdict::KnownFlaw { reference: reference.to_owned(), kinds: [FaultKind::Stalled].into() };
+        let refused = |told: &str| Verdict::Refused { told: told.to_owned() };
+        self.must_refuse(words, |told| if is_flawed { stalled() } else { refused(told) }).await
+    }
+
+    async fn must_refuse(&mut self, words: &[(&str, &str)], verdict: impl FnOnce(&str) -> Verdict) -> Result<()> {
         let resumed = self.subscription()?.resume().await;
         let went_on = match resumed {
             Ok(()) => self.catch_up().await,
@@ -322,7 +367,7 @@ impl Scenario {
         let told = words.iter().find(|(name, _)| *name == method).map_or("", |(_, words)| *words);
         match went_on {
             Err(error) if !told.is_empty() && error.to_string().contains(told) => {
-                let verdict = Verdict::Refused { told: told.to_owned() };
+                let verdict = verdict(told);
                 let page = format!("{method} · {} · {verdict}\n", self.name);
                 self.outcome = Some(Outcome { verdict, page });
                 Ok(())
@@ -393,26 +438,40 @@ impl Scenario {
         self.catch_up().await?;
         let contents = self.workspace.source.contents().await?;
         check_model(self.model.tables(), &contents)?;
-        let outcome = self.outcome.insert(self.verdict(&contents, explain));
+        let verdict = match &self.publication {
+            None => self.verdict(&self.model, &contents, BTreeSet::new(), explain),
+            Some(publication) => {
+                let (view, losses) = publication.view(&self.model);
+                self.verdict(&view, &publication.contents(contents), losses, explain)
+            }
+        };
+        let outcome = self.outcome.insert(verdict);
         match outcome.verdict.is_broken() {
             true => Err(Error::new(self.method.name(), "keep its promises", &outcome.page)),
             false => Ok(()),
         }
     }
 
-    fn verdict(&self, contents: &Contents, explain: impl FnOnce(Verdict) -> Verdict) -> Outcome {
+    fn verdict(
+        &self,
+        model: &Model,
+        contents: &Contents,
+        hidden: BTreeSet<Loss>,
+        explain: impl FnOnce(Verdict) -> Verdict,
+    ) -> Outcome {
         let stream = &self.stream;
         let guarantees = self.method.guarantees(&self.options);
-        let judgement = judge(&self.model, &guarantees, &self.watch, stream);
+        let judgement = judge(model, &guarantees, &self.watch, stream);
         let before = match guarantees.initial_snapshot {
             true => Contents::new(),
-            false => contents_of(&self.model.tables_after(judgement.cut)),
+            false => contents_of(&model.tables_after(judgement.cut)),
         };
-        let alterations = alterations(&self.model, judgement.cut);
+        let alterations = alterations(model, judgement.cut);
         let (faults, mut losses) = judge_fold(&before, stream, contents, &alterations, &guarantees);
         if self.options.snapshot == SnapshotMode::Initial && !guarantees.initial_snapshot {
             losses.insert(Loss::ExistingRowsMissed);
         }
+        losses.extend(hidden);
         let verdict = explain(judgement.verdict.and(faults, losses));
         let is_same_each_run = self.watch.began.0 == self.watch.began.1 || verdict.is_broken();
         let body = if is_same_each_run {

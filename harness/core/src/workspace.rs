@@ -22,7 +22,10 @@ impl Workspace {
     /// # Errors
     /// A service refuses or can't be reached.
     pub async fn open(stack: &Stack, method: &'static dyn Capture, place: Place) -> Result<Self> {
-        Self::remove_stale(stack, method).await?;
+        // What a killed process has left is on the shared servers.
+        if !stack.is_apart() {
+            Self::remove_stale(stack, method).await?;
+        }
         let lease = Lease::take(stack.state(), method.name())?;
         let source = Source::create(stack.endpoint(Service::Postgres)?, lease.name(), place).await?;
         let name = lease.name_for(method.name());

@@ -8,6 +8,7 @@ use syn::{Attribute, Expr, ExprLit, ItemFn, Lit, LitStr, Meta, Token, parse_macr
 /// its explanation.
 ///
 /// - `#[scenario(initial_snapshot)]` captures the rows that exist before the capture begins too.
+/// - `#[scenario(own_server)]` gives it a server of PostgreSQL of its own, for what would do harm to others on the same.
 /// - `#[scenario(only = "debezium, logical", why = "…")]` says that it has a meaning for these methods only, and why.
 #[proc_macro_attribute]
 pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
@@ -15,16 +16,18 @@ pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let arguments = parse_macro_input!(arguments with parser);
     let function = parse_macro_input!(item as ItemFn);
     let mut snapshot = quote!(NoData);
+    let mut own_server = false;
     let (mut only, mut why) = (Vec::new(), String::new());
     for argument in &arguments {
         match option(argument) {
             Some((name, None)) if name == "initial_snapshot" => snapshot = quote!(Initial),
+            Some((name, None)) if name == "own_server" => own_server = true,
             Some((name, Some(text))) if name == "only" => {
                 only = text.split(',').map(|method| method.trim().to_owned()).collect();
             }
             Some((name, Some(text))) if name == "why" => why = text,
             _ => {
-                let message = "unknown option; there are `initial_snapshot`, `only = \"METHOD, …\"` and `why = \"…\"`";
+                let message = "unknown option; there are `initial_snapshot`, `own_server`, `only = \"METHOD, …\"` and `why = \"…\"`";
                 return syn::Error::new_spanned(argument, message).to_compile_error().into();
             }
         }
@@ -50,6 +53,7 @@ pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
                 file: ::core::file!(),
                 package: ::core::env!("CARGO_PKG_NAME"),
                 snapshot: ::changeproof::capture::SnapshotMode::#snapshot,
+                own_server: #own_server,
                 only: &[#(#only),*],
                 why: #why,
                 run: |s| ::std::boxed::Box::pin(#ident(s)),

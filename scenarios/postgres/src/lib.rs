@@ -3,6 +3,7 @@
 mod basics;
 mod keys;
 mod options;
+mod publications;
 mod schema_evolution;
 mod slots;
 mod snapshots;
@@ -65,7 +66,8 @@ pub use changeproof;
 /// What every page of scenarios begins with.
 mod prelude {
     pub(crate) use changeproof::{
-        error::Result, judge::FaultKind, row, scenario, scenario::Scenario, schema::Type::*, script::*,
+        error::Result, judge::FaultKind, publication::publication, row, scenario, scenario::Scenario, schema::Type::*,
+        script::*,
     };
 
     /// Begins the declaration of a table.

@@ -37,6 +37,31 @@ async fn slot_made_anew_while_stopped(s: &mut Scenario) -> Result<()> {
     s.must_refuse_to_resume(&[("logical", "it begins at"), ("debezium", "no longer available on the server")]).await
 }
 
+/// The capture is stopped for so long that the server gives up what the slot holds back (`max_slot_wal_keep_size`). What was
+/// committed meanwhile can't be had any more, and whoever asks for it is told. (Debezium takes the slot for one that is being
+/// made: its connector goes on to say that it runs, and asks again for half an hour.)
+#[scenario(own_server, only = "=debezium, =logical", why = "only they read a slot")]
+async fn slot_behind_max_slot_wal_keep_size(s: &mut Scenario) -> Result<()> {
+    let orders = s.create(table("orders").key("id", Int)).await?;
+    s.apply(raw("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'", [])).await?;
+    s.apply(raw("SELECT pg_reload_conf()", [])).await?;
+    s.start_capture().await?;
+
+    s.apply(orders.insert(row! { id: 1 })).await?;
+    s.catch_up().await?;
+    s.stop_capture().await?;
+    for id in 2..5 {
+        s.apply(orders.insert(row! { id: id })).await?;
+        s.apply(raw("SELECT pg_switch_wal()", [])).await?;
+    }
+    s.apply(raw("CHECKPOINT", [])).await?;
+    let slot = s.capture_name();
+    s.must_hold(&format!("SELECT wal_status = 'lost' FROM pg_replication_slots WHERE slot_name = '{slot}'")).await?;
+
+    let words = [("logical", "removed log that it still needs"), ("debezium", "asks for the slot again")];
+    s.must_refuse_or_stall(&words, "debezium", "https://github.com/risingwavelabs/risingwave/pull/25993").await
+}
+
 /// The server ends the connection while changes are on their way. The capture connects again, and goes on where it was:
 /// nothing is lost, nothing comes twice. (Debezium promises no more than at least once here.)
 #[scenario(

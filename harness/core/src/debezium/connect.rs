@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::{Context, Error, Result},
-    stack::{Service, Stack, USER},
+    stack::{Service, Stack, USER, docker},
 };
 
 const SERVICE: &str = "Kafka Connect";
@@ -21,6 +21,7 @@ pub(crate) struct Connector {
     client: Client,
     url: String,
     password: String,
+    container: String,
     name: String,
 }
 
@@ -39,8 +40,14 @@ impl Connector {
             client: Client::builder().timeout(Duration::from_secs(30)).build().while_doing(SERVICE, "make a client")?,
             url: format!("http://{}/connectors/{name}", endpoint.address()),
             password: endpoint.password.clone(),
+            container: endpoint.container.clone(),
             name: name.to_owned(),
         })
+    }
+
+    /// Whether Connect has written this to its log lately.
+    pub(crate) async fn has_logged(&self, text: &str) -> Result<bool> {
+        docker::has_written(&self.container, text, Duration::from_secs(30)).await
     }
 
     async fn call(

@@ -203,7 +203,7 @@ struct DebeziumSubscription {
 }
 
 const SLOT_STATE: &str = "\
-    SELECT COALESCE(r.state, 'inactive')::text FROM pg_replication_slots s \
+    SELECT COALESCE(r.state, 'inactive')::text, s.wal_status = 'lost' FROM pg_replication_slots s \
     LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid WHERE s.slot_name = $1";
 
 impl DebeziumSubscription {
@@ -216,6 +216,19 @@ impl DebeziumSubscription {
         .await
     }
 
+    /// A connector whose slot has lost its log doesn't fail: it takes it for one that is being made, and asks again for half
+    /// an hour (`PostgresConnection.fetchReplicationSlotInfo`: 900 times, every 2 s). Only its log tells.
+    async fn tell_of_a_lost_slot(&self) -> Result<()> {
+        if !self.connector.has_logged(&format!("Cannot obtain valid replication slot '{}'", self.slot)).await? {
+            return Ok(());
+        }
+        let doing = format!("go on with the slot {}", self.slot);
+        let cause = "the server has removed log that it still needs (max_slot_wal_keep_size); the connector says that it is \
+                     running, and asks for the slot again every 2 s for half an hour";
+        Err(Error::new("Debezium", doing, cause)
+            .help("what was committed since is lost to this connector: start a new one with an initial snapshot"))
+    }
+
     async fn wait_for_slot(&self, what: &str, is_it: impl Fn(Option<&str>) -> bool) -> Result<()> {
         let looking = || "look at the replication slot";
         let deadline = Instant::now() + STREAMS_WITHIN;
@@ -224,12 +237,16 @@ impl DebeziumSubscription {
         loop {
             let slot = self.server.query_opt(&look, &[&self.slot]).await;
             let slot = slot.while_doing("PostgreSQL", looking())?;
+            let is_lost = slot.as_ref().and_then(|slot| slot.get::<_, Option<bool>>(1)).unwrap_or_default();
             let state: Option<String> = slot.map(|slot| slot.get(0));
             if is_it(state.as_deref()) {
                 return Ok(());
             }
             if last_check.elapsed() > CHECK_EVERY {
                 self.connector.check().await?;
+                if is_lost {
+                    self.tell_of_a_lost_slot().await?;
+                }
                 last_check = Instant::now();
             }
             if Instant::now() > deadline {

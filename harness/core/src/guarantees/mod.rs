@@ -182,11 +182,17 @@ pub enum Loss {
     /// A row is not delivered that bears an earlier time than one that was delivered before: its transaction began earlier
     /// and was committed later, a clock was behind, or the update left the time as it was.
     BehindTheMark,
+    /// A change is not in the publication, because its table or its row isn't.
+    NotPublished,
+    /// A column is not in the publication.
+    ColumnNotPublished,
+    /// Which partition holds a row is not told: the publication is by the partitioned table.
+    PartitionNotTold,
 }
 
 impl Loss {
     /// Every loss.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::BeforeImageKeyOnly,
         Self::BeforeImageFilled,
         Self::NoBeforeImage,
@@ -207,6 +213,9 @@ impl Loss {
         Self::OldKeyMissed,
         Self::VersionsCollapsed,
         Self::BehindTheMark,
+        Self::NotPublished,
+        Self::ColumnNotPublished,
+        Self::PartitionNotTold,
     ];
 
     /// In a word or two, for tables.
@@ -232,6 +241,9 @@ impl Loss {
             Self::OldKeyMissed => "old key stays",
             Self::VersionsCollapsed => "collapsed",
             Self::BehindTheMark => "behind the mark",
+            Self::NotPublished => "not published",
+            Self::ColumnNotPublished => "column not published",
+            Self::PartitionNotTold => "no partition",
         }
     }
 }
@@ -259,6 +271,9 @@ impl fmt::Display for Loss {
             Self::OldKeyMissed => "key change told as a new row",
             Self::VersionsCollapsed => "versions between two looks collapsed",
             Self::BehindTheMark => "change behind the high-water mark missed",
+            Self::NotPublished => "change outside the publication not sent",
+            Self::ColumnNotPublished => "column outside the publication not sent",
+            Self::PartitionNotTold => "partition not told, but the partitioned table",
         })
     }
 }

@@ -176,6 +176,8 @@ pub enum FaultKind {
     UnpromisedTransaction,
     /// The stream, folded into tables, doesn't give what the database holds.
     WrongState,
+    /// The capture can't go on, and waits instead of saying so.
+    Stalled,
 }
 
 impl fmt::Display for FaultKind {
@@ -193,6 +195,7 @@ impl fmt::Display for FaultKind {
             Self::MergedTransactions => "merged transactions",
             Self::UnpromisedTransaction => "unpromised transaction",
             Self::WrongState => "wrong final state",
+            Self::Stalled => "stalled without a word",
         })
     }
 }

@@ -11,7 +11,7 @@ use std::{
 pub use tokio_postgres::Client;
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage, SimpleQueryRow, error::SqlState};
 
-pub(crate) use self::sql::{ident, table};
+pub(crate) use self::sql::{ident, literal, table};
 pub use self::{
     catalogue::{ColumnShape, TableShape, shapes, type_named},
     sql::statement,

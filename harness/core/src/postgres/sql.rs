@@ -168,7 +168,7 @@ fn type_name(ty: &Type) -> String {
 }
 
 /// A value as a literal; strings are of unknown type, so that they take the column's.
-fn literal(value: &Value) -> String {
+pub(crate) fn literal(value: &Value) -> String {
     match value {
         Value::Null | Value::Unavailable => "NULL".to_owned(),
         Value::Bool(truth) => truth.to_string().to_uppercase(),

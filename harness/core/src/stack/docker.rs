@@ -217,6 +217,16 @@ pub(crate) async fn remove_all(state: &State) -> Result<Vec<String>> {
     Ok(removed)
 }
 
+/// Whether a container has written this since so many seconds.
+pub(crate) async fn has_written(container: &str, text: &str, since: Duration) -> Result<bool> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since = i32::try_from(now.saturating_sub(since).as_secs()).unwrap_or_default();
+    let options = LogsOptionsBuilder::new().stdout(true).stderr(true).since(since).build();
+    let log = written(engine().await?.logs(container, Some(options))).await;
+    let log = log.while_doing(ENGINE, format!("read the log of {container}"))?;
+    Ok(log.output.contains(text) || log.errors.contains(text))
+}
+
 /// The last lines a container wrote, or why they can't be had.
 pub(crate) async fn log_tail(container: &str) -> String {
     let engine = match engine().await {

@@ -14,7 +14,10 @@ mod lease;
 mod service;
 mod state;
 
-use std::{collections::BTreeMap, fs::File};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+};
 
 use futures_util::future::try_join_all;
 
@@ -36,6 +39,7 @@ pub const KEEP: &str = "CHANGEPROOF_KEEP";
 pub struct Stack {
     state: State,
     endpoints: BTreeMap<Service, Endpoint>,
+    apart: BTreeSet<Service>,
     _in_use: File,
 }
 
@@ -58,7 +62,7 @@ impl Stack {
             async move { Ok::<_, Error>((*service, service::ensure(*service, state).await?)) }
         }))
         .await?;
-        Ok(Self { state, endpoints: endpoints.into_iter().collect(), _in_use: in_use })
+        Ok(Self { state, endpoints: endpoints.into_iter().collect(), apart: BTreeSet::new(), _in_use: in_use })
     }
 
     /// How to reach a service of the stack.
@@ -69,6 +73,35 @@ impl Stack {
         self.endpoints
             .get(&service)
             .ok_or_else(|| Error::new(service.title(), "use the service", "the stack was acquired without it"))
+    }
+
+    /// Starts a server of the stack's own in the place of a shared one, for whoever does harm to a whole server. It goes with
+    /// [`Stack::give_back`]; the guard, or the next run, removes it if that doesn't come.
+    ///
+    /// # Errors
+    /// It doesn't get ready.
+    pub async fn take_apart(&mut self, service: Service) -> Result<()> {
+        self.endpoints.insert(service, service::start_apart(service, &self.state).await?);
+        self.apart.insert(service);
+        Ok(())
+    }
+
+    /// Removes the servers of the stack's own.
+    ///
+    /// # Errors
+    /// The engine can't be reached.
+    pub async fn give_back(&mut self) -> Result<()> {
+        for service in std::mem::take(&mut self.apart) {
+            if let Some(endpoint) = self.endpoints.remove(&service) {
+                docker::remove_container(&endpoint.container).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the stack has a server of its own.
+    pub(crate) fn is_apart(&self) -> bool {
+        !self.apart.is_empty()
     }
 
     /// Whether the services stay when nobody uses them.

@@ -156,6 +156,25 @@ pub(crate) async fn ensure(service: Service, state: &State) -> Result<Endpoint> 
     let container = service.container(state);
     state.starting(service.name(), true)?;
     docker::remove_container(&container).await?;
+    let endpoint = started(service, state, container, image).await?;
+    state.write(&record, &endpoint)?;
+    state.starting(service.name(), false)?;
+    drop(lock);
+    Ok(endpoint)
+}
+
+/// Starts another container of the service, which no record tells of, so that no other process finds it.
+pub(crate) async fn start_apart(service: Service, state: &State) -> Result<Endpoint> {
+    let image = image::ensure(service.image()).await?;
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    let container = format!("{}-{}", service.container(state), &id[..10]);
+    state.starting(&container, true)?;
+    let endpoint = started(service, state, container.clone(), image).await?;
+    state.starting(&container, false)?;
+    Ok(endpoint)
+}
+
+async fn started(service: Service, state: &State, container: String, image: String) -> Result<Endpoint> {
     let password = uuid::Uuid::new_v4().simple().to_string();
     let mut endpoint = Endpoint { container, image, port: 0, password };
     endpoint.port = match service {
@@ -163,9 +182,6 @@ pub(crate) async fn ensure(service: Service, state: &State) -> Result<Endpoint> 
         Service::Kafka => start_kafka(state, &endpoint).await?,
         Service::Connect => start_connect(state, &endpoint).await?,
     };
-    state.write(&record, &endpoint)?;
-    state.starting(service.name(), false)?;
-    drop(lock);
     Ok(endpoint)
 }
 
