@@ -9,26 +9,32 @@ fail() {
     exit 1
 }
 
-# Settings are written by initdb so that `postgres -c name=value` still wins over each of them.
+# Settings are in the configuration's file so that `postgres -c name=value` still wins over each of them.
 # fsync and full_page_writes are off because the data is thrown away with the container. synchronous_commit stays on: an asynchronous
 # commit is flushed up to wal_writer_delay later, and logical decoding only sees flushed WAL, so it would add its delay to each lag measured.
 initialise_cluster() {
-    initdb --pgdata="$PGDATA" --username=postgres --no-sync --encoding=UTF8 --locale=C.UTF-8 \
-        --locale-provider=builtin --builtin-locale=C.UTF-8 --auth-local=trust --auth-host=scram-sha-256 \
-        --set=listen_addresses='*' \
-        --set=wal_level=logical \
-        --set=max_connections=200 \
-        --set=max_replication_slots=64 \
-        --set=max_wal_senders=64 \
-        --set=max_prepared_transactions=16 \
-        --set=shared_buffers=96MB \
-        --set=max_parallel_workers_per_gather=0 \
-        --set=jit=off \
-        --set=fsync=off \
-        --set=full_page_writes=off \
-        --set=log_checkpoints=off \
-        --set=timezone=UTC \
-        --set=log_timezone=UTC
+    local -a locale=(--locale=C.UTF-8)
+    # Since 17 PostgreSQL has collations of its own, which no update of the C library changes.
+    if (($(postgres --version | grep -oE '[0-9]+' | head -n 1) >= 17)); then
+        locale+=(--locale-provider=builtin --builtin-locale=C.UTF-8)
+    fi
+    initdb --pgdata="$PGDATA" --username=postgres --no-sync --encoding=UTF8 "${locale[@]}" --auth-local=trust --auth-host=scram-sha-256
+    cat >> "$PGDATA/postgresql.conf" << EOF
+listen_addresses = '*'
+wal_level = 'logical'
+max_connections = '200'
+max_replication_slots = '64'
+max_wal_senders = '64'
+max_prepared_transactions = '16'
+shared_buffers = '96MB'
+max_parallel_workers_per_gather = '0'
+jit = 'off'
+fsync = 'off'
+full_page_writes = 'off'
+log_checkpoints = 'off'
+timezone = 'UTC'
+log_timezone = 'UTC'
+EOF
     # Replaced at the start of the container by what POSTGRES_HOST_AUTH_METHOD says.
     printf 'local all all trust\nlocal replication all trust\n' > "$PGDATA/pg_hba.conf"
     touch "$pristine"

@@ -17,6 +17,7 @@ pub mod judge;
 pub mod logical;
 pub mod matrix;
 pub mod model;
+mod pages;
 pub mod polling;
 pub mod postgres;
 pub mod publication;

@@ -8,6 +8,7 @@ use crate::{
     capture::Capture,
     error::{Context, Error, Result},
     guarantees::Loss,
+    pages,
     runner::Catalogue,
     scenario::Definition,
 };
@@ -60,6 +61,25 @@ pub struct Matrix {
     pub methods: Vec<&'static str>,
     /// A line for each scenario, in the order of their names.
     pub lines: Vec<Line>,
+    /// The other versions of the storage on which the scenarios run.
+    pub versions: Vec<&'static str>,
+    /// What is different there.
+    pub differences: Vec<Difference>,
+}
+
+/// A scenario by a method that has another page on another version of the storage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The version.
+    pub version: &'static str,
+    /// The scenario's name.
+    pub scenario: &'static str,
+    /// The method's name.
+    pub method: &'static str,
+    /// The verdict there.
+    pub cell: Cell,
+    /// Whether it is the same as on the usual version, and only the stream differs.
+    pub same_verdict: bool,
 }
 
 impl Matrix {
@@ -73,8 +93,21 @@ impl Matrix {
             let cells = cells.collect::<Result<_>>()?;
             Ok(Line { scenario: definition.name, shows: definition.summary(), cells })
         });
-        let methods = catalogue.methods.iter().map(|method| method.name()).collect();
-        Ok(Self { storage: catalogue.storage, methods, lines: lines.collect::<Result<_>>()? })
+        let lines: Vec<Line> = lines.collect::<Result<_>>()?;
+        let methods: Vec<_> = catalogue.methods.iter().map(|method| method.name()).collect();
+        let mut differences = Vec::new();
+        for line in &lines {
+            for (method, usual) in methods.iter().zip(&line.cells) {
+                for version in catalogue.versions {
+                    let page = pages::path(catalogue, Some(version), method, line.scenario);
+                    let Some(page) = page.filter(|page| page.exists()) else { continue };
+                    let cell = read(&page)?;
+                    let same_verdict = cell == *usual;
+                    differences.push(Difference { version, scenario: line.scenario, method, cell, same_verdict });
+                }
+            }
+        }
+        Ok(Self { storage: catalogue.storage, methods, lines, versions: catalogue.versions.to_vec(), differences })
     }
 
     /// As a table for a terminal.
@@ -85,6 +118,11 @@ impl Matrix {
             for (at, (method, cell)) in self.methods.iter().zip(&line.cells).enumerate() {
                 let name = if at == 0 { line.scenario } else { "" };
                 let _ = writeln!(text, "{name:width$}  {method:9}  {}", cell.told());
+                let here = self.differences.iter().filter(|it| it.scenario == line.scenario && it.method == *method);
+                for other in here {
+                    let told = if other.same_verdict { "another page".to_owned() } else { other.cell.told() };
+                    let _ = writeln!(text, "{:width$}  {:9}    on {}: {told}", "", "", other.version);
+                }
             }
         }
         text
@@ -97,23 +135,33 @@ impl Matrix {
         let methods = self.methods.join(" | ");
         let _ = write!(text, "| scenario | {methods} |\n|---|{}\n", "---|".repeat(self.methods.len()));
         for line in &self.lines {
-            let cells = self.methods.iter().zip(&line.cells).map(|(method, cell)| {
-                let page = format!("snapshots/{}/{method}/{}.snap", self.storage, line.scenario);
-                match cell {
-                    Cell::NotApplicable { .. } => "–".to_owned(),
-                    Cell::Exact => format!("[exact]({page})"),
-                    Cell::KnownFlaw { .. } => format!("[**known flaw**]({page})"),
-                    Cell::Refused { .. } => format!("[says why it stops]({page})"),
-                    Cell::AsGuaranteed { losses } => {
-                        let short: Vec<_> = losses.iter().map(|loss| short(loss)).collect();
-                        format!("[{}]({page})", short.join(", "))
-                    }
-                }
+            let cells = self.methods.iter().zip(&line.cells).map(|(method, cell)| match cell {
+                Cell::NotApplicable { .. } => cell.short(),
+                _ => format!("[{}](snapshots/{}/{method}/{}.snap)", cell.short(), self.storage, line.scenario),
             });
             let _ = writeln!(text, "| {} | {} |", line.scenario, cells.collect::<Vec<_>>().join(" | "));
         }
         text.push_str("\n</details>\n");
+        self.versions_markdown(&mut text);
         text
+    }
+
+    fn versions_markdown(&self, text: &mut String) {
+        if self.versions.is_empty() {
+            return;
+        }
+        let versions = self.versions.join(" and ");
+        let different = match self.differences.len() {
+            0 => "every page is the same.".to_owned(),
+            _ => "every page is the same but for these:\n\n| scenario | method | version | there |\n|---|---|---|---|"
+                .to_owned(),
+        };
+        let _ = writeln!(text, "\nOn the versions {versions} {different}");
+        for Difference { version, scenario, method, cell, same_verdict } in &self.differences {
+            let page = format!("snapshots/{}@{version}/{method}/{scenario}.snap", self.storage);
+            let there = if *same_verdict { "the same verdict for another stream".to_owned() } else { cell.short() };
+            let _ = writeln!(text, "| {scenario} | {method} | {version} | [{there}]({page}) |");
+        }
     }
 
     fn legend(&self) -> String {
@@ -133,9 +181,10 @@ impl Matrix {
                 let _ = writeln!(text, "| {} | {told} | {} |", loss.short(), counts.join(" | "));
             }
         }
-        let kinds: [(&str, IsKind); 3] = [
+        let kinds: [(&str, IsKind); 4] = [
             ("exact", |cell| *cell == Cell::Exact),
             ("known flaw", |cell| matches!(cell, Cell::KnownFlaw { .. })),
+            ("says why it stops", |cell| matches!(cell, Cell::Refused { .. })),
             ("– not applicable", |cell| matches!(cell, Cell::NotApplicable { .. })),
         ];
         for (name, is_it) in kinds {
@@ -151,6 +200,17 @@ impl Matrix {
 type IsKind = fn(&Cell) -> bool;
 
 impl Cell {
+    /// In a few words, for tables.
+    fn short(&self) -> String {
+        match self {
+            Self::NotApplicable { .. } => "–".to_owned(),
+            Self::Exact => "exact".to_owned(),
+            Self::KnownFlaw { .. } => "**known flaw**".to_owned(),
+            Self::Refused { .. } => "says why it stops".to_owned(),
+            Self::AsGuaranteed { losses } => losses.iter().map(|loss| short(loss)).collect::<Vec<_>>().join(", "),
+        }
+    }
+
     fn told(&self) -> String {
         match self {
             Self::Exact => "exact".to_owned(),
@@ -170,11 +230,14 @@ fn cell(catalogue: &Catalogue, definition: &'static Definition, method: &dyn Cap
     if !definition.applies_to(method) {
         return Ok(Cell::NotApplicable { why: definition.why });
     }
-    let folder = catalogue.snapshots_of(method).ok_or_else(|| {
+    let path = pages::path(catalogue, None, method.name(), definition.name).ok_or_else(|| {
         Error::new("the matrix", format!("read the pages of {}", method.name()), "the catalogue has none")
     })?;
-    let path = folder.join(format!("{}.snap", definition.name));
-    let page = std::fs::read_to_string(&path).while_doing("the matrix", format!("read {}", path.display()))?;
+    read(&path)
+}
+
+fn read(path: &Path) -> Result<Cell> {
+    let page = std::fs::read_to_string(path).while_doing("the matrix", format!("read {}", path.display()))?;
     verdict(&page).ok_or_else(|| {
         Error::new(
             "the matrix",
@@ -187,8 +250,7 @@ fn cell(catalogue: &Catalogue, definition: &'static Definition, method: &dyn Cap
 
 /// The verdict in the first line of a page, behind the snapshot's own head.
 fn verdict(page: &str) -> Option<Cell> {
-    let body = page.strip_prefix("---\n")?.split_once("\n---\n")?.1;
-    let verdict = body.lines().next()?.splitn(3, " · ").nth(2)?;
+    let verdict = pages::body(page)?.lines().next()?.splitn(3, " · ").nth(2)?;
     if verdict == "exact" {
         return Some(Cell::Exact);
     }
@@ -251,7 +313,19 @@ mod tests {
     fn the_matrix_is_put_between_its_marks_and_a_document_that_is_behind_is_noticed() -> Result<()> {
         let cells = vec![Cell::Exact, Cell::AsGuaranteed { losses: vec!["missed delete".into()] }];
         let line = Line { scenario: "a", shows: String::new(), cells };
-        let matrix = Matrix { storage: "s", methods: vec!["m", "n"], lines: vec![line] };
+        let matrix = Matrix {
+            storage: "s",
+            methods: vec!["m", "n"],
+            lines: vec![line],
+            versions: vec!["1", "2"],
+            differences: vec![Difference {
+                version: "2",
+                scenario: "a",
+                method: "m",
+                cell: Cell::Exact,
+                same_verdict: false,
+            }],
+        };
         let path = std::env::temp_dir().join(format!("changeproof-matrix-{}.md", uuid::Uuid::new_v4()));
         let (begin, end) = marks("s");
         std::fs::write(&path, format!("before\n{begin}old\n{end}\nafter\n")).while_doing("test", "write")?;
@@ -261,6 +335,8 @@ mod tests {
         let text = std::fs::read_to_string(&path).while_doing("test", "read")?;
         assert!(text.starts_with("before\n") && text.ends_with("after\n"));
         assert!(text.contains("| a | [exact](snapshots/s/m/a.snap) | [no delete](snapshots/s/n/a.snap) |"), "{text}");
+        assert!(text.contains("On the versions 1 and 2 every page is the same but for these:"), "{text}");
+        assert!(text.contains("| a | m | 2 | [exact](snapshots/s@2/m/a.snap) |"), "{text}");
         std::fs::remove_file(&path).while_doing("test", "clean up")
     }
 }

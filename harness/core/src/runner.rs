@@ -1,11 +1,6 @@
 //! The test binary of a storage's scenarios: one test for each scenario and method.
 
-use std::{
-    fmt::Write,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::LazyLock,
-};
+use std::{fmt::Write, path::Path, process::ExitCode, sync::LazyLock};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::{Builder, Runtime};
@@ -13,7 +8,8 @@ use tokio::runtime::{Builder, Runtime};
 use crate::{
     capture::Capture,
     matrix::{self, Matrix},
-    scenario::{Definition, Outcome, Scenario},
+    pages,
+    scenario::{Definition, Scenario},
     stack,
 };
 
@@ -29,6 +25,8 @@ pub struct Catalogue {
     /// The folder of the snapshots, with a folder in it for each method. Without one no page is compared: the judge alone
     /// decides.
     pub snapshots: Option<&'static str>,
+    /// Other versions of the source. A page that differs there stands in the snapshots' folder with `@VERSION` at its end.
+    pub versions: &'static [&'static str],
     /// The document that the fidelity matrix stands in, if it has to be kept up to date.
     pub readme: Option<&'static str>,
 }
@@ -37,11 +35,6 @@ impl Catalogue {
     /// The scenarios in the order of their names.
     pub fn scenarios(&self) -> Vec<&'static Definition> {
         Definition::of_package(self.package)
-    }
-
-    pub(crate) fn snapshots_of(&self, method: &dyn Capture) -> Option<PathBuf> {
-        let folder = Path::new(self.snapshots?);
-        Some(folder.canonicalize().unwrap_or_else(|_| folder.to_owned()).join(method.name()))
     }
 }
 
@@ -74,24 +67,7 @@ static RUNTIME: LazyLock<std::io::Result<Runtime>> =
 fn run(catalogue: &Catalogue, definition: &'static Definition, method: &'static dyn Capture) -> Result<(), Failed> {
     let runtime = RUNTIME.as_ref().map_err(ToString::to_string)?;
     let outcome = runtime.block_on(Scenario::run(definition, method))?;
-    document(catalogue, definition, method, &outcome);
-    Ok(())
-}
-
-/// Set to `skip`, leaves it at the judge's verdict: pages on record are those of the images in `images/`.
-const PAGES: &str = "CHANGEPROOF_PAGES";
-
-/// The judge has decided; the snapshot documents. It panics if the page isn't the one on record.
-fn document(catalogue: &Catalogue, definition: &Definition, method: &dyn Capture, outcome: &Outcome) {
-    let is_skipped = std::env::var_os(PAGES).is_some_and(|pages| pages == "skip");
-    let Some(folder) = catalogue.snapshots_of(method).filter(|_| !is_skipped) else { return };
-    let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path(folder);
-    settings.set_prepend_module_to_snapshot(false);
-    settings.set_omit_expression(true);
-    settings.set_description(definition.doc);
-    settings.set_input_file(definition.file);
-    settings.bind(|| insta::assert_snapshot!(definition.name, outcome.page));
+    Ok(pages::document(catalogue, definition, method, &outcome)?)
 }
 
 fn readme_is_up_to_date(catalogue: &Catalogue, readme: &str) -> Result<(), Failed> {
@@ -106,8 +82,10 @@ fn readme_is_up_to_date(catalogue: &Catalogue, readme: &str) -> Result<(), Faile
 
 fn each_snapshot_has_its_scenario(catalogue: &Catalogue) -> Result<(), Failed> {
     let mut orphans = String::new();
-    for method in catalogue.methods {
-        let Some(Ok(files)) = catalogue.snapshots_of(*method).map(std::fs::read_dir) else {
+    let versions = [None].into_iter().chain(catalogue.versions.iter().map(|version| Some(*version)));
+    for (version, method) in versions.flat_map(|version| catalogue.methods.iter().map(move |method| (version, method)))
+    {
+        let Some(Ok(files)) = pages::folder(catalogue, version, method.name()).map(std::fs::read_dir) else {
             continue;
         };
         for file in files {

@@ -12,7 +12,7 @@ use crate::{
     guarantees::{Loss, Order},
     judge::{Contents, FaultKind, Verdict, Watch, judge, judge_fold},
     model::Model,
-    postgres::Place,
+    postgres::{self, Place},
     publication::Publication,
     script::{Action, Step, TableBuilder, TableRef, begin, commit},
     stack::{Service, Stack},
@@ -380,6 +380,20 @@ impl Scenario {
         }
     }
 
+    /// Breaks the capture's connections to the source while changes are on their way: the server ends all that are not the
+    /// script's own.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn break_connections(&mut self) -> Result<()> {
+        let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND application_name <> $1";
+        let ended = self.workspace.source.admin().execute(end, &[&postgres::SCRIPT]).await;
+        ended.while_doing("PostgreSQL", "end the capture's connections")?;
+        self.watch.is_broken = true;
+        Ok(())
+    }
+
     fn subscription(&mut self) -> Result<&mut dyn Subscription> {
         match &mut self.subscription {
             Some(subscription) => Ok(subscription.as_mut()),
@@ -473,8 +487,11 @@ impl Scenario {
         }
         losses.extend(hidden);
         let verdict = explain(judgement.verdict.and(faults, losses));
+        let comes_again = matches!(&verdict, Verdict::AsGuaranteed { losses } if losses.contains(&Loss::MayComeAgain));
         let is_same_each_run = self.watch.began.0 == self.watch.began.1 || verdict.is_broken();
-        let body = if is_same_each_run {
+        let body = if comes_again {
+            text::repeated(stream)
+        } else if is_same_each_run {
             let mut told: Vec<_> = stream.iter().cloned().zip(judgement.matched).collect();
             if guarantees.order == Order::CommitUnlessConcurrent && !verdict.is_broken() {
                 // Which of two concurrent transactions comes first differs from run to run, and means nothing.

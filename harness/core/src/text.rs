@@ -166,16 +166,25 @@ fn came_together(a: &Change, b: &Change) -> bool {
 
 /// A stream whose snapshot met the changes at a point that differs from run to run: which tables it tells of, and how.
 pub fn handover(changes: &[Change]) -> String {
+    told_of(changes, "snapshot and stream, met at another point in each run", "each row once, read or streamed")
+}
+
+fn told_of(changes: &[Change], what: &str, how_often: &str) -> String {
     let mut tables: BTreeMap<&TableName, BTreeSet<char>> = BTreeMap::new();
     for change in changes {
         tables.entry(&change.table).or_default().insert(change.op.symbol());
     }
-    let mut text = "snapshot and stream, met at another point in each run\n".to_owned();
+    let mut text = format!("{what}\n");
     for (table, symbols) in tables {
         let symbols: String = symbols.into_iter().collect();
-        let _ = writeln!(text, "  {symbols} {table}  each row once, read or streamed");
+        let _ = writeln!(text, "  {symbols} {table}  {how_often}");
     }
     text
+}
+
+/// A stream in which changes may have come again: which tables it tells of, and how.
+pub fn repeated(changes: &[Change]) -> String {
+    told_of(changes, "a stream with breaks, after which another part of it comes again in each run", "at least once")
 }
 
 fn write_group(text: &mut String, changes: &[(&Change, Option<Vec<String>>)]) {

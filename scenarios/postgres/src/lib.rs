@@ -28,13 +28,14 @@ pub const CATALOGUE: Catalogue = Catalogue {
     package: env!("CARGO_PKG_NAME"),
     methods: &[&DebeziumPostgres, &LogicalReplication, &AuditTrigger, &TimestampPolling],
     snapshots: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/postgres")),
+    versions: &["15", "18"],
     readme: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")),
 };
 
 /// Runs all scenarios by methods of another crate, as [`conformance!`](crate::conformance) does: the body of the `main`
 /// of a test target with `harness = false`.
 pub fn run(methods: &'static [&'static dyn Capture], snapshots: Option<&'static str>) -> ExitCode {
-    changeproof::runner::main(Catalogue { methods, snapshots, readme: None, ..CATALOGUE })
+    changeproof::runner::main(Catalogue { methods, snapshots, versions: &[], readme: None, ..CATALOGUE })
 }
 
 /// Makes a test target (with `harness = false`) of all scenarios, by a method of your own: `conformance!(MyMethod);`.

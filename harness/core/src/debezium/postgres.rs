@@ -19,7 +19,8 @@ use crate::{
     change::Change,
     error::{Context, Error, Result},
     guarantees::{
-        BeforeImages, Form, Granularity, Guarantees, KeyChange, Order, Rule, SchemaChanges, UnchangedToast, Values,
+        AfterABreak, BeforeImages, Form, Granularity, Guarantees, KeyChange, Order, Rule, SchemaChanges,
+        UnchangedToast, Values,
     },
     postgres::{self, PUBLICATION},
     stack::{Endpoint, Service, USER},
@@ -68,6 +69,7 @@ impl Capture for DebeziumPostgres {
             truncate: true,
             schema_changes: SchemaChanges::NextRow,
             unchanged_toast: UnchangedToast::Omitted,
+            after_a_break: AfterABreak::AtLeastOnce,
             tombstones: sends_tombstones(options),
             values: values(),
         }

@@ -52,6 +52,8 @@ pub struct Guarantees {
     pub schema_changes: SchemaChanges,
     /// What becomes of large values that an update leaves as they are.
     pub unchanged_toast: UnchangedToast,
+    /// What is delivered of changes that were on their way when the connection to the source broke.
+    pub after_a_break: AfterABreak,
     /// Whether a tombstone follows each delete; that of a row without a key has no key either.
     pub tombstones: bool,
     /// In which form values are delivered.
@@ -125,6 +127,17 @@ pub enum SchemaChanges {
     WithNextRow,
 }
 
+/// What is delivered of changes that were on their way when the connection to the source broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterABreak {
+    /// Each of them once.
+    ExactlyOnce,
+    /// Each of them at least once, and perhaps out of its transaction and its order. How many come again is left to chance,
+    /// so here a method may be better than its promise.
+    AtLeastOnce,
+}
+
 /// What becomes of large values that an update leaves as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -188,11 +201,13 @@ pub enum Loss {
     ColumnNotPublished,
     /// Which partition holds a row is not told: the publication is by the partitioned table.
     PartitionNotTold,
+    /// After the connection to the source broke, changes may come again, out of their order and their transactions.
+    MayComeAgain,
 }
 
 impl Loss {
     /// Every loss.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::BeforeImageKeyOnly,
         Self::BeforeImageFilled,
         Self::NoBeforeImage,
@@ -216,6 +231,7 @@ impl Loss {
         Self::NotPublished,
         Self::ColumnNotPublished,
         Self::PartitionNotTold,
+        Self::MayComeAgain,
     ];
 
     /// In a word or two, for tables.
@@ -244,6 +260,7 @@ impl Loss {
             Self::NotPublished => "not published",
             Self::ColumnNotPublished => "column not published",
             Self::PartitionNotTold => "no partition",
+            Self::MayComeAgain => "may come again",
         }
     }
 }
@@ -274,6 +291,7 @@ impl fmt::Display for Loss {
             Self::NotPublished => "change outside the publication not sent",
             Self::ColumnNotPublished => "column outside the publication not sent",
             Self::PartitionNotTold => "partition not told, but the partitioned table",
+            Self::MayComeAgain => "changes may come again after a broken connection",
         })
     }
 }
@@ -359,6 +377,7 @@ impl Default for Guarantees {
             truncate: true,
             schema_changes: SchemaChanges::WithNextRow,
             unchanged_toast: UnchangedToast::Omitted,
+            after_a_break: AfterABreak::ExactlyOnce,
             tombstones: false,
             values: Values::default(),
         }

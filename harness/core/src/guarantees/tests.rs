@@ -18,6 +18,7 @@ const EVERYTHING: Guarantees = Guarantees {
     truncate: true,
     schema_changes: SchemaChanges::NextRow,
     unchanged_toast: UnchangedToast::Delivered,
+    after_a_break: AfterABreak::ExactlyOnce,
     tombstones: false,
     values: Values::AS_STORED,
 };

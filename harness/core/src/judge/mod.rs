@@ -13,7 +13,7 @@ pub use self::{
 };
 use crate::{
     change::{Change, Op},
-    guarantees::{Expected, Guarantees, Loss},
+    guarantees::{AfterABreak, Expected, Guarantees, Loss},
     model::Model,
     text,
 };
@@ -219,15 +219,26 @@ pub struct Watch {
     pub began: (usize, usize),
     /// When it was asked for all that there was; a method that looks from time to time has looked then.
     pub looks: Vec<usize>,
+    /// Whether its connection to the source was broken while changes were on their way.
+    pub is_broken: bool,
 }
+
+/// What changes that come again look like.
+const COMES_AGAIN: [FaultKind; 4] =
+    [FaultKind::Duplicated, FaultKind::Reordered, FaultKind::SplitTransaction, FaultKind::MergedTransactions];
 
 /// Judges a stream against the Model.
 pub fn judge(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Change]) -> Judgement {
     let began = watch.began;
     let judged = |cut: usize| {
         let promise = guarantees.promise(model, cut, &watch.looks);
-        let (faults, matched) = diff(&promise, guarantees, stream);
-        Judgement { verdict: Verdict::new(faults, promise.losses), matched, cut }
+        let (mut faults, matched) = diff(&promise, guarantees, stream);
+        let mut losses = promise.losses;
+        if watch.is_broken && guarantees.after_a_break == AfterABreak::AtLeastOnce {
+            faults.retain(|fault| !COMES_AGAIN.contains(&fault.kind));
+            losses.insert(Loss::MayComeAgain);
+        }
+        Judgement { verdict: Verdict::new(faults, losses), matched, cut }
     };
     if began.0 == began.1 {
         return judged(began.1);

@@ -5,7 +5,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     change::{Lsn, Position, TxId},
-    guarantees::{BeforeImages, Granularity, KeyChange, Order, Promise, SchemaChanges, UnchangedToast, Values},
+    guarantees::{
+        AfterABreak, BeforeImages, Granularity, KeyChange, Order, Promise, SchemaChanges, UnchangedToast, Values,
+    },
     model::ModelError,
     row,
     schema::Type,
@@ -25,6 +27,7 @@ const DEBEZIUM: Guarantees = Guarantees {
     truncate: true,
     schema_changes: SchemaChanges::NextRow,
     unchanged_toast: UnchangedToast::Omitted,
+    after_a_break: AfterABreak::ExactlyOnce,
     tombstones: true,
     values: Values::AS_STORED,
 };
@@ -101,6 +104,12 @@ impl Case {
         )
     }
 
+    /// As if its connection had been broken.
+    fn verdict_after_a_break(&self) -> Verdict {
+        let watch = Watch { is_broken: true, ..began(0, 0) };
+        judge(&self.model, &self.guarantees, &watch, &self.stream).verdict
+    }
+
     fn judge(&self) -> Judgement {
         judge(&self.model, &self.guarantees, &began(0, 0), &self.stream)
     }
@@ -114,7 +123,7 @@ impl Case {
 }
 
 fn began(from: usize, to: usize) -> Watch {
-    Watch { began: (from, to), looks: vec![] }
+    Watch { began: (from, to), ..Watch::default() }
 }
 
 fn customers() -> (Step, TableRef) {
@@ -168,6 +177,28 @@ fn every_duplicate_is_found_wherever_it_lands() -> Result<(), ModelError> {
             case.stream.insert(to, case.stream[at].clone());
             assert!(case.faults().contains(&FaultKind::Duplicated), "{at} again at {to}: {:?}", case.judge().verdict);
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_comes_again_is_forgiven_only_after_a_break_and_only_where_it_is_promised() -> Result<(), ModelError> {
+    let at_least_once = Guarantees { after_a_break: AfterABreak::AtLeastOnce, ..DEBEZIUM };
+    for at in 0..Case::usual(DEBEZIUM)?.stream.len() {
+        let again = |guarantees: &Guarantees| {
+            let mut case = Case::usual(guarantees.clone())?;
+            case.stream.push(case.stream[at].clone());
+            Ok::<_, ModelError>(case)
+        };
+        assert!(again(&DEBEZIUM)?.verdict_after_a_break().is_broken(), "{at}");
+        assert!(again(&at_least_once)?.judge().verdict.is_broken(), "{at}");
+        let forgiven = again(&at_least_once)?.verdict_after_a_break();
+        let comes_again = |losses: &BTreeSet<Loss>| losses.contains(&Loss::MayComeAgain);
+        assert!(matches!(&forgiven, Verdict::AsGuaranteed { losses } if comes_again(losses)), "{at}: {forgiven}");
+        let mut lost = again(&at_least_once)?;
+        let gone = lost.stream[at].clone();
+        lost.stream.retain(|change| *change != gone);
+        assert!(lost.verdict_after_a_break().is_broken(), "{at} lost");
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::pgoutput::{Datum, Old, Relation, Tuple};
 use crate::{
     change::{Change, Op},
     error::{Context, Result},
-    postgres::{self, PUBLICATION, type_named},
+    postgres::{self, ColumnShape, PUBLICATION, type_named},
     schema::{TableName, Type},
     value::{Row, Value},
 };
@@ -42,8 +42,9 @@ const KEY: &str = "\
     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
     WHERE i.indrelid = $1 AND i.indisprimary ORDER BY k.number";
 
+/// Before 18 the log's messages never have generated columns, and yet the view names them in 15.
 const PUBLISHED: &str = "\
-    SELECT schemaname::text, tablename::text, attnames::text[] FROM pg_publication_tables WHERE pubname = $1";
+    SELECT schemaname::text, tablename::text, attnames::text[], current_setting('server_version_num')::int >= 180000 FROM pg_publication_tables WHERE pubname = $1";
 
 impl Known {
     /// A table as the log tells it. Its types and its key are looked up as they are now: the log has only numbers for the
@@ -84,9 +85,11 @@ impl Known {
         let mut shapes = postgres::shapes(client).await?;
         let known = published.iter().filter_map(|row| {
             let name = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
-            let names: Vec<String> = row.get(2);
+            let (names, may_be_generated): (Vec<String>, bool) = (row.get(2), row.get(3));
             let shape = shapes.remove(&name)?;
-            let columns = shape.columns.into_iter().filter(|column| names.contains(&column.name));
+            let is_sent =
+                |column: &ColumnShape| names.contains(&column.name) && (may_be_generated || !column.is_generated);
+            let columns = shape.columns.into_iter().filter(is_sent);
             let columns =
                 columns.map(|column| KnownColumn { name: column.name.into(), ty: column.ty, is_identity: false });
             Some((

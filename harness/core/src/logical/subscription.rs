@@ -78,7 +78,7 @@ impl LogicalSubscription {
     pub(super) async fn start(subject: Subject<'_>, options: &Options) -> Result<Self> {
         let endpoint = subject.stack.endpoint(Service::Postgres)?.clone();
         let (database, slot) = (subject.database.to_owned(), subject.name.to_owned());
-        let client = postgres::connect(&endpoint, &database).await?;
+        let client = postgres::connect_to_capture(&endpoint, &database).await?;
         let doing = || format!("create the slot {slot}");
         let mut walsender = wire::refused(connect(&endpoint, &database, options).await, "connect in replication mode")?;
         let create = format!("CREATE_REPLICATION_SLOT {slot} LOGICAL pgoutput (SNAPSHOT 'export')");
@@ -128,7 +128,7 @@ impl LogicalSubscription {
 
     /// Connects and goes on where the delivery stands. A slot that can't do so is an error, never a silent gap.
     async fn connect_again(&mut self) -> Result<Option<Refusal>> {
-        let client = match postgres::connect(&self.endpoint, &self.database).await {
+        let client = match postgres::connect_to_capture(&self.endpoint, &self.database).await {
             Ok(client) => client,
             Err(error) => return Ok(Some(std::io::Error::other(error.to_string()).into())),
         };
@@ -194,6 +194,15 @@ impl LogicalSubscription {
             pause = (pause * 2).min(Duration::from_millis(500));
         }
         Ok(())
+    }
+
+    /// Looks a table up, on a new connection if the one for questions broke.
+    async fn look_up(&mut self, relation: &Relation) -> Result<Known> {
+        if let Ok(known) = Known::look_up(&self.client, relation).await {
+            return Ok(known);
+        }
+        self.client = postgres::connect_to_capture(&self.endpoint, &self.database).await?;
+        Known::look_up(&self.client, relation).await
     }
 
     fn take(&mut self, at: Lsn, data: Bytes) -> Result<()> {
@@ -357,8 +366,8 @@ impl Subscription for LogicalSubscription {
             if let Some(change) = self.ready.pop_front() {
                 return Ok(change);
             }
-            if let Some(relation) = &self.to_look_up {
-                let known = Known::look_up(&self.client, relation).await?;
+            if let Some(relation) = self.to_look_up.clone() {
+                let known = self.look_up(&relation).await?;
                 self.relations.insert(relation.oid, Arc::new(known));
                 self.to_look_up = None;
             }

@@ -14,12 +14,12 @@ use crate::{
     change::{Change, Op, Position},
     error::{Context, Result},
     guarantees::{
-        BeforeImages, Granularity, Guarantees, KeyChange, Mark, Order, SchemaChanges, TIME_COLUMN, UnchangedToast,
-        Values,
+        AfterABreak, BeforeImages, Granularity, Guarantees, KeyChange, Mark, Order, SchemaChanges, TIME_COLUMN,
+        UnchangedToast, Values,
     },
     postgres::{self, HARNESS_SCHEMA, HIDDEN_TIME, TableShape, ident, table},
     schema::TableName,
-    stack::Service,
+    stack::{Endpoint, Service},
     value::{Row, Value},
 };
 
@@ -67,6 +67,7 @@ impl Capture for TimestampPolling {
             truncate: false,
             schema_changes: SchemaChanges::NextRow,
             unchanged_toast: UnchangedToast::Delivered,
+            after_a_break: AfterABreak::ExactlyOnce,
             tombstones: false,
             values: Values::AS_STORED,
         }
@@ -78,7 +79,8 @@ impl Capture for TimestampPolling {
     }
 
     async fn start(&self, subject: Subject<'_>, options: &Options) -> Result<Box<dyn Subscription>> {
-        let client = postgres::connect(subject.stack.endpoint(Service::Postgres)?, subject.database).await?;
+        let (endpoint, database) = (subject.stack.endpoint(Service::Postgres)?.clone(), subject.database.to_owned());
+        let client = postgres::connect_to_capture(&endpoint, &database).await?;
         if options.settings.get("touch").is_some_and(|touch| touch == "false") {
             let untouched = "DROP FUNCTION changeproof_harness.touch CASCADE";
             client.batch_execute(untouched).await.while_doing(SERVICE, "leave updated rows as they are")?;
@@ -89,8 +91,18 @@ impl Capture for TimestampPolling {
         let overlap_us = i64::try_from(number(options, "overlap.ms")?.unwrap_or(0).saturating_mul(1000));
         let overlap_us = overlap_us.while_doing(SERVICE, "read the setting overlap.ms")?;
         let (marks, delivered, ready) = (HashMap::new(), HashMap::new(), VecDeque::new());
-        let mut subscription =
-            Polling { client, every, overlap_us, marks, delivered, ready, is_looking: false, looks: 0 };
+        let mut subscription = Polling {
+            endpoint,
+            database,
+            client,
+            every,
+            overlap_us,
+            marks,
+            delivered,
+            ready,
+            is_looking: false,
+            looks: 0,
+        };
         subscription.look(Look::First(options.snapshot)).await?;
         Ok(Box::new(subscription))
     }
@@ -110,6 +122,8 @@ fn number(options: &Options, setting: &str) -> Result<Option<u64>> {
 type Micros = i64;
 
 struct Polling {
+    endpoint: Endpoint,
+    database: String,
     client: Client,
     every: Interval,
     overlap_us: Micros,
@@ -234,7 +248,12 @@ impl Subscription for Polling {
                 return Ok(change);
             }
             self.every.tick().await;
-            self.look(Look::Next).await?;
+            if self.look(Look::Next).await.is_err() {
+                // A connection that broke is made again, once; a look takes effect at its end, so nothing is skipped.
+                self.client = postgres::connect_to_capture(&self.endpoint, &self.database).await?;
+                self.is_looking = false;
+                self.look(Look::Next).await?;
+            }
         }
     }
 

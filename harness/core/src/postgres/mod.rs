@@ -79,6 +79,17 @@ pub async fn allow_output_plugin(endpoint: &Endpoint, database: &str, plugin: &s
     client.batch_execute(&allow).await.while_doing(SERVICE, doing())
 }
 
+/// What connections of scripts are called, and those of captures that are clients of this crate.
+pub(crate) const SCRIPT: &str = "changeproof";
+const CAPTURE: &str = "changeproof capture";
+
+/// How a capture connects to the database that it captures.
+pub(crate) fn capture_config(endpoint: &Endpoint, database: &str) -> Config {
+    let mut config = config(endpoint, database);
+    config.application_name(CAPTURE);
+    config
+}
+
 /// How to connect to a database.
 pub(crate) fn config(endpoint: &Endpoint, database: &str) -> Config {
     let mut config = Config::new();
@@ -88,7 +99,7 @@ pub(crate) fn config(endpoint: &Endpoint, database: &str) -> Config {
         .user(USER)
         .password(&endpoint.password)
         .dbname(database)
-        .application_name("changeproof")
+        .application_name(SCRIPT)
         .connect_timeout(Duration::from_secs(10));
     config
 }
@@ -98,7 +109,16 @@ pub(crate) fn config(endpoint: &Endpoint, database: &str) -> Config {
 /// # Errors
 /// The server can't be reached or refuses.
 pub async fn connect(endpoint: &Endpoint, database: &str) -> Result<Client> {
-    let connected = config(endpoint, database).connect(NoTls).await;
+    open(&config(endpoint, database), database).await
+}
+
+/// Opens a connection of a capture.
+pub(crate) async fn connect_to_capture(endpoint: &Endpoint, database: &str) -> Result<Client> {
+    open(&capture_config(endpoint, database), database).await
+}
+
+async fn open(config: &Config, database: &str) -> Result<Client> {
+    let connected = config.connect(NoTls).await;
     let (client, connection) = connected.while_doing(SERVICE, format!("connect to the database {database}"))?;
     tokio::spawn(connection);
     Ok(client)

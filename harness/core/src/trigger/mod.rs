@@ -21,7 +21,7 @@ use crate::{
     capture::{Capture, Options, SnapshotMode, Subject, Subscription},
     change::{Change, Op, Position, TxId},
     error::{Context, Error, Result},
-    guarantees::{BeforeImages, Granularity, Guarantees, KeyChange, Order, SchemaChanges, UnchangedToast},
+    guarantees::{AfterABreak, BeforeImages, Granularity, Guarantees, KeyChange, Order, SchemaChanges, UnchangedToast},
     postgres::{self, HARNESS_SCHEMA, type_named},
     schema::{TableName, Type},
     stack::{Endpoint, Service},
@@ -82,6 +82,7 @@ impl Capture for AuditTrigger {
                 false => SchemaChanges::NextRow,
             },
             unchanged_toast: UnchangedToast::Delivered,
+            after_a_break: AfterABreak::ExactlyOnce,
             tombstones: false,
             values: values::told(),
         }
@@ -165,7 +166,7 @@ struct AuditSubscription {
 
 /// A connection that hears of new entries.
 async fn listen(endpoint: &Endpoint, database: &str) -> Result<(Client, UnboundedReceiver<()>)> {
-    let connected = postgres::config(endpoint, database).connect(NoTls).await;
+    let connected = postgres::capture_config(endpoint, database).connect(NoTls).await;
     let (client, mut connection) = connected.while_doing(SERVICE, "connect to its database")?;
     let (told, notified) = unbounded_channel();
     tokio::spawn(async move {
@@ -290,7 +291,11 @@ impl Subscription for AuditSubscription {
                 return Ok(change);
             }
             while self.notified.try_recv().is_ok() {}
-            self.look().await?;
+            if self.look().await.is_err() {
+                // A connection that broke is made again, once; a look takes effect at its end, so nothing is skipped.
+                self.resume().await?;
+                self.look().await?;
+            }
             if self.ready.is_empty() {
                 // Whichever comes first, there is then a reason to look again.
                 let _ = tokio::time::timeout(LOOK_EVERY, self.notified.recv()).await;
