@@ -10,7 +10,7 @@ use crate::{
     error::{Context, Error, Result},
     evidence::{alterations, check_model, contents_of},
     guarantees::{Loss, Order},
-    judge::{Contents, FaultKind, Verdict, Watch, judge, judge_fold},
+    judge::{COMES_AGAIN, Contents, FaultKind, Verdict, Watch, judge, judge_fold},
     model::Model,
     postgres::{self, Place},
     publication::Publication,
@@ -481,15 +481,16 @@ impl Scenario {
             false => contents_of(&model.tables_after(judgement.cut)),
         };
         let alterations = alterations(model, judgement.cut);
-        let (faults, mut losses) = judge_fold(&before, stream, contents, &alterations, &guarantees);
+        let (mut faults, mut losses) = judge_fold(&before, stream, contents, &alterations, &guarantees);
+        let may_come_again = self.watch.may_come_again(&guarantees);
+        faults.retain(|fault| !may_come_again || !COMES_AGAIN.contains(&fault.kind));
         if self.options.snapshot == SnapshotMode::Initial && !guarantees.initial_snapshot {
             losses.insert(Loss::ExistingRowsMissed);
         }
         losses.extend(hidden);
         let verdict = explain(judgement.verdict.and(faults, losses));
-        let comes_again = matches!(&verdict, Verdict::AsGuaranteed { losses } if losses.contains(&Loss::MayComeAgain));
         let is_same_each_run = self.watch.began.0 == self.watch.began.1 || verdict.is_broken();
-        let body = if comes_again {
+        let body = if may_come_again && !verdict.is_broken() {
             text::repeated(stream)
         } else if is_same_each_run {
             let mut told: Vec<_> = stream.iter().cloned().zip(judgement.matched).collect();

@@ -223,8 +223,15 @@ pub struct Watch {
     pub is_broken: bool,
 }
 
+impl Watch {
+    /// Whether the method may have delivered changes more often than they happened.
+    pub fn may_come_again(&self, guarantees: &Guarantees) -> bool {
+        self.is_broken && guarantees.after_a_break == AfterABreak::AtLeastOnce
+    }
+}
+
 /// What changes that come again look like.
-const COMES_AGAIN: [FaultKind; 4] =
+pub(crate) const COMES_AGAIN: [FaultKind; 4] =
     [FaultKind::Duplicated, FaultKind::Reordered, FaultKind::SplitTransaction, FaultKind::MergedTransactions];
 
 /// Judges a stream against the Model.
@@ -234,7 +241,7 @@ pub fn judge(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Ch
         let promise = guarantees.promise(model, cut, &watch.looks);
         let (mut faults, matched) = diff(&promise, guarantees, stream);
         let mut losses = promise.losses;
-        if watch.is_broken && guarantees.after_a_break == AfterABreak::AtLeastOnce {
+        if watch.may_come_again(guarantees) {
             faults.retain(|fault| !COMES_AGAIN.contains(&fault.kind));
             losses.insert(Loss::MayComeAgain);
         }
