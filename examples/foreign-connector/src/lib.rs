@@ -16,7 +16,7 @@ use changeproof::{
     guarantees::{Guarantees, SchemaChanges, Values},
     postgres::{self, TableShape},
     schema::TableName,
-    stack::Service,
+    stack::{Endpoint, Service},
 };
 
 const SERVICE: &str = "slot polling";
@@ -52,12 +52,13 @@ impl Capture for SlotPolling {
     }
 
     async fn start(&self, subject: Subject<'_>, _options: &Options) -> Result<Box<dyn Subscription>> {
-        let client = postgres::connect(subject.stack.endpoint(Service::Postgres)?, subject.database).await?;
+        let (endpoint, database) = (subject.stack.endpoint(Service::Postgres)?.clone(), subject.database.to_owned());
+        let client = postgres::connect_to_capture(&endpoint, &database).await?;
         let create = "SELECT pg_create_logical_replication_slot($1, 'test_decoding')";
         client.execute(create, &[&subject.name]).await.while_doing(SERVICE, "create the slot")?;
         let tables = postgres::shapes(&client).await?.into_iter().collect();
         let (slot, ready) = (subject.name.to_owned(), VecDeque::new());
-        Ok(Box::new(Polling { client, slot, tables, ready, read_to: None }))
+        Ok(Box::new(Polling { endpoint, database, client, slot, tables, ready, read_to: None }))
     }
 
     async fn clean_up(&self, _subject: Subject<'_>) -> Result<()> {
@@ -66,6 +67,8 @@ impl Capture for SlotPolling {
 }
 
 struct Polling {
+    endpoint: Endpoint,
+    database: String,
     client: postgres::Client,
     slot: String,
     /// What the text doesn't tell: keys, and which old values the log holds. By every name that a table has had.
@@ -132,7 +135,11 @@ impl Subscription for Polling {
             if let Some(change) = self.ready.pop_front() {
                 return Ok(change);
             }
-            self.look().await?;
+            if self.look().await.is_err() {
+                // Once more, if a connection broke: a look that fails has taken nothing.
+                self.client = postgres::connect_to_capture(&self.endpoint, &self.database).await?;
+                self.look().await?;
+            }
             if self.ready.is_empty() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

@@ -1,6 +1,6 @@
 //! Publications of a part of the database: what methods that read the log by pgoutput can be kept from seeing.
 
-use crate::prelude::*;
+use crate::{prelude::*, tables::orders_by_year};
 
 /// A publication with a row filter. A row that comes into it arrives as an insert, whatever it was; one that leaves it
 /// arrives as a delete, although it is still there.
@@ -60,13 +60,7 @@ async fn publication_of_some_tables(s: &mut Scenario) -> Result<()> {
 /// partitions. A row that moves to another one is still deleted and inserted.
 #[scenario(only = "=debezium, =logical", why = "only they read a publication")]
 async fn partitions_published_by_their_root(s: &mut Scenario) -> Result<()> {
-    let old = table("orders_2023").key("id", Int).key("year", Int).column("total", Int);
-    let new = table("orders_2024").key("id", Int).key("year", Int).column("total", Int);
-    let root = "CREATE TABLE orders (id int, year int, total int, PRIMARY KEY (id, year)) PARTITION BY LIST (year)";
-    s.apply(raw(root, [])).await?;
-    s.apply(raw("CREATE TABLE orders_2023 PARTITION OF orders FOR VALUES IN (2023)", [create(&old)])).await?;
-    s.apply(raw("CREATE TABLE orders_2024 PARTITION OF orders FOR VALUES IN (2024)", [create(&new)])).await?;
-    let (old, new) = (old.handle(), new.handle());
+    let (old, new) = orders_by_year(s).await?;
     s.publish(publication().root("orders", &[&old, &new])).await?;
     s.start_capture().await?;
 

@@ -2,17 +2,22 @@
 
 use crate::prelude::*;
 
-/// A partitioned table. The publication doesn't publish by its root, so each change bears the name of the partition, and a
-/// row that moves to another partition is deleted here and inserted there.
-#[scenario]
-async fn rows_that_move_between_partitions(s: &mut Scenario) -> Result<()> {
+/// The table `orders`, partitioned by year, and its partitions of 2023 and 2024.
+pub(crate) async fn orders_by_year(s: &mut Scenario) -> Result<(TableRef, TableRef)> {
     let old = table("orders_2023").key("id", Int).key("year", Int).column("total", Int);
     let new = table("orders_2024").key("id", Int).key("year", Int).column("total", Int);
     let root = "CREATE TABLE orders (id int, year int, total int, PRIMARY KEY (id, year)) PARTITION BY LIST (year)";
     s.apply(raw(root, [])).await?;
     s.apply(raw("CREATE TABLE orders_2023 PARTITION OF orders FOR VALUES IN (2023)", [create(&old)])).await?;
     s.apply(raw("CREATE TABLE orders_2024 PARTITION OF orders FOR VALUES IN (2024)", [create(&new)])).await?;
-    let (old, new) = (old.handle(), new.handle());
+    Ok((old.handle(), new.handle()))
+}
+
+/// A partitioned table. The publication doesn't publish by its root, so each change bears the name of the partition, and a
+/// row that moves to another partition is deleted here and inserted there.
+#[scenario]
+async fn rows_that_move_between_partitions(s: &mut Scenario) -> Result<()> {
+    let (old, new) = orders_by_year(s).await?;
     s.start_capture().await?;
 
     let first = old.insert(row! { id: 1, year: 2023, total: 10 });

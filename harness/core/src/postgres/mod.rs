@@ -112,8 +112,11 @@ pub async fn connect(endpoint: &Endpoint, database: &str) -> Result<Client> {
     open(&config(endpoint, database), database).await
 }
 
-/// Opens a connection of a capture.
-pub(crate) async fn connect_to_capture(endpoint: &Endpoint, database: &str) -> Result<Client> {
+/// Opens a connection of a capture, by whose name scenarios know what to break. Its task ends with the client.
+///
+/// # Errors
+/// The server can't be reached or refuses.
+pub async fn connect_to_capture(endpoint: &Endpoint, database: &str) -> Result<Client> {
     open(&capture_config(endpoint, database), database).await
 }
 

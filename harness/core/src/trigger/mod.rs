@@ -242,30 +242,37 @@ impl AuditSubscription {
         };
         let mut change = Change {
             position: Some(Position::Audit(entry.id)),
-            tx: Some(TxId(entry.tx)),
-            ..Change::new(op, entry.table)
+            tx: Some(TxId(entry.tx.clone())),
+            ..Change::new(op, entry.table.clone())
         };
         if op == Op::Schema {
             self.new_shape(entry.relation, entry.after.as_deref(), &mut change)?;
             return Ok((entry.op == "S").then_some(change));
         }
-        if !self.knows(entry.relation, entry.after.as_deref().or(entry.before.as_deref()))? {
+        (change.before, change.after) = self.rows(&entry)?;
+        if !self.knows(entry.relation, change.after.as_ref().or(change.before.as_ref())) {
             self.tables.extend(tables(&self.client).await?);
+            (change.before, change.after) = self.rows(&entry)?;
         }
         let table = self.tables.entry(entry.relation).or_default();
-        let row = |json: Option<String>| json.map(|json| values::row(&json, &table.types)).transpose();
-        (change.before, change.after) = (row(entry.before)?, row(entry.after)?);
         let whole = change.after.as_ref().or(change.before.as_ref());
         let key = whole.map(|row| row.project(table.key.iter().map(String::as_str)));
         change.key = key.filter(|key| key.len() == table.key.len()).unwrap_or_default();
         Ok(Some(change))
     }
 
+    /// The old and the new row of an entry, by the types that the table is known to have.
+    fn rows(&self, entry: &Entry) -> Result<(Option<Row>, Option<Row>)> {
+        let unknown = IndexMap::new();
+        let types = self.tables.get(&entry.relation).map_or(&unknown, |table| &table.types);
+        let row = |json: &Option<String>| json.as_ref().map(|json| values::row(json, types)).transpose();
+        Ok((row(&entry.before)?, row(&entry.after)?))
+    }
+
     /// Whether a row has just the columns that the table is known to have.
-    fn knows(&self, relation: u32, row: Option<&str>) -> Result<bool> {
-        let (Some(table), Some(row)) = (self.tables.get(&relation), row) else { return Ok(true) };
-        let row = values::row(row, &table.types)?;
-        Ok(row.len() == table.types.len() && row.columns().all(|column| table.types.contains_key(column)))
+    fn knows(&self, relation: u32, row: Option<&Row>) -> bool {
+        let (Some(table), Some(row)) = (self.tables.get(&relation), row) else { return true };
+        row.len() == table.types.len() && row.columns().all(|column| table.types.contains_key(column))
     }
 
     /// A schema change tells the new shape; the old one is what was known until then.
