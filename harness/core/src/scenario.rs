@@ -12,7 +12,7 @@ use crate::{
     guarantees::{Loss, Order},
     judge::{COMES_AGAIN, Contents, FaultKind, Verdict, Watch, judge, judge_fold},
     model::Model,
-    postgres::{self, Place},
+    postgres::Place,
     publication::Publication,
     script::{Action, Step, TableBuilder, TableRef, begin, commit},
     stack::{Service, Stack},
@@ -384,12 +384,9 @@ impl Scenario {
     /// script's own.
     ///
     /// # Errors
-    /// The server refuses.
+    /// The capture has none, or the server refuses.
     pub async fn break_connections(&mut self) -> Result<()> {
-        let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
-                   WHERE datname = current_database() AND application_name <> $1";
-        let ended = self.workspace.source.admin().execute(end, &[&postgres::SCRIPT]).await;
-        ended.while_doing("PostgreSQL", "end the capture's connections")?;
+        self.workspace.source.end_captures().await?;
         self.watch.is_broken = true;
         Ok(())
     }

@@ -19,6 +19,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 use crate::{
     change::Lsn,
     error::{Context, Error, Result},
+    postgres,
     stack::{Endpoint, USER},
 };
 
@@ -118,7 +119,7 @@ impl Walsender {
             ("database", database),
             ("replication", "database"),
             ("client_encoding", "UTF8"),
-            ("application_name", "changeproof"),
+            ("application_name", postgres::CAPTURE),
             ("options", options.as_str()),
         ];
         frontend::startup_message(parameters, &mut walsender.output)?;

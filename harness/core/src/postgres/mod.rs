@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::{Instant, sleep};
 pub use tokio_postgres::Client;
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage, SimpleQueryRow, error::SqlState};
 
@@ -81,7 +82,9 @@ pub async fn allow_output_plugin(endpoint: &Endpoint, database: &str, plugin: &s
 
 /// What connections of scripts are called, and those of captures that are clients of this crate.
 pub(crate) const SCRIPT: &str = "changeproof";
-const CAPTURE: &str = "changeproof capture";
+pub(crate) const CAPTURE: &str = "changeproof capture";
+
+const CAPTURE_CONNECTS_WITHIN: Duration = Duration::from_secs(20);
 
 /// How a capture connects to the database that it captures.
 pub(crate) fn capture_config(endpoint: &Endpoint, database: &str) -> Config {
@@ -289,6 +292,27 @@ impl Source {
         Ok(text.split(' ').next().unwrap_or_default().to_owned())
     }
 
+    /// Ends all connections to the database that are not the script's own, as soon as there is one: a capture that is ready
+    /// may still be about to connect for what comes.
+    ///
+    /// # Errors
+    /// There comes none, or the server refuses.
+    pub async fn end_captures(&self) -> Result<()> {
+        let doing = "end the capture's connections";
+        let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND application_name <> $1";
+        let deadline = Instant::now() + CAPTURE_CONNECTS_WITHIN;
+        while self.admin.execute(end, &[&SCRIPT]).await.while_doing(SERVICE, doing)? == 0 {
+            if Instant::now() > deadline {
+                return Err(Error::new(SERVICE, doing, "the database has none but the script's").help(
+                    "a capture in Rust connects by postgres::connect_to_capture, others under any name of their own",
+                ));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
     /// The connection for questions about the server, apart from the script's sessions.
     pub fn admin(&self) -> &Client {
         &self.admin
@@ -351,13 +375,13 @@ pub async fn remove_database(endpoint: &Endpoint, database: &str) -> Result<()> 
     let doing = || format!("remove the database {database}");
     let server = connect(endpoint, USER).await?;
     let slots = "SELECT slot_name::text, active_pid FROM pg_replication_slots WHERE database = $1";
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let slots = server.query(slots, &[&database]).await.while_doing(SERVICE, doing())?;
         if slots.is_empty() {
             break;
         }
-        if tokio::time::Instant::now() > deadline {
+        if Instant::now() > deadline {
             let names: Vec<String> = slots.iter().map(|slot| slot.get(0)).collect();
             let cause = format!("the slots {} stay in use", names.join(", "));
             return Err(Error::new(SERVICE, doing(), cause));
