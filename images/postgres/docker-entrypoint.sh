@@ -49,6 +49,13 @@ single_user() {
     fi
 }
 
+# The cluster lies in a layer of the image, and the first open of a file for writing copies it into the container's own. That copy ends
+# with EINTR if a signal comes, which PostgreSQL, whose processes signal each other, takes for an error. So all is copied beforehand.
+leave_the_layer() {
+    # shellcheck disable=SC2016 # the inner shell expands it
+    find "$PGDATA" -type f -print0 | xargs -0 -n 250 -P 4 sh -c 'for file; do : >> "$file"; done' sh
+}
+
 quote_ident() { printf '"%s"' "${1//\"/\"\"}"; }
 quote_literal() {
     local text=${1//\'/\'\'}
@@ -117,6 +124,7 @@ case ${1:-postgres} in
             initialise_cluster
         fi
         if [[ -e $pristine ]]; then
+            leave_the_layer
             prepare_access
             rm "$pristine"
             # As in the official image: stdout tells of the end of the preparation, stderr (from the server itself) that connections are accepted.
