@@ -165,7 +165,8 @@ async fn create_database(server: &Client, database: &str, place: Place) -> Resul
 /// The server insists that the folder is its own, so it makes it itself.
 async fn create_tablespace(server: &Client) -> Result<()> {
     let location = format!("{MEMORY_DIR}/tablespace");
-    let make = format!("COPY (SELECT) TO PROGRAM 'mkdir -p {location}'");
+    // Of no row nothing is written, which a program that has ended could no longer read.
+    let make = format!("COPY (SELECT WHERE false) TO PROGRAM 'mkdir -p {location}'");
     server.batch_execute(&make).await.while_doing(SERVICE, "make a folder in its memory")?;
     match server.batch_execute(&format!("CREATE TABLESPACE {MEMORY} LOCATION '{location}'")).await {
         // Another process was as quick.
