@@ -5,7 +5,8 @@ use std::ops::Range;
 use changeproof::{
     capture::{Capture, Subscription},
     error::{Context, Result},
-    postgres::{self, Place},
+    postgres,
+    source::Place,
     stack::{Endpoint, Service, Stack},
     workspace::Workspace,
 };

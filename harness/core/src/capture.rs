@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use serde::Serialize;
-use tokio_postgres::Client;
 
 use crate::{
     change::{Change, Op, Position},
     error::{Error, Result},
     guarantees::Guarantees,
-    postgres::{self, HARNESS_SCHEMA},
+    postgres::{HARNESS_SCHEMA, PostgreSql},
+    source::{Source, Storage},
     stack::{Service, Stack},
 };
 
@@ -47,19 +47,19 @@ pub struct Options {
     pub settings: BTreeMap<String, String>,
 }
 
-/// What a capture works on: a database of PostgreSQL, and a name for whatever it makes.
+/// What a capture works on: a source, and a name for whatever it makes.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// The running services.
     pub stack: &'a Stack,
-    /// The database to capture.
+    /// The source to capture: the name of a database, or of a folder of tables.
     pub database: &'a str,
     /// What slots, topics and connectors are called: letters, digits and underscores, at most 40 bytes.
     pub name: &'a str,
 }
 
 impl Subject<'_> {
-    /// How to connect to the database: `postgres://USER:PASSWORD@127.0.0.1:PORT/DATABASE`. The user may replicate.
+    /// How to connect to a database of PostgreSQL: `postgres://USER:PASSWORD@127.0.0.1:PORT/DATABASE`. The user may replicate.
     ///
     /// # Errors
     /// The method's services are without PostgreSQL.
@@ -83,13 +83,18 @@ pub trait Capture: Send + Sync {
         None
     }
 
+    /// The storage that it captures.
+    fn storage(&self) -> &'static dyn Storage {
+        &PostgreSql
+    }
+
     /// The services that must run for it, the source included.
     fn services(&self) -> &'static [Service];
 
     /// What it promises under the options.
     fn guarantees(&self, options: &Options) -> Guarantees;
 
-    /// Makes ready the database that it will capture, before the script's first step: what people who use the method set
+    /// Makes ready the source that it will capture, before the script's first step: what people who use the method set
     /// up with their database, such as a publication or triggers.
     ///
     /// # Errors
@@ -97,12 +102,12 @@ pub trait Capture: Send + Sync {
     async fn prepare(&self, subject: Subject<'_>) -> Result<()>;
 
     /// Where the source's history ends now, in the positions that this method gives to changes: what is written later
-    /// stands there or after it. `admin` is a connection to the database.
+    /// stands there or after it.
     ///
     /// # Errors
-    /// The database doesn't answer.
-    async fn end_of_history(&self, admin: &Client) -> Result<Position> {
-        postgres::end_of_log(admin).await.map(Position::Lsn)
+    /// As [`Source::end_of_history`].
+    async fn end_of_history(&self, source: &dyn Source) -> Result<Position> {
+        source.end_of_history().await
     }
 
     /// Begins to capture. When this returns, whatever is committed from now on will be delivered.

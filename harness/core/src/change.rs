@@ -22,6 +22,8 @@ pub enum Op {
     Truncate,
     /// The row is there now, whether it came or changed: the method can't tell which.
     Upsert,
+    /// Files of the table came or went. The after-image holds how many there are of each kind, and of rows in them.
+    Files,
     /// The table's definition changed. Before- and after-image hold the columns' types as text, in the columns' order.
     Schema,
 }
@@ -36,6 +38,7 @@ impl Op {
             Self::Delete => '-',
             Self::Truncate => '!',
             Self::Upsert => '±',
+            Self::Files => '#',
             Self::Schema => '*',
         }
     }
@@ -74,6 +77,10 @@ pub enum Position {
     Lsn(Lsn),
     /// In an audit table, by the number that its sequence gave the entry.
     Audit(i64),
+    /// In a table's history of numbered versions (Delta Lake).
+    Version(i64),
+    /// In a table's history of snapshots (Iceberg), by the sequence number that the table gave it.
+    Snapshot(i64),
     /// In no history: found by this look at the tables, of those that found anything.
     Look(u64),
 }
@@ -84,6 +91,8 @@ impl Position {
         match self {
             Self::Lsn(_) => "lsn",
             Self::Audit(_) => "audit",
+            Self::Version(_) => "version",
+            Self::Snapshot(_) => "snapshot",
             Self::Look(_) => "look",
         }
     }

@@ -17,6 +17,11 @@ const PAGES: &str = "CHANGEPROOF_PAGES";
 /// insta's own variable: `always` takes what it is given for right.
 const UPDATE: &str = "INSTA_UPDATE";
 
+/// Whether what comes is to be taken for right.
+pub(crate) fn is_accepting() -> bool {
+    std::env::var_os(UPDATE).is_some_and(|update| update == "always")
+}
+
 /// The page that documents a scenario by a method, on the source's usual version or another one.
 pub(crate) fn path(catalogue: &Catalogue, version: Option<&str>, method: &str, scenario: &str) -> Option<PathBuf> {
     Some(folder(catalogue, version, method)?.join(format!("{scenario}.snap")))
@@ -82,7 +87,7 @@ fn same(a: &str, b: &str) -> bool {
 
 fn no_longer_different(page: &Path) -> Result<()> {
     let doing = || format!("keep {}", page.display());
-    if std::env::var_os(UPDATE).is_some_and(|update| update == "always") {
+    if is_accepting() {
         return std::fs::remove_file(page).while_doing("the pages", doing());
     }
     Err(Error::new("the pages", doing(), "the page is that of the usual version").help("remove the file"))

@@ -12,10 +12,10 @@ use crate::{
     guarantees::{Loss, Order},
     judge::{COMES_AGAIN, Contents, FaultKind, Verdict, Watch, judge, judge_fold},
     model::Model,
-    postgres::Place,
     publication::Publication,
     script::{Action, Step, TableBuilder, TableRef, begin, commit},
-    stack::{Service, Stack},
+    source::{Place, Source},
+    stack::Stack,
     text,
     workspace::Workspace,
 };
@@ -32,7 +32,7 @@ pub struct Definition {
     pub package: &'static str,
     /// What happens to rows that exist before the capture begins.
     pub snapshot: SnapshotMode,
-    /// Whether it does harm to a whole server of PostgreSQL, and therefore gets one of its own.
+    /// Whether it does harm to a whole server, and therefore gets one of its own.
     pub own_server: bool,
     /// The methods for which it has a meaning, and those that are like them; with `=` before a name that method alone. Empty
     /// for all.
@@ -90,15 +90,15 @@ pub struct Outcome {
 
 /// A scenario under way: a method on a database of its own.
 pub struct Scenario {
-    name: &'static str,
+    pub(crate) name: &'static str,
     method: &'static dyn Capture,
     options: Options,
     stack: Stack,
     workspace: Workspace,
     model: Model,
-    publication: Option<Publication>,
+    pub(crate) publication: Option<Publication>,
     subscription: Option<Box<dyn Subscription>>,
-    watch: Watch,
+    pub(crate) watch: Watch,
     stream: Vec<Change>,
     outcome: Option<Outcome>,
 }
@@ -163,7 +163,10 @@ impl Scenario {
     ) -> Result<Self> {
         let mut stack = Stack::acquire(method.services()).await?;
         if own_server {
-            stack.take_apart(Service::Postgres).await?;
+            match method.storage().server() {
+                Some(server) => stack.take_apart(server).await?,
+                None => return Err(Error::new(name, "take a server apart", "the storage has none")),
+            }
         }
         let workspace = Workspace::open(&stack, method, Place::Memory).await?;
         Ok(Self {
@@ -230,6 +233,16 @@ impl Scenario {
         self.apply(commit()).await
     }
 
+    /// Tells the Model what became of rows by something that no step says, as one transaction.
+    ///
+    /// # Errors
+    /// The Model can't follow.
+    pub fn happened(&mut self, steps: impl IntoIterator<Item = Step>) -> Result<()> {
+        let means = steps.into_iter().map(|step| step.action).collect();
+        let step = Action::Raw { sql: String::new(), means }.into();
+        self.model.apply(&step).while_doing("the Model", "follow the script")
+    }
+
     /// Runs a step that the database must refuse, with this in its message.
     ///
     /// # Errors
@@ -243,19 +256,6 @@ impl Scenario {
                 Err(Error::new(self.name, "see a step refused", expected))
             }
         }
-    }
-
-    /// Publishes this instead of all tables, for methods that read a publication.
-    ///
-    /// # Errors
-    /// The database refuses it.
-    pub async fn publish(&mut self, publication: Publication) -> Result<()> {
-        for statement in publication.statements() {
-            let done = self.workspace.source.admin().batch_execute(&statement).await;
-            done.while_doing("PostgreSQL", format!("run `{statement}`"))?;
-        }
-        self.publication = Some(publication);
-        Ok(())
     }
 
     /// Starts the capture.
@@ -299,6 +299,14 @@ impl Scenario {
         Ok(())
     }
 
+    /// The source, for what only its storage can do and a script has no step for.
+    ///
+    /// # Errors
+    /// The method captures another storage.
+    pub fn source<S: Source>(&mut self) -> Result<&mut S> {
+        self.workspace.source.as_a_mut()
+    }
+
     /// A name that no other scenario has, for what is the whole server's.
     pub fn unique(&self, name: &str) -> String {
         format!("{}_{name}", self.workspace.database())
@@ -307,18 +315,6 @@ impl Scenario {
     /// The name of what the method makes in the services, such as its slot.
     pub fn capture_name(&self) -> String {
         self.workspace.subject(&self.stack).name.to_owned()
-    }
-
-    /// Asks the database a question that it must answer by true.
-    ///
-    /// # Errors
-    /// It answers otherwise, or refuses.
-    pub async fn must_hold(&mut self, question: &str) -> Result<()> {
-        let answer = self.workspace.source.admin().query_one(question, &[]).await;
-        match answer.while_doing("PostgreSQL", format!("ask `{question}`"))?.get::<_, Option<bool>>(0) {
-            Some(true) => Ok(()),
-            _ => Err(Error::new(self.name, format!("see that `{question}`"), "it is not so")),
-        }
     }
 
     /// Stops the capture where it stands.
@@ -378,17 +374,6 @@ impl Scenario {
                 Err(Error::new(method, "refuse to go on", seen))
             }
         }
-    }
-
-    /// Breaks the capture's connections to the source while changes are on their way: the server ends all that are not the
-    /// script's own.
-    ///
-    /// # Errors
-    /// The capture has none, or the server refuses.
-    pub async fn break_connections(&mut self) -> Result<()> {
-        self.workspace.source.end_captures().await?;
-        self.watch.is_broken = true;
-        Ok(())
     }
 
     fn subscription(&mut self) -> Result<&mut dyn Subscription> {
@@ -491,8 +476,8 @@ impl Scenario {
             text::repeated(stream)
         } else if is_same_each_run {
             let mut told: Vec<_> = stream.iter().cloned().zip(judgement.matched).collect();
-            if guarantees.order == Order::CommitUnlessConcurrent && !verdict.is_broken() {
-                // Which of two concurrent transactions comes first differs from run to run, and means nothing.
+            if guarantees.order != Order::Commit && !verdict.is_broken() {
+                // What comes first where no order is promised differs from run to run, and means nothing.
                 told.sort_by_key(|(_, matched)| matched.as_ref().map(|(at, _)| *at));
             }
             let (stream, matched): (Vec<_>, Vec<_>) = told.into_iter().unzip();

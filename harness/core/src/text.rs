@@ -8,7 +8,7 @@ use std::{
 use crate::{
     change::{Change, Op, Position},
     schema::TableName,
-    value::Row,
+    value::{Row, Value},
 };
 
 /// What the symbols in front of the changes mean, for people who see them for the first time.
@@ -73,6 +73,9 @@ fn parts(change: &Change, before: Option<&Row>) -> Vec<String> {
                 match old {
                     Some(old) => parts.push(format!("{column}: {old} → {value}")),
                     None if in_key(column) => {}
+                    None if change.op == Op::Files && *value == Value::Unavailable => {
+                        parts.push(format!("{column}: (not in the metadata)"));
+                    }
                     None => parts.push(format!("{column}: {value}")),
                 }
             }

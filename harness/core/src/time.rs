@@ -7,13 +7,13 @@ const DAY_US: i128 = 86_400_000_000;
 ///
 /// The calendar is the proleptic Gregorian one (PostgreSQL manual, appendix B.6 "History of Units"); years before 1 are
 /// counted as before Christ, and there is no year 0.
-pub(crate) fn date(days: i64) -> String {
+pub fn date(days: i64) -> String {
     let (date, era) = civil(days.into());
     format!("{date}{era}")
 }
 
 /// A timestamp without a zone, from its microseconds since 1970-01-01.
-pub(crate) fn timestamp(micros: i128) -> String {
+pub fn timestamp(micros: i128) -> String {
     let (date, era) = civil(micros.div_euclid(DAY_US));
     format!("{date} {}{era}", clock(micros.rem_euclid(DAY_US)))
 }

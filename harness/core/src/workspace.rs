@@ -1,23 +1,23 @@
-//! A method at work: a database of its own, and a private name for whatever it makes in the services.
+//! A method at work: a source of its own, and a private name for whatever it makes in the services.
 
 use crate::{
     capture::{Capture, Options, Subject, Subscription},
     error::Result,
-    postgres::{self, Place, Source},
-    stack::{Lease, Service, Stack, stale_leases},
+    source::{Place, Source},
+    stack::{Lease, Stack, stale_leases},
 };
 
-/// A lease's database, prepared for a method.
+/// A lease's source, prepared for a method.
 pub struct Workspace {
     method: &'static dyn Capture,
     lease: Lease,
     name: String,
-    /// The database.
-    pub source: Source,
+    /// The source.
+    pub source: Box<dyn Source>,
 }
 
 impl Workspace {
-    /// Removes what killed processes have left of this method, and makes a database of its own for it.
+    /// Removes what killed processes have left of this method, and makes a source of its own for it.
     ///
     /// # Errors
     /// A service refuses or can't be reached.
@@ -27,7 +27,7 @@ impl Workspace {
             Self::remove_stale(stack, method).await?;
         }
         let lease = Lease::take(stack.state(), method.name())?;
-        let source = Source::create(stack.endpoint(Service::Postgres)?, lease.name(), place).await?;
+        let source = method.storage().create(stack, lease.name(), place).await?;
         let name = lease.name_for(method.name());
         let workspace = Self { method, lease, name, source };
         method.prepare(workspace.subject(stack)).await?;
@@ -50,7 +50,7 @@ impl Workspace {
         self.method
     }
 
-    /// The database's name.
+    /// The source's name.
     pub fn database(&self) -> &str {
         self.lease.name()
     }
@@ -60,9 +60,9 @@ impl Workspace {
         Subject { stack, database: self.lease.name(), name: &self.name }
     }
 
-    /// What the method captures, and the database to go on writing to meanwhile.
-    pub fn split<'a>(&'a mut self, stack: &'a Stack) -> (Subject<'a>, &'a mut Source) {
-        (Subject { stack, database: self.lease.name(), name: &self.name }, &mut self.source)
+    /// What the method captures, and the source to go on writing to meanwhile.
+    pub fn split<'a>(&'a mut self, stack: &'a Stack) -> (Subject<'a>, &'a mut dyn Source) {
+        (Subject { stack, database: self.lease.name(), name: &self.name }, self.source.as_mut())
     }
 
     /// Starts the capture.
@@ -89,6 +89,6 @@ impl Workspace {
 async fn remove(stack: &Stack, method: &dyn Capture, lease: Lease) -> Result<()> {
     let name = lease.name_for(method.name());
     method.clean_up(Subject { stack, database: lease.name(), name: &name }).await?;
-    postgres::remove_database(stack.endpoint(Service::Postgres)?, lease.name()).await?;
+    method.storage().remove(stack, lease.name()).await?;
     lease.release()
 }

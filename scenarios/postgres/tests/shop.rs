@@ -8,7 +8,8 @@ use changeproof::{
     debezium::DebeziumPostgres,
     error::{Context, Error, Result},
     judge::{Alterations, Contents, judge_fold},
-    postgres::Place,
+    postgres,
+    source::Place,
     stack::{Stack, run_guard_if_asked},
     workspace::Workspace,
 };
@@ -55,12 +56,12 @@ async fn capture_shop(locale: Locale) -> Result<()> {
 /// Customers and products are there before the capture begins; orders and their lines come while it runs.
 async fn load_and_judge(stack: &Stack, workspace: &mut Workspace, locale: Locale) -> Result<()> {
     let options = Options { snapshot: SnapshotMode::Initial, ..Options::default() };
-    let shop = workspace.source.session("a").await?;
+    let shop = workspace.source.as_a_mut::<postgres::Source>()?.session("a").await?;
     shop.batch_execute(SCHEMA).await.while_doing("PostgreSQL", "make the shop")?;
     copy(shop, Table::Customers, locale).await?;
     copy(shop, Table::Products, locale).await?;
     let mut subscription = workspace.start(stack, &options).await?;
-    let shop = workspace.source.session("a").await?;
+    let shop = workspace.source.as_a_mut::<postgres::Source>()?.session("a").await?;
     copy(shop, Table::Orders, locale).await?;
     copy(shop, Table::OrderLines, locale).await?;
     for statement in BUSINESS {

@@ -11,6 +11,7 @@ use changeproof::{
     judge::Alterations,
     postgres::{self, Source, TableShape},
     schema::TableName,
+    source::Source as _,
     stack::Endpoint,
 };
 use tokio::{task::JoinHandle, time::Instant};
@@ -103,7 +104,7 @@ impl Watcher {
     /// Where the source's history ends now. What a method finds by looking stands at its next look.
     async fn end_of_history(&self, source: &Source) -> Result<Position> {
         if !self.looks_from_time_to_time {
-            return self.method.end_of_history(source.admin()).await;
+            return self.method.end_of_history(source).await;
         }
         let looks = self.stream.iter().rev().find_map(|change| match change.position {
             Some(Position::Look(look)) => Some(look),

@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use changeproof::{
     capture::{Capture, Options},
     error::Result,
-    postgres::Place,
+    postgres,
     runner::Catalogue,
+    source::Place,
     stack::{Service, Stack},
     workspace::Workspace,
 };
@@ -170,8 +171,9 @@ async fn capture(
     let watcher = Watcher::new(method, subscription, &guarantees);
     let endpoint = stack.endpoint(Service::Postgres)?.clone();
     let mut execution = Execution::new(endpoint, workspace.database(), watcher);
-    execution.run_all(statements, &mut workspace.source, arguments.keep_going).await?;
-    match execution.finish(&mut workspace.source).await {
+    let source: &mut postgres::Source = workspace.source.as_a_mut()?;
+    execution.run_all(statements, source, arguments.keep_going).await?;
+    match execution.finish(source).await {
         Ok((history, stream)) => {
             let contents = workspace.source.contents().await?;
             Ok(MethodOutcome::new(method, &guarantees, stream, contents, history))

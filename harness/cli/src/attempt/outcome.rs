@@ -9,7 +9,7 @@ use changeproof::{
     Op, Value,
     capture::Capture,
     change::{Change, Position},
-    guarantees::{BeforeImages, Granularity, Guarantees, Loss, SchemaChanges},
+    guarantees::{BeforeImages, Granularity, Guarantees, Loss, SchemaChanges, Truncate},
     judge::{Contents, Verdict, judge_fold},
 };
 
@@ -120,7 +120,7 @@ impl Told {
                 Op::Insert | Op::Update => told.versions += 1,
                 Op::Delete => told.deletes += 1,
                 Op::Truncate => told.truncates += 1,
-                Op::Read | Op::Upsert | Op::Schema => {}
+                Op::Read | Op::Upsert | Op::Schema | Op::Files => {}
             }
         }
         Self { deletes: told.deletes - splits, key_changes: told.key_changes + splits, ..told }
@@ -131,13 +131,13 @@ impl Told {
 pub(super) fn compare(methods: &mut [MethodOutcome]) {
     let tells_all = |method: &&MethodOutcome| {
         method.guarantees.granularity == Granularity::EachChange
-            && method.guarantees.truncate
+            && method.guarantees.truncate == Truncate::Told
             && !method.verdict.is_broken()
     };
     let Some(told) = methods.iter().find(tells_all).map(Told::by) else { return };
     for method in methods.iter_mut().filter(|method| !method.verdict.is_broken()) {
         let mut missed = BTreeMap::new();
-        if !method.guarantees.truncate {
+        if method.guarantees.truncate == Truncate::Missed {
             missed.insert(Loss::TruncateMissed, told.truncates);
         }
         if method.guarantees.granularity != Granularity::EachChange {

@@ -148,7 +148,7 @@ fn style_of(op: Op) -> Style {
         Op::Update | Op::Upsert => AnsiColor::Yellow,
         Op::Delete => AnsiColor::Red,
         Op::Truncate => AnsiColor::Magenta,
-        Op::Schema => AnsiColor::Cyan,
+        Op::Schema | Op::Files => AnsiColor::Cyan,
     }
     .on_default()
 }

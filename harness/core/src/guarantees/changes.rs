@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    BeforeImages, Delivery, Expected, Guarantees, KeyChange, Loss, Order, Promise, SchemaChanges, UnchangedToast,
+    BeforeImages, Delivery, Expected, Guarantees, KeyChange, Loss, Order, Promise, SchemaChanges, Truncate,
+    UnchangedToast,
 };
 use crate::{
     change::Op,
@@ -21,7 +22,7 @@ const TOAST_THRESHOLD_BYTES: usize = 2000;
 
 /// The shapes of the tables that a method has told last, by the tables' present names. A table that was created while the
 /// capture ran has none until its first row.
-type ToldShapes = BTreeMap<TableName, Arc<Table>>;
+pub(super) type ToldShapes = BTreeMap<TableName, Arc<Table>>;
 
 impl Guarantees {
     /// The stream promised for a capture that began on `existing` and saw what was committed from `cut` on.
@@ -30,13 +31,16 @@ impl Guarantees {
         if self.initial_snapshot {
             promise.reads = self.promise_reads(existing, &mut promise.losses);
         }
-        let shapes = existing.0.iter().map(|(name, state)| (name.clone(), self.told_table(&state.table)));
-        let mut told: ToldShapes = shapes.collect();
+        let mut told = self.told_shapes(existing);
+        let mut tables = existing.clone();
         for (number, transaction) in committed.iter().enumerate().skip(cut) {
             let mut changes = Vec::new();
             for change in &transaction.changes {
                 self.promise_shape(change, &mut told, &mut changes, &mut promise.losses);
-                self.promise_change(change, &mut changes, &mut promise.losses);
+                self.promise_change(change, &tables, &mut changes, &mut promise.losses);
+                if self.truncate == Truncate::AsDeletes {
+                    tables.apply(change);
+                }
             }
             if !changes.is_empty() {
                 let committed_before = transaction.committed_before;
@@ -57,7 +61,7 @@ impl Guarantees {
     }
 
     /// A table as the method tells it: the columns that it delivers, and what it takes for the key.
-    fn told_table(&self, table: &Arc<Table>) -> Arc<Table> {
+    pub(super) fn told_table(&self, table: &Arc<Table>) -> Arc<Table> {
         let told = self.values.told_table(table);
         match &told.identity {
             ReplicaIdentity::Index(columns) if self.keys_by_identity && told.key.is_empty() => {
@@ -67,8 +71,12 @@ impl Guarantees {
         }
     }
 
-    fn name_order(&self, promise: &mut Promise) {
+    pub(super) fn name_order(&self, promise: &mut Promise) {
         let transactions = &promise.transactions;
+        let tables: BTreeSet<_> = transactions.iter().flat_map(|t| t.changes.iter().map(|c| &c.table)).collect();
+        if self.order == Order::CommitOfEachTable && tables.len() > 1 && transactions.len() > 1 {
+            promise.losses.insert(Loss::OrderAcrossTables);
+        }
         let has_concurrent = transactions.windows(2).any(|pair| pair[0].is_beside(&pair[1]));
         if self.order == Order::CommitUnlessConcurrent && has_concurrent {
             promise.losses.insert(Loss::ConcurrentOrderUnknown);
@@ -79,7 +87,7 @@ impl Guarantees {
     }
 
     /// What is told of a table's definition before a change, and what isn't.
-    fn promise_shape(
+    pub(super) fn promise_shape(
         &self,
         change: &IdealChange,
         told: &mut ToldShapes,
@@ -116,30 +124,42 @@ impl Guarantees {
                 }
             }
             IdealChange::Row { table, .. } => {
-                let table = &self.told_table(table);
-                let last = told.insert(table.name.clone(), Arc::clone(table));
-                let last = last.filter(|last| types(last) != types(table) || last.name != table.name);
-                if let (SchemaChanges::WithNextRow, Some(last)) = (self.schema_changes, last) {
-                    promised.push(Expected {
-                        before: Some(types(&last)),
-                        after: Some(types(table)),
-                        renamed_from: Some(&last.name).filter(|name| **name != table.name).cloned(),
-                        ..Expected::new(Op::Schema, table.name.clone())
-                    });
-                }
+                self.promise_shape_of(&self.told_table(table), told, promised);
             }
         }
     }
 
-    fn promise_change(&self, change: &IdealChange, promised: &mut Vec<Expected>, losses: &mut BTreeSet<Loss>) {
+    /// What is told of a table's definition before a change of its rows.
+    pub(super) fn promise_shape_of(&self, table: &Arc<Table>, told: &mut ToldShapes, promised: &mut Vec<Expected>) {
+        let last = told.insert(table.name.clone(), Arc::clone(table));
+        let last = last.filter(|last| types(last) != types(table) || last.name != table.name);
+        if let (SchemaChanges::WithNextRow, Some(last)) = (self.schema_changes, last) {
+            promised.push(Expected {
+                before: Some(types(&last)),
+                after: Some(types(table)),
+                renamed_from: Some(&last.name).filter(|name| **name != table.name).cloned(),
+                ..Expected::new(Op::Schema, table.name.clone())
+            });
+        }
+    }
+
+    /// What is told of a change, which happens to these tables.
+    fn promise_change(
+        &self,
+        change: &IdealChange,
+        tables: &Tables,
+        promised: &mut Vec<Expected>,
+        losses: &mut BTreeSet<Loss>,
+    ) {
         let IdealChange::Row { op, table, before, after } = change else { return };
+        if *op == Op::Truncate && self.truncate != Truncate::Told {
+            self.promise_truncate(table, tables, promised, losses);
+            return;
+        }
         let mut told = |row: &Option<Row>| row.as_ref().map(|row| self.values.told_row(table, row, losses));
         let (before, after) = (&told(before), &told(after));
         let table = &self.told_table(table);
         match (op, before, after) {
-            (Op::Truncate, ..) if !self.truncate => {
-                losses.insert(Loss::TruncateMissed);
-            }
             (Op::Update, Some(before), Some(after)) => {
                 self.promise_update(table, before, after, promised, losses);
             }
@@ -151,6 +171,26 @@ impl Guarantees {
                 after: after.clone(),
                 ..Expected::new(*op, table.name.clone())
             }),
+        }
+    }
+
+    /// A truncate that is not told, or told as what becomes of the rows.
+    fn promise_truncate(
+        &self,
+        table: &Arc<Table>,
+        tables: &Tables,
+        promised: &mut Vec<Expected>,
+        losses: &mut BTreeSet<Loss>,
+    ) {
+        let rows = tables.0.get(&table.name).map_or(&[][..], |state| &state.rows);
+        if self.truncate == Truncate::Missed || rows.is_empty() {
+            losses.insert(Loss::TruncateMissed);
+            return;
+        }
+        losses.insert(Loss::TruncateAsDeletes);
+        for row in rows {
+            let told = self.values.told_row(table, row, losses);
+            promised.push(self.promise_delete(&self.told_table(table), &told, losses));
         }
     }
 
@@ -169,8 +209,10 @@ impl Guarantees {
             after: Some(delivered),
             ..Expected::new(Op::Update, table.name.clone())
         };
-        if key_changed && self.key_change == KeyChange::DeleteAndInsert {
-            losses.insert(Loss::KeyChangeSplit);
+        let loses_key = key_changed && self.key_change == KeyChange::DeleteAndInsert;
+        let has_no_key = table.key.is_empty() && self.keyless_update == KeyChange::DeleteAndInsert;
+        if loses_key || has_no_key {
+            losses.insert(if loses_key { Loss::KeyChangeSplit } else { Loss::UpdateSplit });
             promised.push(self.promise_delete(table, before, losses));
             promised.push(Expected { op: Op::Insert, ..new });
         } else {

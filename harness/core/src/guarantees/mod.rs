@@ -5,6 +5,8 @@
 //! and so is one that is better, because then the promise is wrong.
 
 mod changes;
+mod differences;
+mod files;
 mod states;
 mod values;
 
@@ -13,6 +15,7 @@ use std::{collections::BTreeSet, fmt};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    files::ROWS,
     states::TIME_COLUMN,
     values::{Form, Rule, Values},
 };
@@ -42,12 +45,14 @@ pub struct Guarantees {
     pub keys_by_identity: bool,
     /// How an update of the primary key arrives.
     pub key_change: KeyChange,
+    /// How an update of a row arrives whose table has no key.
+    pub keyless_update: KeyChange,
     /// Whether changes tell the transaction they belong to, and transactions arrive whole.
     pub transactions: bool,
     /// In which order transactions arrive.
     pub order: Order,
-    /// Whether TRUNCATE is delivered.
-    pub truncate: bool,
+    /// What is delivered of a TRUNCATE.
+    pub truncate: Truncate,
     /// How a change of a table's definition is told.
     pub schema_changes: SchemaChanges,
     /// What becomes of large values that an update leaves as they are.
@@ -69,6 +74,20 @@ pub enum Granularity {
     /// How rows stand whenever the method looks, if they bear a later time than the latest that it has seen of their table
     /// (its high-water mark). What comes and goes between two looks is not seen, and neither is a delete.
     LatestState(Mark),
+    /// How a table's rows differ between two of its states. An update that leaves its row as it was is not delivered.
+    Difference(Difference),
+    /// Which files of a table came and went by a commit, and how many rows are in them; no rows.
+    Files,
+}
+
+/// Between which states of a table a method tells the difference, and by what it knows a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Difference {
+    /// Whether it compares the states before and after each commit; if not, those at two looks.
+    pub each_commit: bool,
+    /// Whether it knows a row by its key, and can therefore tell an update; if not, or without a key, by all it holds.
+    pub keyed: bool,
 }
 
 /// How a method that looks from time to time knows what is new.
@@ -90,6 +109,9 @@ pub enum Order {
     /// In the order of their commits, but for those that ran side by side: of these any may come first, as long as the
     /// changes of each row stay in order.
     CommitUnlessConcurrent,
+    /// The commits of each table in their order; the changes of one commit in any order, and so what happened to different
+    /// tables.
+    CommitOfEachTable,
 }
 
 /// What is delivered of a row's old version.
@@ -104,7 +126,19 @@ pub enum BeforeImages {
     ReplicaIdentity,
 }
 
-/// How an update of the primary key arrives.
+/// What is delivered of a TRUNCATE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Truncate {
+    /// Nothing.
+    Missed,
+    /// One change that empties the table.
+    Told,
+    /// A delete of each row; of an empty table nothing.
+    AsDeletes,
+}
+
+/// How an update arrives that changes what a row is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyChange {
@@ -203,11 +237,21 @@ pub enum Loss {
     PartitionNotTold,
     /// After the connection to the source broke, changes may come again, out of their order and their transactions.
     MayComeAgain,
+    /// A truncate is told as a delete of each row.
+    TruncateAsDeletes,
+    /// An update that leaves its row as it was is not told.
+    UnchangedUpdateMissed,
+    /// An update is told as one row that went and another that came.
+    UpdateSplit,
+    /// What happened first in different tables is not told.
+    OrderAcrossTables,
+    /// Not rows are told but the files that hold them, and how many.
+    RowsNotTold,
 }
 
 impl Loss {
     /// Every loss.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 29] = [
         Self::BeforeImageKeyOnly,
         Self::BeforeImageFilled,
         Self::NoBeforeImage,
@@ -232,6 +276,11 @@ impl Loss {
         Self::ColumnNotPublished,
         Self::PartitionNotTold,
         Self::MayComeAgain,
+        Self::TruncateAsDeletes,
+        Self::UnchangedUpdateMissed,
+        Self::UpdateSplit,
+        Self::OrderAcrossTables,
+        Self::RowsNotTold,
     ];
 
     /// In a word or two, for tables.
@@ -261,6 +310,11 @@ impl Loss {
             Self::ColumnNotPublished => "column not published",
             Self::PartitionNotTold => "no partition",
             Self::MayComeAgain => "may come again",
+            Self::TruncateAsDeletes => "deletes for truncate",
+            Self::UnchangedUpdateMissed => "no empty update",
+            Self::UpdateSplit => "update split",
+            Self::OrderAcrossTables => "order of tables",
+            Self::RowsNotTold => "files only",
         }
     }
 }
@@ -292,6 +346,11 @@ impl fmt::Display for Loss {
             Self::ColumnNotPublished => "column outside the publication not sent",
             Self::PartitionNotTold => "partition not told, but the partitioned table",
             Self::MayComeAgain => "changes may come again after a broken connection",
+            Self::TruncateAsDeletes => "truncate told as a delete of each row",
+            Self::UnchangedUpdateMissed => "update that changes nothing not told",
+            Self::UpdateSplit => "update told as delete + insert",
+            Self::OrderAcrossTables => "order across tables not told",
+            Self::RowsNotTold => "files and counts told, but no rows",
         })
     }
 }
@@ -372,9 +431,10 @@ impl Default for Guarantees {
             fills_before_images: false,
             keys_by_identity: true,
             key_change: KeyChange::Update,
+            keyless_update: KeyChange::Update,
             transactions: true,
             order: Order::Commit,
-            truncate: true,
+            truncate: Truncate::Told,
             schema_changes: SchemaChanges::WithNextRow,
             unchanged_toast: UnchangedToast::Omitted,
             after_a_break: AfterABreak::ExactlyOnce,
@@ -391,6 +451,8 @@ impl Guarantees {
         match self.granularity {
             Granularity::EachChange => self.promise_changes(&model.tables_after(cut), model.committed(), cut),
             Granularity::LatestState(mark) => self.promise_states(mark, model.committed(), cut, looks),
+            Granularity::Difference(difference) => self.promise_differences(difference, model.committed(), cut, looks),
+            Granularity::Files => self.promise_files(model.committed(), cut),
         }
     }
 

@@ -13,9 +13,10 @@ const EVERYTHING: Guarantees = Guarantees {
     fills_before_images: false,
     keys_by_identity: false,
     key_change: KeyChange::Update,
+    keyless_update: KeyChange::Update,
     transactions: true,
     order: Order::Commit,
-    truncate: true,
+    truncate: Truncate::Told,
     schema_changes: SchemaChanges::NextRow,
     unchanged_toast: UnchangedToast::Delivered,
     after_a_break: AfterABreak::ExactlyOnce,
@@ -39,7 +40,7 @@ fn table() -> (Step, TableRef) {
 fn a_missed_truncate_is_a_loss_and_leaves_no_empty_transaction() -> Result<(), ModelError> {
     let (create, t) = table();
     let steps = [create, t.insert(row! { id: 1 }), t.truncate()];
-    let blind = promise(&Guarantees { truncate: false, ..EVERYTHING }, &steps)?;
+    let blind = promise(&Guarantees { truncate: Truncate::Missed, ..EVERYTHING }, &steps)?;
     assert_eq!(blind.transactions.len(), 1);
     assert_eq!(blind.losses, BTreeSet::from([Loss::TruncateMissed]));
     assert_eq!(promise(&EVERYTHING, &steps)?.transactions.len(), 2);

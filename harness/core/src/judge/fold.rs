@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{Fault, FaultKind};
 use crate::{
     change::{Change, Op, Position},
-    guarantees::{Granularity, Guarantees, Loss, SchemaChanges, UnchangedToast, Values},
+    guarantees::{Granularity, Guarantees, Loss, ROWS, SchemaChanges, Truncate, UnchangedToast, Values},
     schema::{TableName, Type},
     text,
     value::{Row, Value},
@@ -160,6 +160,9 @@ pub fn judge_fold(
     alterations: &Alterations,
     guarantees: &Guarantees,
 ) -> (Vec<Fault>, BTreeSet<Loss>) {
+    if guarantees.granularity == Granularity::Files {
+        return (count_files(before, stream, after, alterations), BTreeSet::new());
+    }
     let mut faults = Vec::new();
     let mut losses = BTreeSet::new();
     let before: Contents = before
@@ -194,7 +197,7 @@ pub fn judge_fold(
             altered: alterations.columns.get(name),
             surplus: surplus_allowed(name, alterations, guarantees),
             may_lack: match guarantees.granularity {
-                Granularity::EachChange => false,
+                Granularity::EachChange | Granularity::Difference(_) | Granularity::Files => false,
                 Granularity::LatestState(mark) => alterations.is_out_of_time || !mark.touched_by_updates,
             },
         };
@@ -203,12 +206,34 @@ pub fn judge_fold(
     (faults, losses)
 }
 
+/// The rows that files are said to hold, added up, must be as many as there are; unless somewhere the metadata didn't say.
+fn count_files(before: &Contents, stream: &[Change], after: &Contents, alterations: &Alterations) -> Vec<Fault> {
+    let mut counts: BTreeMap<&TableName, Option<i128>> = BTreeMap::new();
+    let held = |contents: &TableContents| i128::try_from(contents.rows.len()).unwrap_or(i128::MAX);
+    counts.extend(before.iter().map(|(name, contents)| (alterations.last_name(name), Some(held(contents)))));
+    for change in stream {
+        let told = match change.after.as_ref().and_then(|after| after.get(ROWS)) {
+            Some(Value::Int(rows)) => Some(*rows),
+            _ => None,
+        };
+        let count = counts.entry(alterations.last_name(&change.table)).or_insert(Some(0));
+        *count = count.zip(told).map(|(count, more)| count + more);
+    }
+    let wrong = after.iter().filter_map(|(name, contents)| {
+        let counted = counts.get(name).copied().unwrap_or(Some(0))?;
+        let detail = || format!("{name}: the files hold {counted} rows, the table {}", contents.rows.len());
+        (counted != held(contents)).then(|| Fault::new(FaultKind::WrongState, detail()))
+    });
+    wrong.collect()
+}
+
 /// Why the stream may give rows that the database doesn't hold, if it may.
 fn surplus_allowed(table: &TableName, alterations: &Alterations, guarantees: &Guarantees) -> Option<Loss> {
     match guarantees.granularity {
         Granularity::LatestState(_) => Some(Loss::DeleteMissed),
+        Granularity::Difference(_) | Granularity::Files => None,
         Granularity::EachChange => {
-            let is_missed = !guarantees.truncate && alterations.truncated.contains(table);
+            let is_missed = guarantees.truncate == Truncate::Missed && alterations.truncated.contains(table);
             is_missed.then_some(Loss::TruncateMissed)
         }
     }
@@ -246,7 +271,7 @@ impl FoldedTable {
         let wrong =
             |what: &str| Err(Fault::new(FaultKind::WrongState, format!("{what}: {}", text::line(change, None))));
         match (change.op, &change.after) {
-            (Op::Schema, _) => {
+            (Op::Schema | Op::Files, _) => {
                 self.deleted = deleted;
                 Ok(())
             }

@@ -3,10 +3,14 @@
 use proptest::prelude::*;
 
 use super::*;
+
+mod tables;
+
 use crate::{
     change::{Lsn, Position, TxId},
     guarantees::{
-        AfterABreak, BeforeImages, Granularity, KeyChange, Order, Promise, SchemaChanges, UnchangedToast, Values,
+        AfterABreak, BeforeImages, Granularity, KeyChange, Order, Promise, SchemaChanges, Truncate, UnchangedToast,
+        Values,
     },
     model::ModelError,
     row,
@@ -22,9 +26,10 @@ const DEBEZIUM: Guarantees = Guarantees {
     fills_before_images: true,
     keys_by_identity: true,
     key_change: KeyChange::DeleteAndInsert,
+    keyless_update: KeyChange::Update,
     transactions: true,
     order: Order::Commit,
-    truncate: true,
+    truncate: Truncate::Told,
     schema_changes: SchemaChanges::NextRow,
     unchanged_toast: UnchangedToast::Omitted,
     after_a_break: AfterABreak::ExactlyOnce,
@@ -36,6 +41,7 @@ const LOSSLESS: Guarantees = Guarantees {
     before_images: BeforeImages::Full,
     fills_before_images: false,
     key_change: KeyChange::Update,
+    keyless_update: KeyChange::Update,
     unchanged_toast: UnchangedToast::Delivered,
     tombstones: false,
     ..DEBEZIUM

@@ -1,6 +1,7 @@
 //! PostgreSQL as a source: a database of the lease's own, sessions, fences, and what it holds.
 
 mod catalogue;
+mod scenario;
 mod sql;
 
 use std::{
@@ -8,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 pub use tokio_postgres::Client;
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage, SimpleQueryRow, error::SqlState};
@@ -17,21 +19,19 @@ pub use self::{
     catalogue::{ColumnShape, TableShape, shapes, type_named},
     sql::statement,
 };
+pub use crate::source::HARNESS_SCHEMA;
 use crate::{
-    change::{Change, Lsn, Op},
+    change::{Change, Lsn, Op, Position},
     error::{Context, Error, Result},
     judge::{Contents, StoredColumn, TableContents},
     schema::{TableName, Type},
     script::Step,
-    stack::{Endpoint, MEMORY_DIR, USER},
+    source::{self, Place, Storage},
+    stack::{Endpoint, MEMORY_DIR, Service, Stack, USER},
     value::{Row, Value},
 };
 
 const SERVICE: &str = "PostgreSQL";
-
-/// The schema of what the harness itself needs in a database; no capture delivers it as a change of the script's. It
-/// must not bear the user's name: the search path begins with that.
-pub const HARNESS_SCHEMA: &str = "changeproof_harness";
 
 /// The publication of [`publish_all_tables`].
 pub const PUBLICATION: &str = "changeproof";
@@ -130,16 +130,6 @@ async fn open(config: &Config, database: &str) -> Result<Client> {
     Ok(client)
 }
 
-/// Where a database keeps its files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// Where the server keeps all others.
-    Disk,
-    /// In the container's memory, [`MEMORY_MB`](crate::stack::MEMORY_MB) for all databases together. A database is some
-    /// three hundred files, which a disk takes ten times as long to make and to remove.
-    Memory,
-}
-
 /// The tablespace of [`Place::Memory`].
 const MEMORY: &str = "changeproof_memory";
 
@@ -219,11 +209,6 @@ impl Source {
         })
     }
 
-    /// The database's name.
-    pub fn database(&self) -> &str {
-        &self.database
-    }
-
     /// The connection of a session, opened at its first use.
     ///
     /// # Errors
@@ -236,61 +221,12 @@ impl Source {
         self.sessions.get(name).ok_or_else(|| Error::new(SERVICE, format!("use session {name}"), "it is not open"))
     }
 
-    /// Runs a step as SQL of PostgreSQL on its session.
-    ///
-    /// # Errors
-    /// The database refuses it.
-    pub async fn apply(&mut self, step: &Step) -> Result<()> {
-        let sql = statement(&step.action);
-        let session = self.session(&step.session).await?;
-        let done = session.batch_execute(&sql).await;
-        done.while_doing(SERVICE, format!("run `{}`", shorten(&sql)))
-    }
-
-    /// Writes the next fence and returns its number. A capture that has seen it has seen everything before it.
-    ///
-    /// # Errors
-    /// The database refuses it.
-    pub async fn write_fence(&mut self) -> Result<i64> {
-        self.fences += 1;
-        let sql = format!("INSERT INTO {HARNESS_SCHEMA}.fence VALUES ($1)");
-        let written = self.admin.execute(&sql, &[&self.fences]).await;
-        written.while_doing(SERVICE, "write a fence")?;
-        Ok(self.fences)
-    }
-
     /// The tables and their columns as the catalogue has them now, without the harness's own.
     ///
     /// # Errors
     /// The catalogue can't be read.
     pub async fn shapes(&self) -> Result<BTreeMap<TableName, TableShape>> {
         shapes(&self.admin).await
-    }
-
-    /// Everything the database holds, without the harness's own tables.
-    ///
-    /// # Errors
-    /// A table can't be read.
-    pub async fn contents(&self) -> Result<Contents> {
-        let mut contents = Contents::new();
-        for (name, shape) in self.shapes().await? {
-            let rows = rows(&self.admin, &name, &shape).await?;
-            let columns = shape.columns.into_iter();
-            let columns =
-                columns.map(|column| (column.name, StoredColumn { ty: column.ty, is_generated: column.is_generated }));
-            contents.insert(name, TableContents { key: shape.key, columns: columns.collect(), rows });
-        }
-        Ok(contents)
-    }
-
-    /// The server's version as it says it itself, such as `17.6`.
-    ///
-    /// # Errors
-    /// The server doesn't answer.
-    pub async fn version(&self) -> Result<String> {
-        let row = self.admin.query_one("SHOW server_version", &[]).await;
-        let text: String = row.while_doing(SERVICE, "ask for its version")?.get(0);
-        Ok(text.split(' ').next().unwrap_or_default().to_owned())
     }
 
     /// Ends all connections to the database that are not the script's own, as soon as there is one: a capture that is ready
@@ -317,6 +253,69 @@ impl Source {
     /// The connection for questions about the server, apart from the script's sessions.
     pub fn admin(&self) -> &Client {
         &self.admin
+    }
+}
+
+/// PostgreSQL as a storage.
+#[derive(Clone, Copy, Debug)]
+pub struct PostgreSql;
+
+#[async_trait]
+impl Storage for PostgreSql {
+    fn title(&self) -> &'static str {
+        SERVICE
+    }
+
+    fn server(&self) -> Option<Service> {
+        Some(Service::Postgres)
+    }
+
+    async fn create(&self, stack: &Stack, name: &str, place: Place) -> Result<Box<dyn source::Source>> {
+        Ok(Box::new(Source::create(stack.endpoint(Service::Postgres)?, name, place).await?))
+    }
+
+    async fn remove(&self, stack: &Stack, name: &str) -> Result<()> {
+        remove_database(stack.endpoint(Service::Postgres)?, name).await
+    }
+}
+
+#[async_trait]
+impl source::Source for Source {
+    async fn apply(&mut self, step: &Step) -> Result<()> {
+        let sql = statement(&step.action);
+        let session = self.session(&step.session).await?;
+        let done = session.batch_execute(&sql).await;
+        done.while_doing(SERVICE, format!("run `{}`", shorten(&sql)))
+    }
+
+    async fn write_fence(&mut self) -> Result<i64> {
+        self.fences += 1;
+        let sql = format!("INSERT INTO {HARNESS_SCHEMA}.fence VALUES ($1)");
+        let written = self.admin.execute(&sql, &[&self.fences]).await;
+        written.while_doing(SERVICE, "write a fence")?;
+        Ok(self.fences)
+    }
+
+    async fn contents(&self) -> Result<Contents> {
+        let mut contents = Contents::new();
+        for (name, shape) in self.shapes().await? {
+            let rows = rows(&self.admin, &name, &shape).await?;
+            let columns = shape.columns.into_iter();
+            let columns =
+                columns.map(|column| (column.name, StoredColumn { ty: column.ty, is_generated: column.is_generated }));
+            contents.insert(name, TableContents { key: shape.key, columns: columns.collect(), rows });
+        }
+        Ok(contents)
+    }
+
+    async fn version(&self) -> Result<String> {
+        let row = self.admin.query_one("SHOW server_version", &[]).await;
+        let text: String = row.while_doing(SERVICE, "ask for its version")?.get(0);
+        Ok(text.split(' ').next().unwrap_or_default().to_owned())
+    }
+
+    async fn end_of_history(&self) -> Result<Position> {
+        end_of_log(&self.admin).await.map(Position::Lsn)
     }
 }
 

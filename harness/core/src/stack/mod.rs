@@ -40,17 +40,21 @@ pub struct Stack {
     state: State,
     endpoints: BTreeMap<Service, Endpoint>,
     apart: BTreeSet<Service>,
-    _in_use: File,
+    _in_use: Option<File>,
 }
 
 impl Stack {
-    /// Makes sure that the services run, and keeps them running until this process and the run it belongs to end.
+    /// Makes sure that the services run, and keeps them running until this process and the run it belongs to end. Without any
+    /// no engine is needed.
     ///
     /// # Errors
     /// No Docker engine, an image that can't be built, a service that doesn't get ready: each with its way out.
     pub async fn acquire(services: &[Service]) -> Result<Self> {
         let state = State::open()?;
-        let in_use = enter(&state).await?;
+        if services.is_empty() {
+            return Ok(Self { state, endpoints: BTreeMap::new(), apart: BTreeSet::new(), _in_use: None });
+        }
+        let in_use = Some(enter(&state).await?);
         if std::env::var_os(KEEP).is_some_and(|keep| keep == "1") {
             state.keep(true)?;
         } else {

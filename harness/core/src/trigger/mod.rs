@@ -21,9 +21,12 @@ use crate::{
     capture::{Capture, Options, SnapshotMode, Subject, Subscription},
     change::{Change, Op, Position, TxId},
     error::{Context, Error, Result},
-    guarantees::{AfterABreak, BeforeImages, Granularity, Guarantees, KeyChange, Order, SchemaChanges, UnchangedToast},
+    guarantees::{
+        AfterABreak, BeforeImages, Granularity, Guarantees, KeyChange, Order, SchemaChanges, Truncate, UnchangedToast,
+    },
     postgres::{self, HARNESS_SCHEMA, type_named},
     schema::{TableName, Type},
+    source::Source,
     stack::{Endpoint, Service},
     value::{Row, Value},
 };
@@ -74,9 +77,10 @@ impl Capture for AuditTrigger {
             fills_before_images: false,
             keys_by_identity: false,
             key_change: KeyChange::Update,
+            keyless_update: KeyChange::Update,
             transactions: true,
             order: Order::CommitUnlessConcurrent,
-            truncate: is_set(options, "truncate"),
+            truncate: if is_set(options, "truncate") { Truncate::Told } else { Truncate::Missed },
             schema_changes: match is_set(options, "schema_changes") {
                 true => SchemaChanges::AtOnce,
                 false => SchemaChanges::NextRow,
@@ -94,7 +98,8 @@ impl Capture for AuditTrigger {
     }
 
     /// The sequence of the entries counts on at once, whether or not their transaction is committed.
-    async fn end_of_history(&self, admin: &Client) -> Result<Position> {
+    async fn end_of_history(&self, source: &dyn Source) -> Result<Position> {
+        let admin = source.as_a::<postgres::Source>()?.admin();
         let next = "SELECT last_value + is_called::int FROM changeproof_harness.audit_id_seq";
         let next = admin.query_one(next, &[]).await.while_doing(SERVICE, "ask for its next number")?;
         Ok(Position::Audit(next.get(0)))

@@ -5,7 +5,8 @@ use changeproof::{
     capture::{Capture, Options, collect_until_fence},
     error::{Context, Error, Result},
     judge::{Alterations, Contents, judge_fold},
-    postgres::Place,
+    postgres,
+    source::Place,
     stack::Stack,
     workspace::Workspace,
 };
@@ -125,7 +126,7 @@ async fn write_and_judge(stack: &Stack, workspace: &mut Workspace, rows: &[(i64,
     };
     let create = format!("CREATE TABLE samples (id int PRIMARY KEY, {})", columns(true));
     let run = async |workspace: &mut Workspace, sql: String| {
-        let session = workspace.source.session("a").await?;
+        let session = workspace.source.as_a_mut::<postgres::Source>()?.session("a").await?;
         session.batch_execute(&sql).await.while_doing("PostgreSQL", sql)
     };
     run(workspace, create).await?;

@@ -1,0 +1,40 @@
+//! Apache Iceberg as a source of changes.
+//!
+//! - [`ChangelogScan`] tells the changes of rows between two snapshots of a table, copy-on-write and merge-on-read: position
+//!   deletes, equality deletes, deletion vectors. Iceberg's own changelog scan refuses tables with delete files
+//!   (apache/iceberg#14264).
+//! - [`diff_files`] tells which files two snapshots differ in, from the metadata alone.
+//! - [`Source`] is a warehouse that scripts are applied to, and [`IcebergChangelogScan`] and [`IcebergManifestDiff`] follow it.
+//!
+//! "Specification" is the Iceberg table specification, versions 2 and 3: <https://iceberg.apache.org/spec/>.
+
+mod capture;
+mod changelog;
+mod changes;
+mod deletes;
+mod files;
+mod maintenance;
+mod mutation;
+mod plan;
+mod reading;
+mod snapshots;
+mod source;
+mod types;
+mod values;
+mod warehouse;
+mod writer;
+
+pub use self::{
+    capture::{IcebergChangelogScan, IcebergManifestDiff, table_named, told_files},
+    changelog::{ChangeBatch, ChangelogScan, Kind, rows_at},
+    changes::changes,
+    files::{FilesDiff, LiveFile, diff_files},
+    mutation::WriteMode,
+    snapshots::{ancestors, between, snapshot},
+    source::{Iceberg, Source, ident, one_commit},
+    warehouse::{Commit, TableChange, Warehouse},
+    writer::{FilesDelta, commit_of, write_batch, write_rows},
+};
+
+/// Whose error it is.
+pub(crate) const SERVICE: &str = "Iceberg";

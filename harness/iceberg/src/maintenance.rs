@@ -1,0 +1,135 @@
+//! What operators do to tables: compaction, rollback, expiry, another partition spec.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use changeproof::{
+    error::{Context, Error, Result},
+    schema::TableName,
+};
+use iceberg::{
+    TableRequirement, TableUpdate,
+    spec::{MAIN_BRANCH, ManifestContentType, Transform, UnboundPartitionSpec},
+    table::Table,
+};
+
+use crate::{
+    SERVICE,
+    files::Manifests,
+    snapshots::{ancestors, snapshot},
+    source::{Source, ident, read_rows},
+    warehouse::{Commit, TableChange},
+    writer::{FilesDelta, commit_of, to_main, write_rows},
+};
+
+impl Source {
+    /// Rewrites all data files of a table as one for each partition, and drops the delete files: what Spark's procedure
+    /// `rewrite_data_files` does.
+    ///
+    /// # Errors
+    /// A file can't be read or written.
+    pub async fn compact(&self, table: &TableName) -> Result<()> {
+        self.warehouse().commit(&ident(table), &Compaction).await.map(drop)
+    }
+
+    /// Makes the snapshot so many commits before the present one the table's present one again.
+    ///
+    /// # Errors
+    /// There were not as many.
+    pub async fn roll_back(&self, table: &TableName, commits: usize) -> Result<()> {
+        self.warehouse().commit(&ident(table), &Rollback { commits }).await.map(drop)
+    }
+
+    /// Drops all snapshots but the present one from the metadata. Their files stay.
+    ///
+    /// # Errors
+    /// The catalog refuses.
+    pub async fn expire(&self, table: &TableName) -> Result<()> {
+        self.warehouse().commit(&ident(table), &Expiry).await.map(drop)
+    }
+
+    /// Gives a table another partition spec, for files that are written from now on (specification, "Partition Evolution").
+    ///
+    /// # Errors
+    /// The table has no such column.
+    pub async fn repartition(&self, table: &TableName, column: &str, transform: Transform) -> Result<()> {
+        let change = Repartition { column: column.to_owned(), transform };
+        self.warehouse().commit(&ident(table), &change).await.map(drop)
+    }
+}
+
+struct Compaction;
+
+#[async_trait]
+impl TableChange for Compaction {
+    async fn on(&self, table: &Table) -> Result<Option<Commit>> {
+        let Some(current) = table.metadata().current_snapshot() else { return Ok(None) };
+        let manifests = Manifests::new(table);
+        let mut removed = manifests.all(current, ManifestContentType::Data).await?;
+        removed.extend(manifests.all(current, ManifestContentType::Deletes).await?);
+        let added = write_rows(table, &read_rows(table, current).await?).await?;
+        let delta = FilesDelta { added, removed, is_replacement: true, ..FilesDelta::default() };
+        commit_of(table, &delta).await.map(Some)
+    }
+}
+
+struct Rollback {
+    commits: usize,
+}
+
+#[async_trait]
+impl TableChange for Rollback {
+    async fn on(&self, table: &Table) -> Result<Option<Commit>> {
+        let doing = || format!("roll the table {} back", table.identifier());
+        let none = || Error::new(SERVICE, doing(), format!("it has no snapshot {} commits ago", self.commits));
+        let current = table.metadata().current_snapshot().ok_or_else(none)?;
+        let line = ancestors(table.metadata(), current);
+        let target = line.get(self.commits).ok_or_else(none)?.snapshot_id();
+        Ok(Some(Commit { requirements: vec![is_current(table)], updates: vec![to_main(target)] }))
+    }
+}
+
+struct Expiry;
+
+#[async_trait]
+impl TableChange for Expiry {
+    async fn on(&self, table: &Table) -> Result<Option<Commit>> {
+        let current = table.metadata().current_snapshot_id();
+        let ids = table.metadata().snapshots().map(|snapshot| snapshot.snapshot_id());
+        let snapshot_ids: Vec<i64> = ids.filter(|id| Some(*id) != current).collect();
+        if let Some(current) = current {
+            snapshot(table, current)?;
+        }
+        let updates = vec![TableUpdate::RemoveSnapshots { snapshot_ids }];
+        Ok(Some(Commit { requirements: vec![is_current(table)], updates }))
+    }
+}
+
+struct Repartition {
+    column: String,
+    transform: Transform,
+}
+
+#[async_trait]
+impl TableChange for Repartition {
+    async fn on(&self, table: &Table) -> Result<Option<Commit>> {
+        let doing = || format!("partition the table {} by {}", table.identifier(), self.column);
+        let schema = Arc::clone(table.metadata().current_schema());
+        let id = schema.field_id_by_name(&self.column);
+        let id = id.ok_or_else(|| Error::new(SERVICE, doing(), "it has no such column"))?;
+        let name = format!("{}_{}", self.column, self.transform).replace(['[', ']'], "");
+        let spec = UnboundPartitionSpec::builder().add_partition_field(id, name, self.transform);
+        let spec = spec.while_doing(SERVICE, doing())?.build();
+        let requirement =
+            TableRequirement::DefaultSpecIdMatch { default_spec_id: table.metadata().default_partition_spec_id() };
+        let updates = vec![TableUpdate::AddSpec { spec }, TableUpdate::SetDefaultSpec { spec_id: -1 }];
+        Ok(Some(Commit { requirements: vec![requirement], updates }))
+    }
+}
+
+fn is_current(table: &Table) -> TableRequirement {
+    TableRequirement::RefSnapshotIdMatch {
+        r#ref: MAIN_BRANCH.to_owned(),
+        snapshot_id: table.metadata().current_snapshot_id(),
+    }
+}
