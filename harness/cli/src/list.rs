@@ -16,7 +16,11 @@ pub(crate) fn print(catalogues: &[&Catalogue]) {
             let named: Vec<_> =
                 services.iter().map(|service| format!("{} {} MB", service.title(), service.memory_mb())).collect();
             anstream::println!("    {BOLD}{:width$}{BOLD:#}  {}", method.name(), method.summary());
-            anstream::println!("    {:width$}  needs {}; {memory_mb} MB in all", "", named.join(", "));
+            if services.is_empty() {
+                anstream::println!("    {:width$}  needs no service", "");
+            } else {
+                anstream::println!("    {:width$}  needs {}; {memory_mb} MB in all", "", named.join(", "));
+            }
         }
         let scenarios = catalogue.scenarios();
         anstream::println!("  scenarios ({})", scenarios.len());

@@ -1,6 +1,7 @@
 //! cdc: change data capture, tried on real systems.
 
 mod attempt;
+mod changes;
 mod exit;
 mod generate;
 mod judge;
@@ -12,6 +13,7 @@ mod sql_file;
 
 use std::process::ExitCode;
 
+use changeproof::runner::Catalogue;
 use clap::{CommandFactory, Parser, Subcommand};
 use scenarios_postgres::CATALOGUE;
 
@@ -31,6 +33,8 @@ enum Command {
     Try(attempt::Arguments),
     /// Judge a program of your own that captures changes, by all scenarios
     Judge(judge::Arguments),
+    /// Print the changes between two snapshots of an existing table of Apache Iceberg
+    Changes(changes::Arguments),
     /// List storages, methods and scenarios, with the services and memory they need
     List,
     /// Print what each method makes of each scenario, as the pages on record say
@@ -65,15 +69,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// The storages that this program was built with.
+fn catalogues() -> Vec<&'static Catalogue> {
+    vec![
+        &CATALOGUE,
+        #[cfg(feature = "iceberg")]
+        &scenarios_iceberg::CATALOGUE,
+    ]
+}
+
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Try(arguments) => attempt::run(&arguments, &CATALOGUE).await,
         Command::Judge(arguments) => judge::run(&arguments, &CATALOGUE).await,
+        Command::Changes(arguments) => changes::run(&arguments).await,
         Command::List => {
-            list::print(&[&CATALOGUE]);
+            list::print(&catalogues());
             Ok(())
         }
-        Command::Matrix(arguments) => matrix::run(&arguments, &CATALOGUE),
+        Command::Matrix(arguments) => matrix::run(&arguments, &catalogues()),
         Command::Up(arguments) => services::up(&arguments).await,
         Command::Down | Command::Sweep => services::remove().await,
         Command::Ps => services::ps().await,

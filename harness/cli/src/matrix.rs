@@ -24,6 +24,9 @@ enum Format {
 /// Prints the fidelity matrix, as the pages on record say it.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
+    /// Of this storage; `cdc list` has their names
+    #[arg(long, value_name = "STORAGE", default_value = "postgres")]
+    on: String,
     /// How to print it
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -33,7 +36,15 @@ pub(crate) struct Arguments {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Arguments, catalogue: &Catalogue) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Arguments, catalogues: &[&Catalogue]) -> Result<(), Failure> {
+    let Some(catalogue) = catalogues.iter().find(|catalogue| catalogue.storage == arguments.on) else {
+        let known: Vec<_> = catalogues.iter().map(|catalogue| catalogue.storage).collect();
+        return Err(Failure::input(format!(
+            "there is no storage `{}` in this build; there are {}",
+            arguments.on,
+            known.join(", ")
+        )));
+    };
     let matrix = Matrix::read(catalogue)?;
     if let Some(document) = &arguments.write {
         let outcome = if write_into(document, &matrix, false)? { "updated" } else { "was up to date" };

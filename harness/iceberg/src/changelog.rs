@@ -75,13 +75,21 @@ pub struct ChangelogScan {
     from: Option<i64>,
     to: Option<i64>,
     is_net: bool,
+    by_present_schema: bool,
     memory_limit_bytes: u64,
 }
 
 impl ChangelogScan {
     /// All changes from the table's beginning up to its present state, snapshot by snapshot.
     pub fn new(table: &Table) -> Self {
-        Self { table: table.clone(), from: None, to: None, is_net: false, memory_limit_bytes: MEMORY_LIMIT_BYTES }
+        Self {
+            table: table.clone(),
+            from: None,
+            to: None,
+            is_net: false,
+            by_present_schema: false,
+            memory_limit_bytes: MEMORY_LIMIT_BYTES,
+        }
     }
 
     /// Only what was changed after this snapshot.
@@ -103,6 +111,13 @@ impl ChangelogScan {
     #[must_use]
     pub fn net(mut self) -> Self {
         self.is_net = true;
+        self
+    }
+
+    /// Tells all rows by the table's present columns; if not, those of each snapshot by its own.
+    #[must_use]
+    pub fn by_present_schema(mut self) -> Self {
+        self.by_present_schema = true;
         self
     }
 
@@ -162,7 +177,10 @@ impl ChangelogScan {
         ordinal: u32,
         sender: &Sender<Result<ChangeBatch>>,
     ) -> Result<()> {
-        let schema = after.schema(self.table.metadata()).while_doing(SERVICE, "find the snapshot's schema")?;
+        let schema = match self.by_present_schema {
+            true => Arc::clone(self.table.metadata().current_schema()),
+            false => after.schema(self.table.metadata()).while_doing(SERVICE, "find the snapshot's schema")?,
+        };
         let plan = plan(manifests, before, after, schema).await?;
         let comparison = Comparison { table: &self.table, plan: &plan, ordinal, snapshot: after, sender };
         comparison.run(self.memory_limit_bytes).await

@@ -12,14 +12,17 @@ mod capture;
 mod changelog;
 mod changes;
 mod deletes;
+mod export;
 mod files;
 mod maintenance;
 mod mutation;
+mod open;
 mod plan;
 mod reading;
 mod snapshots;
 mod source;
 mod types;
+#[path = "../../arrow/values.rs"]
 mod values;
 mod warehouse;
 mod writer;
@@ -30,6 +33,7 @@ pub use self::{
     changes::changes,
     files::{FilesDiff, LiveFile, diff_files},
     mutation::WriteMode,
+    open::open_table,
     snapshots::{ancestors, between, snapshot},
     source::{Iceberg, Source, ident, one_commit},
     warehouse::{Commit, TableChange, Warehouse},

@@ -1,4 +1,7 @@
 //! Values in Arrow's columns, read and written.
+//!
+//! Iceberg's and Delta's crates need different major versions of Arrow, so this file is compiled into each of the two crates
+//! against its own.
 
 use std::sync::Arc;
 
@@ -12,6 +15,7 @@ use arrow_array::{
     types::{Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType},
 };
 use arrow_buffer::OffsetBuffer;
+use arrow_cast::cast;
 use arrow_schema::{DataType, Field, SchemaRef, TimeUnit};
 use changeproof::{
     error::{Context, Error, Result},
@@ -48,8 +52,10 @@ pub(crate) fn value(column: &dyn Array, at: usize) -> Result<Value> {
         }
         DataType::Utf8 => Value::Text(column.as_string::<i32>().value(at).to_owned()),
         DataType::LargeUtf8 => Value::Text(column.as_string::<i64>().value(at).to_owned()),
+        DataType::Utf8View => Value::Text(column.as_string_view().value(at).to_owned()),
         DataType::Binary => Value::Bytes(column.as_binary::<i32>().value(at).to_vec()),
         DataType::LargeBinary => Value::Bytes(column.as_binary::<i64>().value(at).to_vec()),
+        DataType::BinaryView => Value::Bytes(column.as_binary_view().value(at).to_vec()),
         DataType::FixedSizeBinary(UUID_BYTES) => {
             let bytes = column.as_fixed_size_binary().value(at);
             Value::Text(uuid::Uuid::from_slice(bytes).while_doing(SERVICE, "read a UUID")?.to_string())
@@ -93,11 +99,20 @@ fn unscaled(text: &str, scale: i8) -> Option<i128> {
 pub(crate) fn rows(batch: &RecordBatch) -> Result<Vec<Row>> {
     let schema = batch.schema();
     let names: Vec<Arc<str>> = schema.fields().iter().map(|field| field.name().as_str().into()).collect();
+    let columns: Vec<ArrayRef> = batch.columns().iter().map(plain).collect::<Result<_>>()?;
     let row = |at| {
-        let columns = names.iter().zip(batch.columns());
+        let columns = names.iter().zip(&columns);
         columns.map(|(name, column)| Ok((Arc::clone(name), value(column.as_ref(), at)?))).collect::<Result<Vec<_>>>()
     };
     (0..batch.num_rows()).map(|at| row(at).map(Row::from_iter)).collect()
+}
+
+/// A column without its dictionary, in which the values of a partition may come.
+fn plain(column: &ArrayRef) -> Result<ArrayRef> {
+    match column.data_type() {
+        DataType::Dictionary(_, values) => cast(column, values).while_doing(SERVICE, "read a column"),
+        _ => Ok(Arc::clone(column)),
+    }
 }
 
 /// Rows as a batch of a schema; a column that a row doesn't have is NULL.

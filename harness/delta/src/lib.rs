@@ -1,0 +1,28 @@
+//! Delta Lake as a source of changes.
+//!
+//! - [`DeltaChangeDataFeed`] follows the Change Data Feed of tables, commit by commit.
+//! - [`DeltaVersionDiff`] compares two versions by time travel, which needs no feed and sees nothing in between.
+//! - [`Source`] is a folder of tables that scripts are applied to.
+//!
+//! "Protocol" is the Delta transaction log protocol: <https://github.com/delta-io/delta/blob/master/PROTOCOL.md>.
+
+mod capture;
+mod diff;
+mod feed;
+mod literals;
+mod source;
+mod tables;
+mod types;
+#[path = "../../arrow/values.rs"]
+mod values;
+
+pub use self::{
+    capture::{DeltaChangeDataFeed, DeltaVersionDiff},
+    diff::rows_between,
+    feed::feed_of_version,
+    source::{Delta, Source},
+    tables::Lake,
+};
+
+/// Whose error it is.
+pub(crate) const SERVICE: &str = "Delta Lake";

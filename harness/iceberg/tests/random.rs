@@ -1,0 +1,268 @@
+//! Random statements on tables written in all ways, judged by the Model: what the changelog scan tells snapshot by snapshot,
+//! what it tells of the two ends alone, and the same under a memory limit that makes it read the files many times.
+//!
+//! `CHANGEPROOF_SEED=… CHANGEPROOF_CASES=…` replays a failing case or runs more of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use changeproof::{
+    Change, Op, Row, Value,
+    capture::{Capture, Options},
+    error::{Context, Error, Result},
+    judge::{Alterations, Contents, TableContents, Verdict, Watch, judge, judge_fold},
+    model::Model,
+    row,
+    schema::{TableName, Type},
+    script::{Action, Step, TableBuilder, TableRef},
+    source::Source as _,
+};
+use changeproof_iceberg::{ChangelogScan, IcebergChangelogScan, Source, WriteMode, changes, ident, one_commit};
+use futures_util::StreamExt;
+use iceberg::spec::{FormatVersion, Transform};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+
+/// So little memory that two snapshots of a few files are compared in several passes.
+const SMALL_BYTES: u64 = 10_000;
+
+/// One decision: what, on which table, which row, which number.
+type Decision = (u8, bool, u16, i32);
+
+fn number<T: std::str::FromStr>(variable: &str, default: T) -> T {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn scans_tell_what_random_statements_did() -> Result<(), Box<dyn std::error::Error>> {
+    let (seed, cases) = (number("CHANGEPROOF_SEED", 20_240_229_u64), number("CHANGEPROOF_CASES", 12));
+    let bytes: Vec<u8> = seed.to_le_bytes().into_iter().cycle().take(32).collect();
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let config = Config { cases, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let decisions = (any::<bool>(), vec((0_u8..20, any::<bool>(), any::<u16>(), -50..50_i32), 1..30));
+    let run = TestRunner::new_with_rng(config, rng).run(&decisions, |(is_v3, decisions)| {
+        let folder = std::env::temp_dir().join(format!("changeproof-random-{}", uuid::Uuid::new_v4()));
+        let mut told = Vec::new();
+        let played = runtime.block_on(play(&folder, is_v3, &decisions, &mut told));
+        let removed = std::fs::remove_dir_all(&folder);
+        let failed = |error: String| {
+            let script = told.join("\n  ");
+            TestCaseError::fail(format!(
+                "CHANGEPROOF_SEED={seed} CHANGEPROOF_CASES={cases} replays it\n  {script}\n{error}"
+            ))
+        };
+        played.map_err(|error| failed(error.to_string()))?;
+        removed.map_err(|error| failed(error.to_string()))
+    });
+    Ok(run?)
+}
+
+struct Case {
+    source: Source,
+    model: Model,
+    next_id: i64,
+    is_v3: bool,
+    /// The columns that were added, by table.
+    added: BTreeMap<bool, Vec<(String, Type)>>,
+    columns: usize,
+}
+
+async fn play(folder: &std::path::Path, is_v3: bool, decisions: &[Decision], told: &mut Vec<String>) -> Result<()> {
+    let mut source = Source::create(folder).await?;
+    source.format(if is_v3 { FormatVersion::V3 } else { FormatVersion::V2 });
+    let mut case = Case { source, model: Model::default(), next_id: 1, is_v3, added: BTreeMap::new(), columns: 0 };
+    let keyed = TableBuilder::new("keyed").key("id", Type::BigInt).column("n", Type::Int).column("t", Type::Text);
+    let loose = TableBuilder::new("loose").column("n", Type::Int).column("t", Type::Text);
+    let tables = [keyed.build(), loose.build()];
+    let handles = tables.clone().map(|table| TableRef::new(&table));
+    for table in tables {
+        case.step(Action::CreateTable(table).into(), told).await?;
+    }
+    for decision in decisions {
+        case.decide(&handles, *decision, told).await?;
+    }
+    case.judge().await
+}
+
+impl Case {
+    async fn step(&mut self, step: Step, told: &mut Vec<String>) -> Result<()> {
+        told.push(format!("{:?}", step.action));
+        self.source.apply(&step).await?;
+        self.model.apply(&step).while_doing("the Model", "follow")
+    }
+
+    /// Carries a decision out, if it can be as things stand.
+    async fn decide(&mut self, tables: &[TableRef; 2], decision: Decision, told: &mut Vec<String>) -> Result<()> {
+        let (kind, is_loose, row, number) = decision;
+        let table = &tables[usize::from(is_loose)];
+        let id = 1 + i64::from(row) % self.next_id.max(1);
+        let at = if is_loose {
+            row! { n: number % 5 }
+        } else {
+            row! { id: id }
+        };
+        let step = match kind {
+            0..=3 => self.insert(table, is_loose, 1 + usize::from(row % 3), number),
+            4 | 5 => table.update(at, row! { t: format!("u{number}") }),
+            6 => table.update(row! { n: number % 5 }, row! { n: number % 7 }),
+            7 => table.update(row! { n: number % 5 }, row! { n: number % 5 }),
+            8 | 9 => table.delete(at),
+            10 => table.delete(row! { n: number % 5 }),
+            11 if row % 4 == 0 => table.truncate(),
+            11 | 12 => one_commit([
+                table.delete(at.clone()),
+                self.insert(table, is_loose, 2, number),
+                table.update(row! { n: number % 5 }, row! { t: "merged" }),
+            ]),
+            13 => {
+                self.columns += 1;
+                let (name, ty) = (format!("c{}", self.columns), Type::Int);
+                self.added.entry(is_loose).or_default().push((name.clone(), ty.clone()));
+                table.add_column(&name, ty)
+            }
+            14 => match self.pick(is_loose, row) {
+                Some((at, _)) => {
+                    let (name, _) = self.added.entry(is_loose).or_default().remove(at);
+                    table.drop_column(&name)
+                }
+                None => return Ok(()),
+            },
+            15 => match self.pick(is_loose, row) {
+                Some((at, (name, ty))) => {
+                    self.columns += 1;
+                    let new = format!("c{}", self.columns);
+                    self.added.entry(is_loose).or_default()[at] = (new.clone(), ty);
+                    table.rename_column(&name, &new)
+                }
+                None => return Ok(()),
+            },
+            16 => match self.pick(is_loose, row) {
+                Some((at, (name, Type::Int))) => {
+                    self.added.entry(is_loose).or_default()[at].1 = Type::BigInt;
+                    table.change_type(&name, Type::BigInt)
+                }
+                _ => return Ok(()),
+            },
+            17 => {
+                told.push(format!("compact {}", table.name()));
+                return self.source.compact(table.name()).await;
+            }
+            18 => {
+                let transform =
+                    [Transform::Bucket(3), Transform::Identity, Transform::Truncate(10)][usize::from(row % 3)];
+                told.push(format!("partition {} by {transform} of n", table.name()));
+                // The same spec again is refused, and nothing is lost.
+                let _ = self.source.repartition(table.name(), "n", transform).await;
+                return Ok(());
+            }
+            _ => {
+                let merge_on_read = if self.is_v3 { WriteMode::DeletionVectors } else { WriteMode::PositionDeletes };
+                let mode = [WriteMode::CopyOnWrite, merge_on_read, WriteMode::EqualityDeletes][usize::from(row % 3)];
+                told.push(format!("write by {mode:?}"));
+                self.source.write_by(mode);
+                return Ok(());
+            }
+        };
+        self.step(step, told).await
+    }
+
+    fn pick(&self, is_loose: bool, row: u16) -> Option<(usize, (String, Type))> {
+        let added = self.added.get(&is_loose).filter(|added| !added.is_empty())?;
+        let at = usize::from(row) % added.len();
+        Some((at, added[at].clone()))
+    }
+
+    fn insert(&mut self, table: &TableRef, is_loose: bool, count: usize, number: i32) -> Step {
+        let added = self.added.get(&is_loose).cloned().unwrap_or_default();
+        let mut row = |at: usize| {
+            let mut row = row! { n: number % 5, t: format!("t{}", number % 3) };
+            if !is_loose {
+                row.set("id", self.next_id);
+                self.next_id += 1;
+            }
+            added.iter().take(at).for_each(|(name, _)| row.set(name, number));
+            row
+        };
+        table.insert_many((0..count).map(&mut row))
+    }
+
+    async fn judge(&self) -> Result<()> {
+        let contents = self.source.contents().await?;
+        let failed = |what: &str, cause: String| Err(Error::new("the scan", what, cause));
+        for (name, state) in &self.model.tables().0 {
+            let real = contents.get(name).map(|contents| sorted(&contents.rows));
+            if real.as_ref() != Some(&sorted(&state.rows)) {
+                return failed(
+                    "follow the Model",
+                    format!("{name} holds {real:?}, the Model {:?}", sorted(&state.rows)),
+                );
+            }
+        }
+        let (each, by_limit) = (self.scan(false, None).await?, self.scan(false, Some(SMALL_BYTES)).await?);
+        let guarantees = IcebergChangelogScan.guarantees(&Options::default());
+        let without_shapes = |verdict: Verdict| match verdict {
+            // What a tail adds to a scan is when a definition changed.
+            Verdict::Broken { faults } => {
+                Verdict::Broken { faults: faults.into_iter().filter(|fault| !fault.detail.starts_with('*')).collect() }
+            }
+            other => other,
+        };
+        for stream in [&each, &by_limit] {
+            let verdict = without_shapes(judge(&self.model, &guarantees, &Watch::default(), stream).verdict);
+            if matches!(&verdict, Verdict::Broken { faults } if !faults.is_empty()) {
+                return failed("tell each change", format!("{verdict}"));
+            }
+        }
+        for limit in [None, Some(SMALL_BYTES)] {
+            let net = self.scan(true, limit).await?;
+            let keys: BTreeSet<_> =
+                net.iter().filter(|c| !c.key.is_empty()).map(|c| (&c.table, format!("{:?}", c.key))).collect();
+            let keyed = net.iter().filter(|change| !change.key.is_empty()).count();
+            if keys.len() != keyed || net.iter().any(|change| change.op != Op::Insert) {
+                return failed(
+                    "tell the net changes",
+                    format!("from nothing there can only be one insert a row: {net:?}"),
+                );
+            }
+            let stored: Contents = contents
+                .iter()
+                .map(|(name, held)| {
+                    (
+                        name.clone(),
+                        TableContents { key: held.key.clone(), rows: held.rows.clone(), ..TableContents::default() },
+                    )
+                })
+                .collect();
+            let (faults, _) = judge_fold(&Contents::new(), &net, &stored, &Alterations::default(), &guarantees);
+            if !faults.is_empty() {
+                return failed("tell the net changes", format!("{faults:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn scan(&self, is_net: bool, memory_limit: Option<u64>) -> Result<Vec<Change>> {
+        let mut told = Vec::new();
+        for name in [TableName::from("keyed"), TableName::from("loose")] {
+            let table = self.source.warehouse().table(&ident(&name)).await?;
+            // What the present columns show of rows is what the table holds, for the net changes too.
+            let scan = ChangelogScan::new(&table);
+            let scan = if is_net { scan.net().by_present_schema() } else { scan };
+            let scan = memory_limit.into_iter().fold(scan, ChangelogScan::memory_limit);
+            let mut batches = scan.stream();
+            while let Some(batch) = batches.next().await {
+                told.extend(changes(&batch?, &name)?);
+            }
+        }
+        Ok(told)
+    }
+}
+
+fn sorted(rows: &[Row]) -> Vec<Vec<(&str, &Value)>> {
+    let mut rows: Vec<_> = rows.iter().map(Row::canonical).collect();
+    rows.sort_unstable();
+    rows
+}
