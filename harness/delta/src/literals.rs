@@ -1,5 +1,7 @@
 //! Values and conditions as SQL of DataFusion, in which delta-rs takes them.
 
+use std::fmt::Write;
+
 use changeproof::{
     schema::Type,
     value::{Row, Value},
@@ -33,7 +35,10 @@ pub(crate) fn literal(value: &Value, ty: &Type) -> String {
             format!("arrow_cast({}, 'Timestamp(Microsecond, Some(\"UTC\"))')", text(&value_text(value)))
         }
         (Value::Bytes(bytes), _) => {
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let digits = bytes.iter().fold(String::new(), |mut digits, byte| {
+                let _ = write!(digits, "{byte:02x}");
+                digits
+            });
             format!("X'{digits}'")
         }
         (Value::Array(items), Type::Array(element)) => {

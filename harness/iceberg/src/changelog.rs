@@ -22,7 +22,7 @@ use crate::{
     SERVICE,
     deletes::Encoder,
     files::Manifests,
-    plan::{Marker, Plan, plan, plan_rows},
+    plan::{Marker, Plan, Work, plan, plan_rows},
     reading::read,
     snapshots::{between, snapshot},
     types::key_of,
@@ -250,10 +250,10 @@ struct Gone {
 impl Comparison<'_> {
     async fn run(&self, memory_limit_bytes: u64) -> Result<()> {
         let work = &self.plan.work;
-        if !work.iter().any(|work| work.may_delete()) {
+        if !work.iter().any(Work::may_delete) {
             return self.tell_all(Kind::Insert).await;
         }
-        if !work.iter().any(|work| work.may_insert()) {
+        if !work.iter().any(Work::may_insert) {
             return self.tell_all(Kind::Delete).await;
         }
         let bytes: u64 = work.iter().map(|work| work.file.file.file_size_in_bytes()).sum();

@@ -203,17 +203,13 @@ impl Encoder {
 
 /// Whether a delete file applies to a data file, as far as their entries say (specification, "Scan Planning").
 pub(crate) fn may_apply(delete: &LiveFile, data: &LiveFile, is_unpartitioned: bool) -> bool {
-    match delete.file.content_type() {
-        DataContentType::EqualityDeletes => {
-            data.sequence_number < delete.sequence_number && (is_unpartitioned || delete.is_beside(data))
-        }
-        _ => {
-            let names = delete.file.referenced_data_file();
-            data.sequence_number <= delete.sequence_number
-                && delete.is_beside(data)
-                && names.is_none_or(|path| path == data.file.file_path())
-        }
+    if delete.file.content_type() == DataContentType::EqualityDeletes {
+        return data.sequence_number < delete.sequence_number && (is_unpartitioned || delete.is_beside(data));
     }
+    let names = delete.file.referenced_data_file();
+    data.sequence_number <= delete.sequence_number
+        && delete.is_beside(data)
+        && names.is_none_or(|path| path == data.file.file_path())
 }
 
 #[cfg(test)]

@@ -40,6 +40,9 @@ pub enum WriteMode {
     DeletionVectors,
 }
 
+/// Rows that differ, by what they hold.
+type Rows = BTreeMap<Vec<(String, Value)>, Row>;
+
 /// A data file and the rows in it that are there.
 struct OpenFile {
     file: LiveFile,
@@ -221,23 +224,19 @@ impl<'a> Mutation<'a> {
         let fields = self.schema.as_struct().fields().iter();
         let compared = fields.filter(|field| key.is_empty() || key.contains(&field.name));
         let columns = columns_of(&self.schema, &compared.map(|field| field.id).collect::<Vec<_>>())?;
-        let mut parts: Vec<(Partition, BTreeMap<Vec<(String, Value)>, Row>)> = Vec::new();
+        let mut parts: Vec<(Partition, Rows)> = Vec::new();
         for open in touched {
             let partition = Partition::of(&open.file);
-            let is_it = |(known, _): &&mut (Partition, _)| {
-                known.spec_id == partition.spec_id && known.values == partition.values
-            };
-            let rows = match parts.iter_mut().find(is_it) {
-                Some((_, rows)) => rows,
-                None => {
-                    parts.push((partition, BTreeMap::new()));
-                    &mut parts.last_mut().expect("one was just pushed").1
-                }
-            };
+            let is_it =
+                |(known, _): &(Partition, Rows)| known.spec_id == partition.spec_id && known.values == partition.values;
+            let at = parts.iter().position(is_it).unwrap_or(parts.len());
+            if at == parts.len() {
+                parts.push((partition, Rows::new()));
+            }
             for (_, row) in &open.gone {
                 let part = row.project(columns.as_struct().fields().iter().map(|field| field.name.as_str()));
                 let name = part.iter().map(|(column, value)| (column.to_owned(), value.clone())).collect();
-                rows.insert(name, part);
+                parts[at].1.insert(name, part);
             }
         }
         for (partition, rows) in parts {

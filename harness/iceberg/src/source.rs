@@ -241,7 +241,7 @@ impl TableChange for Alteration<'_> {
 fn tables_of<'a>(action: &'a Action, tables: &mut Vec<&'a TableName>) {
     match action {
         Action::Insert { table, .. } | Action::Update { table, .. } | Action::Delete { table, .. } => {
-            tables.push(table)
+            tables.push(table);
         }
         Action::Truncate(truncated) => tables.extend(truncated),
         Action::Raw { means, .. } => means.iter().for_each(|action| tables_of(action, tables)),

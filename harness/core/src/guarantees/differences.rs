@@ -62,7 +62,7 @@ impl Guarantees {
         losses: &mut BTreeSet<Loss>,
     ) -> Vec<Expected> {
         let events = || period.iter().flat_map(|transaction| &transaction.changes);
-        let with_rows = |transaction: &&IdealTransaction| transaction.changes.iter().any(|change| is_of_rows(change));
+        let with_rows = |transaction: &&IdealTransaction| transaction.changes.iter().any(is_of_rows);
         if period.iter().filter(with_rows).count() > 1 {
             losses.insert(Loss::NoTransactions);
         }

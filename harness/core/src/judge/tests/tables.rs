@@ -73,11 +73,9 @@ fn each_row_of_a_comparison_counts() -> Result<(), ModelError> {
 
 #[test]
 fn what_a_comparison_leaves_out_is_named() -> Result<(), ModelError> {
-    let Verdict::AsGuaranteed { losses } = two_tables(CHANGELOG)?.judge().verdict else {
-        panic!("it keeps its promise")
-    };
     let named = [Loss::SchemaChangeLate, Loss::TruncateAsDeletes, Loss::UnchangedUpdateMissed, Loss::OrderAcrossTables];
-    assert_eq!(losses, BTreeSet::from(named));
+    let verdict = Verdict::AsGuaranteed { losses: BTreeSet::from(named) };
+    assert_eq!(two_tables(CHANGELOG)?.judge().verdict, verdict);
     Ok(())
 }
 
