@@ -5,6 +5,9 @@ SHELL := bash
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
 IMAGES := postgres kafka
+TEST_IMAGES := $(IMAGES) spark
+# What tests and lints look at beyond a plain build.
+FEATURES := changeproof-cli/iceberg
 BASH_FILES := images/build images/base .ci/run $(wildcard scripts/* images/*/*.sh images/*/bin/*.sh)
 TIER ?=
 METHOD ?=
@@ -35,8 +38,8 @@ bench: ## Measures methods; METHOD=logical one of them, PART=lag, drain or price
 .PHONY: test
 test: ## Runs all tests
 	@scripts/tools nextest
-	@scripts/setup $(IMAGES) -- cargo nextest run --no-run
-	@cargo nextest run
+	@scripts/setup $(TEST_IMAGES) -- cargo nextest run --features $(FEATURES) --no-run
+	@cargo nextest run --features $(FEATURES)
 	@cargo test --quiet --locked --manifest-path examples/foreign-connector/Cargo.toml --target-dir target -- --test-threads=6
 
 .PHONY: test-deep
@@ -72,16 +75,16 @@ lint: ## Checks format, lints, licences, spelling, shell scripts, Dockerfiles, w
 	actionlint
 	cargo deny --log-level error check bans licenses sources
 	@scripts/advisories
-	cargo clippy --workspace --all-targets -- --deny warnings
+	cargo clippy --workspace --all-targets --features $(FEATURES) -- --deny warnings
 	cargo fmt --check --manifest-path examples/foreign-connector/Cargo.toml
 	cargo clippy --locked --manifest-path examples/foreign-connector/Cargo.toml --target-dir target --all-targets -- --deny warnings
 
 .PHONY: accept
 accept: engine ## Runs the scenarios, takes their pages as the right ones, and shows what changed: look before you commit
 	@scripts/tools nextest
-	@INSTA_UPDATE=always cargo nextest run --package scenarios-postgres --test catalogue
+	@INSTA_UPDATE=always cargo nextest run --package 'scenarios-*' --test catalogue
 	@find snapshots -name '*.snap.new' -delete
-	@cargo run --quiet --package changeproof-cli -- matrix --write README.md
+	@INSTA_UPDATE=always cargo nextest run --package 'scenarios-*' --test catalogue -E 'test(/^matrix::/)'
 	@git --no-pager diff --stat -- snapshots README.md
 
 ##@ Set-up (the targets above do what they need of it by themselves)

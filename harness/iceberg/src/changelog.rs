@@ -10,18 +10,19 @@ use std::{collections::HashMap, sync::Arc};
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::{filter::filter_record_batch, interleave::interleave_record_batch};
 use changeproof::error::{Context, Error, Result};
-use futures_util::stream::{BoxStream, StreamExt, unfold};
+use futures_util::stream::BoxStream;
 use iceberg::{
     spec::{Operation, SchemaRef, SnapshotRef},
     table::Table,
 };
-use tokio::sync::mpsc::{Sender, channel};
+use tokio::sync::mpsc::Sender;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::{
     SERVICE,
     deletes::Encoder,
     files::Manifests,
+    guarded::streamed,
     plan::{Marker, Plan, Work, plan, plan_rows},
     reading::read,
     snapshots::{between, snapshot},
@@ -48,7 +49,7 @@ pub struct ChangeBatch {
     pub before: Option<RecordBatch>,
     /// The rows after, of updates in the same order as before; none of deletes.
     pub after: Option<RecordBatch>,
-    /// The place of the snapshot in the range, from 0; the same for all in a net scan.
+    /// The place of the snapshot in the range, from 0, compactions not counted; the same for all in a net scan.
     pub ordinal: u32,
     /// The snapshot that changed them; the last one in a net scan.
     pub snapshot: SnapshotRef,
@@ -61,9 +62,6 @@ const MEMORY_LIMIT_BYTES: u64 = 512 << 20;
 
 /// A row in memory takes about so many times the bytes that it takes in a compressed file.
 const BYTES_IN_MEMORY_PER_BYTE: u64 = 6;
-
-/// So many batches wait for their reader.
-const BATCHES_AHEAD: usize = 4;
 
 /// So many rows are told in a batch.
 const BATCH_ROWS: usize = 8192;
@@ -134,15 +132,7 @@ impl ChangelogScan {
     /// # Errors
     /// In the stream: a snapshot that is unknown, expired or no ancestor, a file that is missing or damaged.
     pub fn stream(self) -> BoxStream<'static, Result<ChangeBatch>> {
-        let (sender, receiver) = channel(BATCHES_AHEAD);
-        let task = tokio::spawn(async move {
-            if let Err(error) = self.run(&sender).await {
-                // Whoever has dropped the stream doesn't want to know.
-                let _ = sender.send(Err(error)).await;
-            }
-        });
-        let scan = Running { task, receiver };
-        unfold(scan, |mut scan| async move { scan.receiver.recv().await.map(|batch| (batch, scan)) }).boxed()
+        streamed(|sender| async move { self.run(&sender).await })
     }
 
     async fn run(&self, sender: &Sender<Result<ChangeBatch>>) -> Result<()> {
@@ -159,10 +149,12 @@ impl ChangelogScan {
             return self.compare(&manifests, from.as_ref(), &to, 0, sender).await;
         }
         let mut before = self.from.map(|from| snapshot(&self.table, from)).transpose()?;
-        for (ordinal, after) in (0..).zip(between(&self.table, self.from, &to)?) {
+        let mut ordinal = 0;
+        for after in between(&self.table, self.from, &to)? {
             // A compaction changes files and no rows (specification, "Snapshots", `operation`).
             if after.summary().operation != Operation::Replace {
                 self.compare(&manifests, before.as_ref(), &after, ordinal, sender).await?;
+                ordinal += 1;
             }
             before = Some(after);
         }
@@ -192,33 +184,13 @@ impl ChangelogScan {
 /// # Errors
 /// In the stream: a file that is missing or damaged.
 pub fn rows_at(table: &Table, at: &SnapshotRef, schema: SchemaRef) -> BoxStream<'static, Result<ChangeBatch>> {
-    let (sender, receiver) = channel(BATCHES_AHEAD);
     let (table, at) = (table.clone(), at.clone());
-    let task = tokio::spawn(async move {
-        let read = async {
-            let manifests = Manifests::new(&table);
-            let plan = plan_rows(&manifests, &at, schema).await?;
-            let comparison = Comparison { table: &table, plan: &plan, ordinal: 0, snapshot: &at, sender: &sender };
-            comparison.tell_all(Kind::Insert).await
-        };
-        if let Err(error) = read.await {
-            let _ = sender.send(Err(error)).await;
-        }
-    });
-    let scan = Running { task, receiver };
-    unfold(scan, |mut scan| async move { scan.receiver.recv().await.map(|batch| (batch, scan)) }).boxed()
-}
-
-/// A scan at work; it ends with its reader.
-struct Running {
-    task: tokio::task::JoinHandle<()>,
-    receiver: tokio::sync::mpsc::Receiver<Result<ChangeBatch>>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    streamed(|sender| async move {
+        let manifests = Manifests::new(&table);
+        let plan = plan_rows(&manifests, &at, schema).await?;
+        let comparison = Comparison { table: &table, plan: &plan, ordinal: 0, snapshot: &at, sender: &sender };
+        comparison.tell_all(Kind::Insert).await
+    })
 }
 
 /// Two snapshots being compared.

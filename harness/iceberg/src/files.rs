@@ -15,7 +15,7 @@ use iceberg::{
     table::Table,
 };
 
-use crate::SERVICE;
+use crate::{SERVICE, guarded::guarded};
 
 /// A data or delete file that a snapshot holds.
 #[derive(Clone, Debug)]
@@ -172,5 +172,6 @@ impl<'a> Manifests<'a> {
 /// # Errors
 /// A manifest list or a manifest can't be read: with the file's name.
 pub async fn diff_files(table: &Table, before: Option<&SnapshotRef>, after: &SnapshotRef) -> Result<FilesDiff> {
-    Manifests::new(table).diff(before, after).await
+    let (table, before, after) = (table.clone(), before.cloned(), after.clone());
+    guarded(async move { Manifests::new(&table).diff(before.as_ref(), &after).await }).await
 }

@@ -14,6 +14,7 @@ mod changes;
 mod deletes;
 mod export;
 mod files;
+mod guarded;
 mod maintenance;
 mod mutation;
 mod open;

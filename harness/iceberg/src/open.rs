@@ -9,7 +9,7 @@ use iceberg::{
     table::{StaticTable, Table},
 };
 
-use crate::SERVICE;
+use crate::{SERVICE, guarded::guarded};
 
 /// Opens a table by its folder, or as it was by one of its metadata files (`….metadata.json`). In a folder the file that
 /// `version-hint.text` names is taken, or the one of the highest number.
@@ -24,8 +24,12 @@ pub async fn open_table(path: &Path) -> Result<Table> {
         file_path.ancestors().nth(2).and_then(Path::file_name).map_or("table".into(), |name| name.to_string_lossy());
     let ident = TableIdent::from_strs(["public", &name]).while_doing(SERVICE, doing())?;
     let location = format!("file://{}", file_path.display());
-    let table = StaticTable::from_metadata_file(&location, ident, FileIO::new_with_fs()).await;
-    Ok(table.while_doing(SERVICE, doing())?.into_table())
+    let doing = doing();
+    guarded(async move {
+        let table = StaticTable::from_metadata_file(&location, ident, FileIO::new_with_fs()).await;
+        Ok(table.while_doing(SERVICE, doing)?.into_table())
+    })
+    .await
 }
 
 const ENDING: &str = ".metadata.json";

@@ -1,6 +1,6 @@
 //! What the engine is asked for beyond starting a container, by way of the client that testcontainers uses.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use futures_util::{Stream, StreamExt};
 use testcontainers_modules::testcontainers::{
@@ -105,17 +105,58 @@ pub async fn run_in(container: &str, command: &[&str]) -> Result<String> {
 /// # Errors
 /// It can't be run, or it failed: with what it wrote to standard error.
 pub async fn run_beside(state: &State, image: &str, environment: &[String], command: &[&str]) -> Result<String> {
-    let engine = engine().await?;
-    let doing = format!("run {} on {image}", command.first().unwrap_or(&"nothing"));
+    let host_config = HostConfig { network_mode: Some("host".to_owned()), ..Default::default() };
     let config = ContainerCreateBody {
-        image: Some(image.to_owned()),
         env: Some(environment.to_vec()),
+        host_config: Some(host_config),
+        ..one_command(state, image, command)
+    };
+    run_to_its_end(config, format!("run {} on {image}", command.first().unwrap_or(&"nothing"))).await
+}
+
+/// Runs a command in a new container without any network, which has a folder of this machine under the same path and this
+/// process's user. Returns what it wrote to standard output.
+///
+/// # Errors
+/// It can't be run, or it failed: with what it wrote to standard error.
+pub async fn run_on_folder(
+    state: &State,
+    image: &str,
+    folder: &Path,
+    memory_mb: u32,
+    command: &[&str],
+) -> Result<String> {
+    let folder = folder.display();
+    let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let memory_bytes = i64::from(memory_mb) << 20;
+    let host_config = HostConfig {
+        network_mode: Some("none".to_owned()),
+        binds: Some(vec![format!("{folder}:{folder}")]),
+        memory: Some(memory_bytes),
+        memory_swap: Some(memory_bytes),
+        ..Default::default()
+    };
+    let config = ContainerCreateBody {
+        user: Some(format!("{user}:{group}")),
+        working_dir: Some(folder.to_string()),
+        host_config: Some(host_config),
+        ..one_command(state, image, command)
+    };
+    run_to_its_end(config, format!("run {} on {image}", command.first().unwrap_or(&"nothing"))).await
+}
+
+fn one_command(state: &State, image: &str, command: &[&str]) -> ContainerCreateBody {
+    ContainerCreateBody {
+        image: Some(image.to_owned()),
         entrypoint: Some(words(command)),
         cmd: Some(Vec::new()),
         labels: Some(HashMap::from([(LABEL.to_owned(), state.id().to_owned())])),
-        host_config: Some(HostConfig { network_mode: Some("host".to_owned()), ..Default::default() }),
         ..Default::default()
-    };
+    }
+}
+
+async fn run_to_its_end(config: ContainerCreateBody, doing: String) -> Result<String> {
+    let engine = engine().await?;
     let id = engine.create_container(None, config).await.while_doing(ENGINE, &doing)?.id;
     let ran = async {
         engine.start_container(&id, None).await?;

@@ -50,10 +50,19 @@ impl Stack {
     /// # Errors
     /// No Docker engine, an image that can't be built, a service that doesn't get ready: each with its way out.
     pub async fn acquire(services: &[Service]) -> Result<Self> {
-        let state = State::open()?;
         if services.is_empty() {
-            return Ok(Self { state, endpoints: BTreeMap::new(), apart: BTreeSet::new(), _in_use: None });
+            let (endpoints, apart) = (BTreeMap::new(), BTreeSet::new());
+            return Ok(Self { state: State::open()?, endpoints, apart, _in_use: None });
         }
+        Self::with_engine(services).await
+    }
+
+    /// As [`Stack::acquire`], but with the engine even if no service is needed: for containers that do one job and end.
+    ///
+    /// # Errors
+    /// As [`Stack::acquire`].
+    pub async fn with_engine(services: &[Service]) -> Result<Self> {
+        let state = State::open()?;
         let in_use = Some(enter(&state).await?);
         if std::env::var_os(KEEP).is_some_and(|keep| keep == "1") {
             state.keep(true)?;
