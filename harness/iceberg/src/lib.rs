@@ -22,6 +22,8 @@ mod plan;
 mod reading;
 mod snapshots;
 mod source;
+#[cfg(test)]
+mod tests;
 mod types;
 #[path = "../../arrow/values.rs"]
 mod values;

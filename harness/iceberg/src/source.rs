@@ -113,8 +113,20 @@ impl Source {
         let fence = Table { name: name_of(&fence()), columns, key, identity: ReplicaIdentity::Default };
         let creation = TableCreation::builder().name(fence.name.name.clone()).schema(types::schema(&fence)?).build();
         warehouse.create(HARNESS_SCHEMA, creation).await?;
+        Ok(Self::of(warehouse))
+    }
+
+    /// Writes to a warehouse that is there already, beside whoever made it.
+    ///
+    /// # Errors
+    /// It can't be opened.
+    pub async fn attach(folder: &Path) -> Result<Self> {
+        Ok(Self::of(Warehouse::open(folder).await?))
+    }
+
+    fn of(warehouse: Warehouse) -> Self {
         let (mode, format) = (WriteMode::default(), FormatVersion::V2);
-        Ok(Self { warehouse, mode, format, partition: Vec::new(), open: BTreeMap::new(), fences: 0 })
+        Self { warehouse, mode, format, partition: Vec::new(), open: BTreeMap::new(), fences: 0 }
     }
 
     /// The warehouse.

@@ -42,11 +42,11 @@ fn scans_tell_what_random_statements_did() -> Result<(), Box<dyn std::error::Err
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let config = Config { cases, max_shrink_iters: 200, failure_persistence: None, ..Config::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let decisions = (any::<bool>(), vec((0_u8..20, any::<bool>(), any::<u16>(), -50..50_i32), 1..30));
-    let run = TestRunner::new_with_rng(config, rng).run(&decisions, |(is_v3, decisions)| {
+    let decisions = (any::<bool>(), 0_u8..3, vec((0_u8..22, any::<bool>(), any::<u16>(), -50..50_i32), 1..30));
+    let run = TestRunner::new_with_rng(config, rng).run(&decisions, |(is_v3, mode, decisions)| {
         let folder = std::env::temp_dir().join(format!("changeproof-random-{}", uuid::Uuid::new_v4()));
         let mut told = Vec::new();
-        let played = runtime.block_on(play(&folder, is_v3, &decisions, &mut told));
+        let played = runtime.block_on(play(&folder, is_v3, mode, &decisions, &mut told));
         let removed = std::fs::remove_dir_all(&folder);
         let failed = |error: String| {
             let script = told.join("\n  ");
@@ -70,7 +70,13 @@ struct Case {
     columns: usize,
 }
 
-async fn play(folder: &std::path::Path, is_v3: bool, decisions: &[Decision], told: &mut Vec<String>) -> Result<()> {
+async fn play(
+    folder: &std::path::Path,
+    is_v3: bool,
+    mode: u8,
+    decisions: &[Decision],
+    told: &mut Vec<String>,
+) -> Result<()> {
     let mut source = Source::create(folder).await?;
     source.format(if is_v3 { FormatVersion::V3 } else { FormatVersion::V2 });
     let mut case = Case { source, model: Model::default(), next_id: 1, is_v3, added: BTreeMap::new(), columns: 0 };
@@ -81,6 +87,7 @@ async fn play(folder: &std::path::Path, is_v3: bool, decisions: &[Decision], tol
     for table in tables {
         case.step(Action::CreateTable(table).into(), told).await?;
     }
+    case.write_by(mode, told);
     for decision in decisions {
         case.decide(&handles, *decision, told).await?;
     }
@@ -159,14 +166,18 @@ impl Case {
                 return Ok(());
             }
             _ => {
-                let merge_on_read = if self.is_v3 { WriteMode::DeletionVectors } else { WriteMode::PositionDeletes };
-                let mode = [WriteMode::CopyOnWrite, merge_on_read, WriteMode::EqualityDeletes][usize::from(row % 3)];
-                told.push(format!("write by {mode:?}"));
-                self.source.write_by(mode);
+                self.write_by(u8::try_from(row % 3).unwrap_or(0), told);
                 return Ok(());
             }
         };
         self.step(step, told).await
+    }
+
+    fn write_by(&mut self, mode: u8, told: &mut Vec<String>) {
+        let merge_on_read = if self.is_v3 { WriteMode::DeletionVectors } else { WriteMode::PositionDeletes };
+        let mode = [WriteMode::CopyOnWrite, merge_on_read, WriteMode::EqualityDeletes][usize::from(mode)];
+        told.push(format!("write by {mode:?}"));
+        self.source.write_by(mode);
     }
 
     fn pick(&self, is_loose: bool, row: u16) -> Option<(usize, (String, Type))> {

@@ -1,0 +1,80 @@
+//! Tables that our own source doesn't write, and others do.
+
+use async_trait::async_trait;
+use changeproof::{
+    error::{Context, Result},
+    row,
+    schema::Type,
+    script::{Action, TableBuilder},
+    source::Source as _,
+};
+use futures_util::StreamExt;
+use iceberg::table::Table;
+
+use crate::{
+    ChangelogScan, Commit, FilesDelta, LiveFile, Source, TableChange, changes, commit_of, ident, write_rows,
+    writer::write_position_deletes,
+};
+
+/// Adds rows and deletes one of them by position, all by one commit, as Flink does with a key that comes twice between two
+/// checkpoints.
+struct AddedAndDeleted;
+
+#[async_trait]
+impl TableChange for AddedAndDeleted {
+    async fn on(&self, table: &Table) -> Result<Option<Commit>> {
+        let mut added = write_rows(table, &[row! { id: 1, name: "first" }, row! { id: 1, name: "second" }]).await?;
+        let (file, spec_id) = added[0].clone();
+        let data = LiveFile { file, sequence_number: 0, file_sequence_number: None, snapshot_id: 0, spec_id };
+        added.push(write_position_deletes(table, &data, &[0].into_iter().collect()).await?);
+        commit_of(table, &FilesDelta { added, ..FilesDelta::default() }).await.map(Some)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_its_own_commit_deletes_never_came() -> Result<()> {
+    let folder = std::env::temp_dir().join(format!("changeproof-iceberg-{}", uuid::Uuid::new_v4()));
+    let mut source = Source::create(&folder).await?;
+    let table = TableBuilder::new("t").key("id", Type::Int).column("name", Type::Text).build();
+    let name = table.name.clone();
+    source.apply(&Action::CreateTable(table).into()).await?;
+    let table = source.warehouse().commit(&ident(&name), &AddedAndDeleted).await?;
+    let mut told = Vec::new();
+    let mut batches = ChangelogScan::new(&table).stream();
+    while let Some(batch) = batches.next().await {
+        told.extend(changes(&batch?, &name)?.into_iter().map(|change| (change.op, change.after)));
+    }
+    assert_eq!(told, [(changeproof::Op::Insert, Some(row! { id: 1, name: "second" }))]);
+    std::fs::remove_dir_all(&folder).while_doing("test", "clean up")
+}
+
+/// Two writers race: each commits on what the other has left, and nothing is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_that_race_lose_nothing() -> Result<()> {
+    let folder = std::env::temp_dir().join(format!("changeproof-iceberg-{}", uuid::Uuid::new_v4()));
+    let mut source = Source::create(&folder).await?;
+    let table = TableBuilder::new("t").key("id", Type::Int).column("writer", Type::Int).build();
+    let t = changeproof::script::TableRef::new(&table);
+    source.apply(&Action::CreateTable(table).into()).await?;
+    let writer = |number: i32| {
+        let (folder, t) = (folder.clone(), t.clone());
+        async move {
+            let mut source = Source::attach(&folder).await?;
+            for id in 0..4 {
+                source.apply(&t.insert(row! { id: number * 100 + id, writer: number })).await?;
+                source.apply(&t.update(number * 100 + id, row! { writer: -number })).await?;
+            }
+            Ok::<(), changeproof::error::Error>(())
+        }
+    };
+    let (first, second) = tokio::join!(tokio::spawn(writer(1)), tokio::spawn(writer(2)));
+    first.while_doing("test", "write")??;
+    second.while_doing("test", "write")??;
+    let contents = source.contents().await?;
+    let rows = contents.get(t.name()).map(|contents| contents.rows.clone()).unwrap_or_default();
+    assert_eq!(rows.len(), 8);
+    assert!(rows.iter().all(|row| matches!(row.get("writer"), Some(changeproof::Value::Int(-2 | -1)))), "{rows:?}");
+    let table = source.warehouse().table(&ident(t.name())).await?;
+    assert_eq!(table.metadata().snapshots().len(), 16, "each statement is a snapshot");
+    std::fs::remove_dir_all(&folder).while_doing("test", "clean up")
+}
