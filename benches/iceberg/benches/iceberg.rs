@@ -32,7 +32,7 @@ fn criterion() -> Criterion {
     Criterion::default().sample_size(10).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(8))
 }
 
-fn must_be<T: PartialEq + std::fmt::Debug>(what: &str, got: T, expected: T) -> Result<()> {
+fn must_be<T: Copy + PartialEq + std::fmt::Debug>(what: &str, got: T, expected: T) -> Result<()> {
     if got == expected {
         return Ok(());
     }
@@ -89,7 +89,7 @@ fn manifests(runtime: &Runtime, folder: &Path) -> Result<()> {
         let table = runtime.block_on(Listed::create(&folder.join(format!("listed-{files}")), files))?;
         must_be("files and manifests read", runtime.block_on(table.diff())?, (1, 1))?;
         criterion.bench_function(&format!("manifests/{files}"), |bench| {
-            bench.iter(|| runtime.block_on(table.diff()).is_ok())
+            bench.iter(|| runtime.block_on(table.diff()).is_ok());
         });
     }
     Ok(())

@@ -3,11 +3,7 @@
 //!
 //! `CHANGEPROOF_SEED=…` makes other random statements.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
 use changeproof::{
     Row, Value,
@@ -68,8 +64,8 @@ fn wrong(what: &str, cause: impl std::fmt::Display) -> Error {
     Error::new("parity", what, cause)
 }
 
-fn read(path: PathBuf) -> Result<String> {
-    std::fs::read_to_string(&path).while_doing("the test", format!("read {}", path.display()))
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).while_doing("the test", format!("read {}", path.display()))
 }
 
 /// Statements of all kinds, chosen by a seed.
@@ -125,7 +121,7 @@ async fn our_scan_of_what_spark_writes(folder: &Path) -> Result<()> {
     std::fs::write(folder.join("spec.json"), spec.to_string()).while_doing("the test", "write the statements")?;
     spark(folder, "write").await?;
 
-    let theirs = read(folder.join("copy_on_write.changes.jsonl"))?;
+    let theirs = read(&folder.join("copy_on_write.changes.jsonl"))?;
     let theirs = commits(theirs.lines().map(spark_change).collect::<Result<_>>()?);
     if theirs.len() < 10 {
         return Err(wrong("compare with Spark", format!("its changelog has {} commits only", theirs.len())));
@@ -144,7 +140,7 @@ async fn our_scan_of_what_spark_writes(folder: &Path) -> Result<()> {
             return Err(wrong("tell what Spark tells", cause));
         }
         if name != "copy_on_write" {
-            let refused = read(folder.join(format!("{name}.refused")))?;
+            let refused = read(&folder.join(format!("{name}.refused")))?;
             if !refused.contains("Delete files are currently not supported in changelog scans") {
                 return Err(wrong("see Spark refuse a table with delete files (apache/iceberg#14264)", refused));
             }
@@ -245,7 +241,7 @@ async fn others_read_what_we_write(folder: &Path) -> Result<()> {
         let held = contents.get(&name.into()).map(|contents| contents.rows.clone()).unwrap_or_default();
         let ours = sorted(held.iter());
         let theirs = |path: String| -> Result<Vec<String>> {
-            let lines = read(folder.join(path))?;
+            let lines = read(&folder.join(path))?;
             let rows = lines.lines().map(|line| serde_json::from_str(line).map(|json| json_row(&json)));
             Ok(sorted(rows.collect::<Result<Vec<Row>, _>>().while_doing("the test", "read rows")?.iter()))
         };
@@ -254,7 +250,7 @@ async fn others_read_what_we_write(folder: &Path) -> Result<()> {
             return Err(wrong("be read by Spark", format!("{name}: Spark has {spark:?}, we have {ours:?}")));
         }
         if name == "equality_deletes" {
-            let refused = read(folder.join(format!("{name}.pyiceberg.refused")))?;
+            let refused = read(&folder.join(format!("{name}.pyiceberg.refused")))?;
             if !refused.contains("does not yet support equality deletes") {
                 return Err(wrong("see PyIceberg refuse equality deletes", refused));
             }

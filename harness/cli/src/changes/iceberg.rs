@@ -76,8 +76,8 @@ fn find(table: &Table, text: &str) -> Result<SnapshotRef> {
         Error::new("cdc", doing(), "it is neither a snapshot's number nor a time")
             .help("write a time as 2026-01-31T12:00:00Z; `cdc changes --files` tells the snapshots' numbers")
     })?;
-    let history = table.metadata().history().iter();
-    let last = history.filter(|entry| entry.timestamp_ms <= moment.timestamp_millis()).last();
+    let mut history = table.metadata().history().iter().rev();
+    let last = history.find(|entry| entry.timestamp_ms <= moment.timestamp_millis());
     let id = last.ok_or_else(|| Error::new("cdc", doing(), "the table had no snapshot yet"))?.snapshot_id;
     snapshot(table, id)
 }
