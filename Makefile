@@ -33,6 +33,11 @@ bench: ## Measures methods; METHOD=logical one of them, PART=lag, drain or price
 	@scripts/setup $(IMAGES) -- cargo bench --package changeproof-benches --no-run
 	@cargo bench --package changeproof-benches --bench postgres -- $(PART) $(TIER) $(METHOD)
 
+.PHONY: bench-iceberg
+bench-iceberg: ## Measures scans of Iceberg against a plain read of the same files and against Spark
+	@scripts/setup spark -- cargo bench --package changeproof-benches-iceberg --no-run
+	@CHANGEPROOF_BENCH_SPARK=1 cargo bench --package changeproof-benches-iceberg
+
 ##@ Develop
 
 .PHONY: test
