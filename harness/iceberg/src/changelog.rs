@@ -5,24 +5,28 @@
 //! over, and is not told. What is left of both sides under the same identifier fields is an update (specification, "Identifier
 //! Field IDs").
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
-use arrow_array::{BooleanArray, RecordBatch};
-use arrow_select::{filter::filter_record_batch, interleave::interleave_record_batch};
+use arrow_array::RecordBatch;
 use changeproof::error::{Context, Error, Result};
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, StreamExt};
 use iceberg::{
     spec::{Operation, SchemaRef, SnapshotRef},
     table::Table,
 };
 use tokio::sync::mpsc::Sender;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     SERVICE,
+    carried::{Carried, Side, filtered},
     deletes::Encoder,
     files::Manifests,
     guarded::streamed,
+    hashes::RowHasher,
     plan::{Marker, Plan, Work, plan, plan_rows},
     reading::read,
     snapshots::{between, snapshot},
@@ -62,6 +66,9 @@ const MEMORY_LIMIT_BYTES: u64 = 512 << 20;
 
 /// A row in memory takes about so many times the bytes that it takes in a compressed file.
 const BYTES_IN_MEMORY_PER_BYTE: u64 = 6;
+
+/// So many files are read and hashed side by side.
+const FILES_READ_TOGETHER: usize = 4;
 
 /// So many rows are told in a batch.
 const BATCH_ROWS: usize = 8192;
@@ -173,7 +180,7 @@ impl ChangelogScan {
             true => Arc::clone(self.table.metadata().current_schema()),
             false => after.schema(self.table.metadata()).while_doing(SERVICE, "find the snapshot's schema")?,
         };
-        let plan = plan(manifests, before, after, schema).await?;
+        let plan = Arc::new(plan(manifests, before, after, schema).await?);
         let comparison = Comparison { table: &self.table, plan: &plan, ordinal, snapshot: after, sender };
         comparison.run(self.memory_limit_bytes).await
     }
@@ -187,7 +194,7 @@ pub fn rows_at(table: &Table, at: &SnapshotRef, schema: SchemaRef) -> BoxStream<
     let (table, at) = (table.clone(), at.clone());
     streamed(|sender| async move {
         let manifests = Manifests::new(&table);
-        let plan = plan_rows(&manifests, &at, schema).await?;
+        let plan = Arc::new(plan_rows(&manifests, &at, schema).await?);
         let comparison = Comparison { table: &table, plan: &plan, ordinal: 0, snapshot: &at, sender: &sender };
         comparison.tell_all(Kind::Insert).await
     })
@@ -196,27 +203,10 @@ pub fn rows_at(table: &Table, at: &SnapshotRef, schema: SchemaRef) -> BoxStream<
 /// Two snapshots being compared.
 struct Comparison<'a> {
     table: &'a Table,
-    plan: &'a Plan,
+    plan: &'a Arc<Plan>,
     ordinal: u32,
     snapshot: &'a SnapshotRef,
     sender: &'a Sender<Result<ChangeBatch>>,
-}
-
-/// The rows of one side that have no equal on the other, as far as that is known.
-#[derive(Default)]
-struct Side {
-    batches: Vec<RecordBatch>,
-}
-
-/// Rows that have gone, by what they hold.
-#[derive(Default)]
-struct Gone {
-    side: Side,
-    /// The last row of each hash, as its place among `rows`, from 1.
-    last: HashMap<u128, u32>,
-    /// Each row's batch, its place there, and the row before it of the same hash.
-    rows: Vec<(u32, u32, u32)>,
-    is_carried: Vec<bool>,
 }
 
 impl Comparison<'_> {
@@ -231,7 +221,7 @@ impl Comparison<'_> {
         let bytes: u64 = work.iter().map(|work| work.file.file.file_size_in_bytes()).sum();
         let passes = (bytes * BYTES_IN_MEMORY_PER_BYTE).div_ceil(memory_limit_bytes).max(1);
         for pass in 0..passes {
-            self.pass(pass, passes).await?;
+            self.pass(Part { pass, passes }).await?;
         }
         Ok(())
     }
@@ -245,7 +235,7 @@ impl Comparison<'_> {
             while let Some(batch) = batches.next().await? {
                 let marks = marker.mark(work, &self.plan.read_schema, first, &batch)?;
                 first += rows_of(&batch);
-                let rows = self.kept(&batch, if kind == Kind::Insert { marks.came } else { marks.gone })?;
+                let rows = kept(self.plan, &batch, if kind == Kind::Insert { marks.came } else { marks.gone })?;
                 if rows.num_rows() > 0 {
                     self.tell(kind, rows).await?;
                 }
@@ -255,40 +245,27 @@ impl Comparison<'_> {
     }
 
     /// Compares the rows that are of one part of the hashes: rows that are the same, or have the same key, are of the same part.
-    async fn pass(&self, pass: u64, passes: u64) -> Result<()> {
-        let schema = &self.plan.schema;
-        let key = key_columns(schema);
-        let (mut marker, mut whole, mut keys) = (Marker::default(), Encoder::default(), Encoder::default());
-        let (mut gone, mut came) = (Gone::default(), Side::default());
-        for is_second in [false, true] {
-            for work in &self.plan.work {
-                if !(if is_second { work.may_insert() } else { work.may_delete() }) {
-                    continue;
-                }
-                let mut batches = read(self.table, &work.file, &self.plan.read_schema).await?;
-                let mut first = 0;
-                while let Some(batch) = batches.next().await? {
-                    let marks = marker.mark(work, &self.plan.read_schema, first, &batch)?;
-                    first += rows_of(&batch);
-                    let rows = self.kept(&batch, if is_second { marks.came } else { marks.gone })?;
-                    let rows =
-                        if passes == 1 { rows } else { of_pass(&rows, &key, &mut keys, &mut whole, pass, passes)? };
-                    if rows.num_rows() == 0 {
-                        continue;
-                    }
-                    let mut hashes = Vec::with_capacity(rows.num_rows());
-                    whole.encode(&rows, 0..rows.num_columns(), |_, row| hashes.push(xxh3_128(row)))?;
-                    if is_second {
-                        let is_new: Vec<bool> = hashes.into_iter().map(|hash| !gone.carry(hash)).collect();
-                        let rows = filtered(&rows, is_new)?;
-                        came.batches.extend(Some(rows).filter(|rows| rows.num_rows() > 0));
-                    } else {
-                        gone.push(rows, &hashes)?;
+    async fn pass(&self, part: Part) -> Result<()> {
+        let mut carried = Carried::default();
+        for side in [Kind::Delete, Kind::Insert] {
+            let is_of_it = |work: &Work| if side == Kind::Delete { work.may_delete() } else { work.may_insert() };
+            let of_it = (0..self.plan.work.len()).filter(|at| is_of_it(&self.plan.work[*at]));
+            // Files are read and hashed side by side, and compared in their order.
+            let mut waiting = of_it.map(|at| hashed(self.table.clone(), Arc::clone(self.plan), at, side, part));
+            let mut reading: VecDeque<_> = waiting.by_ref().take(FILES_READ_TOGETHER).collect();
+            while let Some(mut rows) = reading.pop_front() {
+                while let Some(rows) = rows.next().await {
+                    let (rows, hashes) = rows?;
+                    match side {
+                        Kind::Delete => carried.gone(rows, &hashes),
+                        _ => carried.came(&rows, &hashes)?,
                     }
                 }
+                reading.extend(waiting.next());
             }
         }
-        self.tell_pairs(gone.left()?, came, &key).await
+        let (gone, came) = carried.left()?;
+        self.tell_pairs(gone, came, &key_columns(&self.plan.schema)).await
     }
 
     /// Tells what is left of both sides: updates where the key is the same.
@@ -333,13 +310,6 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// The marked rows, without the columns that were read for comparison only.
-    fn kept(&self, batch: &RecordBatch, marks: Vec<bool>) -> Result<RecordBatch> {
-        let columns: Vec<usize> = (0..self.plan.schema.as_struct().fields().len()).collect();
-        let batch = batch.project(&columns).while_doing(SERVICE, "leave columns out")?;
-        if marks.iter().all(|mark| *mark) { Ok(batch) } else { filtered(&batch, marks) }
-    }
-
     async fn tell(&self, kind: Kind, rows: RecordBatch) -> Result<()> {
         match kind {
             Kind::Delete => self.send(kind, Some(rows), None).await,
@@ -354,70 +324,63 @@ impl Comparison<'_> {
     }
 }
 
-impl Gone {
-    fn push(&mut self, batch: RecordBatch, hashes: &[u128]) -> Result<()> {
-        let doing = "compare rows";
-        let number = u32::try_from(self.side.batches.len()).while_doing(SERVICE, doing)?;
-        for (row, hash) in (0..).zip(hashes) {
-            let place = u32::try_from(self.rows.len() + 1).while_doing(SERVICE, doing)?;
-            let previous = self.last.insert(*hash, place).unwrap_or(0);
-            self.rows.push((number, row, previous));
+/// The marked rows, without the columns that were read for comparison only.
+fn kept(plan: &Plan, batch: &RecordBatch, marks: Vec<bool>) -> Result<RecordBatch> {
+    let columns: Vec<usize> = (0..plan.schema.as_struct().fields().len()).collect();
+    let batch = batch.project(&columns).while_doing(SERVICE, "leave columns out")?;
+    if marks.iter().all(|mark| *mark) { Ok(batch) } else { filtered(&batch, marks) }
+}
+
+/// The rows of a file that have gone, or come, and that are of a part; with their hashes.
+fn hashed(
+    table: Table,
+    plan: Arc<Plan>,
+    at: usize,
+    side: Kind,
+    part: Part,
+) -> BoxStream<'static, Result<(RecordBatch, Vec<u128>)>> {
+    streamed(move |sender| async move {
+        let (work, key) = (&plan.work[at], key_columns(&plan.schema));
+        let (mut marker, mut hasher) = (Marker::default(), RowHasher::default());
+        let mut encoder = Encoder::default();
+        let mut batches = read(&table, &work.file, &plan.read_schema).await?;
+        let mut first = 0;
+        while let Some(batch) = batches.next().await? {
+            let marks = marker.mark(work, &plan.read_schema, first, &batch)?;
+            first += rows_of(&batch);
+            let rows = kept(&plan, &batch, if side == Kind::Delete { marks.gone } else { marks.came })?;
+            let rows = part.of(rows, &key, &mut encoder)?;
+            if rows.num_rows() > 0 {
+                let hashes = hasher.hash(&rows)?;
+                // Whoever has stopped to read has stopped the scan.
+                let _ = sender.send(Ok((rows, hashes))).await;
+            }
         }
-        self.is_carried.resize(self.rows.len(), false);
-        self.side.batches.push(batch);
         Ok(())
-    }
-
-    /// Takes one of the rows of the hash for carried over, if there is one left.
-    fn carry(&mut self, hash: u128) -> bool {
-        let Some(last) = self.last.get_mut(&hash).filter(|last| **last > 0) else { return false };
-        let at = *last as usize - 1;
-        *last = self.rows[at].2;
-        self.is_carried[at] = true;
-        true
-    }
-
-    /// The rows that were not carried over.
-    fn left(self) -> Result<Side> {
-        let mut carried = self.is_carried.into_iter();
-        let mut left = Side::default();
-        for batch in self.side.batches {
-            let keep: Vec<bool> = carried.by_ref().take(batch.num_rows()).map(|carried| !carried).collect();
-            let rows = filtered(&batch, keep)?;
-            left.batches.extend(Some(rows).filter(|rows| rows.num_rows() > 0));
-        }
-        Ok(left)
-    }
+    })
 }
 
-impl Side {
-    fn take(&self, rows: &[(usize, usize)]) -> Result<RecordBatch> {
-        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
-        interleave_record_batch(&batches, rows).while_doing(SERVICE, "put rows together")
-    }
-}
-
-fn filtered(batch: &RecordBatch, keep: Vec<bool>) -> Result<RecordBatch> {
-    filter_record_batch(batch, &BooleanArray::from(keep)).while_doing(SERVICE, "pick rows")
-}
-
-/// The rows whose hash is of one part: by the key, so that an update's two halves meet.
-fn of_pass(
-    rows: &RecordBatch,
-    key: &[usize],
-    keys: &mut Encoder,
-    whole: &mut Encoder,
+/// One of several parts of the rows, for which there is memory at a time.
+#[derive(Clone, Copy, Debug)]
+struct Part {
     pass: u64,
     passes: u64,
-) -> Result<RecordBatch> {
-    let mut is_of_it = Vec::with_capacity(rows.num_rows());
-    let mut keep = |bytes: &[u8]| is_of_it.push(xxh3_64(bytes) % passes == pass);
-    if key.is_empty() {
-        whole.encode(rows, 0..rows.num_columns(), |_, row| keep(row))?;
-    } else {
-        keys.encode(rows, key.iter().copied(), |_, row| keep(row))?;
+}
+
+impl Part {
+    /// The rows of the part: by their key, so that an update's two halves meet, or by all they hold.
+    fn of(self, rows: RecordBatch, key: &[usize], encoder: &mut Encoder) -> Result<RecordBatch> {
+        if self.passes == 1 {
+            return Ok(rows);
+        }
+        let mut is_of_it = Vec::with_capacity(rows.num_rows());
+        let whole: Vec<usize> = (0..rows.num_columns()).collect();
+        let columns = if key.is_empty() { &whole } else { key };
+        encoder.encode(&rows, columns.iter().copied(), |_, bytes| {
+            is_of_it.push(xxh3_64(bytes) % self.passes == self.pass);
+        })?;
+        filtered(&rows, is_of_it)
     }
-    filtered(rows, is_of_it)
 }
 
 /// The places of the identifier fields among a schema's columns.

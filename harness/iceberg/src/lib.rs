@@ -9,12 +9,14 @@
 //! "Specification" is the Iceberg table specification, versions 2 and 3: <https://iceberg.apache.org/spec/>.
 
 mod capture;
+mod carried;
 mod changelog;
 mod changes;
 mod deletes;
 mod export;
 mod files;
 mod guarded;
+mod hashes;
 mod maintenance;
 mod mutation;
 mod open;
