@@ -142,7 +142,7 @@ pub fn stream(changes: &[Change], image: impl Fn(usize) -> Option<Vec<String>>) 
         let first = group[0].1;
         let position = first.position.map(|position| symbols.name(position));
         let _ = match (&first.tx, first.position, position) {
-            (None, Some(Position::Look(_)), Some(look)) => writeln!(text, "{look}"),
+            (None, Some(position), Some(found)) if is_a_look(position) => writeln!(text, "{found}"),
             (tx, _, position) => {
                 let name = if tx.is_some() { "tx" } else { "change" };
                 let position = position.map(|position| format!(" · {position}")).unwrap_or_default();
@@ -158,11 +158,16 @@ pub fn stream(changes: &[Change], image: impl Fn(usize) -> Option<Vec<String>>) 
     text
 }
 
+/// Whether many changes stand at the position, since all that a look or a comparison finds does.
+fn is_a_look(position: Position) -> bool {
+    matches!(position, Position::Look(_) | Position::Version(_) | Position::Snapshot(_))
+}
+
 /// Whether two changes belong to one transaction, or were found by one look.
 fn came_together(a: &Change, b: &Change) -> bool {
     match (&a.tx, &b.tx) {
         (Some(a), Some(b)) => a == b,
-        (None, None) => a.position == b.position && matches!(a.position, Some(Position::Look(_))),
+        (None, None) => a.position == b.position && a.position.is_some_and(is_a_look),
         _ => false,
     }
 }
