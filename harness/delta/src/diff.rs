@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use changeproof::{
     Change, Op, Row, Value,
     change::Position,
-    error::{Context, Result},
+    error::{Context, Error, Result},
     schema::TableName,
 };
 use deltalake::{DeltaTable, datafusion::prelude::SessionContext};
@@ -43,12 +43,13 @@ pub async fn rows_between(
 
 /// The rows of the files that only one of two versions holds: a file that both hold is the same in both.
 async fn own_rows(before: &DeltaTable, after: &DeltaTable) -> Result<(Vec<Row>, Vec<Row>)> {
-    let files = async |table: &DeltaTable| -> Result<BTreeSet<String>> {
+    let files = async |table: &DeltaTable| -> Result<BTreeSet<(String, Option<String>)>> {
         let snapshot = table.snapshot().while_doing(SERVICE, "list the table's files")?;
         let log = table.log_store();
         let files = snapshot.snapshot().file_views(log.as_ref(), None).map_ok(|file| {
             // A file with another deletion vector is another to us.
-            format!("{} {:?}", file.path(), file.deletion_vector_descriptor())
+            let vector = file.deletion_vector_descriptor().map(|vector| format!("{vector:?}"));
+            (file.path().into_owned(), vector)
         });
         files.try_collect().await.while_doing(SERVICE, "list the table's files")
     };
@@ -56,8 +57,8 @@ async fn own_rows(before: &DeltaTable, after: &DeltaTable) -> Result<(Vec<Row>, 
     if old == new {
         return Ok((Vec::new(), Vec::new()));
     }
-    let only = |these: &BTreeSet<String>, others: &BTreeSet<String>| -> BTreeSet<String> {
-        these.difference(others).map(|file| file.split(' ').next().unwrap_or_default().to_owned()).collect()
+    let only = |these: &BTreeSet<(String, _)>, others: &BTreeSet<(String, _)>| -> BTreeSet<String> {
+        these.difference(others).map(|(path, _)| path.clone()).collect()
     };
     Ok((rows_in(before, &only(&old, &new)).await?, rows_in(after, &only(&new, &old)).await?))
 }
@@ -70,10 +71,19 @@ async fn rows_in(table: &DeltaTable, files: &BTreeSet<String>) -> Result<Vec<Row
     let doing = "read some of the table's files";
     let session = SessionContext::new();
     table.update_datafusion_session(&session.state()).while_doing(SERVICE, doing)?;
-    let provider = table.table_provider().with_file_paths(files).await.while_doing(SERVICE, doing)?;
+    let urls = files.iter().map(|path| url_of(table, path)).collect::<Result<Vec<_>>>()?;
+    let provider = table.table_provider().with_file_paths(urls).await.while_doing(SERVICE, doing)?;
     let rows = session.read_table(provider).while_doing(SERVICE, doing)?;
     let batches = rows.collect().await.while_doing(SERVICE, doing)?;
     Ok(batches.iter().map(values::rows).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// A file's URL. Its path has the encoding that it bears on disk (`country=New%20Zealand`), which is not the URL's.
+fn url_of(table: &DeltaTable, path: &str) -> Result<String> {
+    let mut url = table.table_url().clone();
+    let no_folder = || Error::new(SERVICE, "name a file of the table", format!("{} is no folder", table.table_url()));
+    url.path_segments_mut().map_err(|()| no_folder())?.pop_if_empty().extend(path.split('/'));
+    Ok(url.to_string())
 }
 
 fn differ(

@@ -11,8 +11,8 @@ use changeproof::{
     error::{Context, Error, Result},
     judge::{Contents, StoredColumn, TableContents},
     row,
-    schema::{Column, ReplicaIdentity, Table, TableName, Type},
-    script::{Action, Alter, Step},
+    schema::{ReplicaIdentity, Table, TableName, Type},
+    script::{Action, Alter, Step, TableBuilder},
     source::{self, HARNESS_SCHEMA, Place, Storage},
     stack::{Service, Stack},
     value::Row,
@@ -87,16 +87,7 @@ impl Source {
     /// The folder can't be made.
     pub async fn create(folder: &Path) -> Result<Self> {
         let source = Self { lake: Lake::open(folder)?, has_feed: true, partition: Vec::new(), fences: 0 };
-        let id = Column {
-            name: "id".to_owned(),
-            ty: Type::BigInt,
-            nullable: false,
-            default: None,
-            external: false,
-            generated: None,
-        };
-        let (columns, key) = (vec![id], vec!["id".to_owned()]);
-        source.create_table(&Table { name: fence(), columns, key, identity: ReplicaIdentity::Default }).await?;
+        source.create_table(&TableBuilder::new(fence()).key("id", Type::BigInt).build()).await?;
         Ok(source)
     }
 

@@ -10,7 +10,7 @@ use changeproof::{
     Change, Op, Row, Value,
     capture::{Capture, Options, SnapshotMode, Subject, Subscription},
     change::{Position, TxId},
-    error::{Context, Result},
+    error::Result,
     guarantees::{
         AfterABreak, BeforeImages, Difference, Granularity, Guarantees, KeyChange, Order, ROWS, SchemaChanges,
         Truncate, UnchangedToast, Values,
@@ -21,14 +21,13 @@ use changeproof::{
 };
 use futures_util::StreamExt;
 use iceberg::{
-    TableIdent,
     spec::{DataContentType, Operation, SnapshotRef},
     table::Table,
 };
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::{
-    Iceberg, SERVICE,
+    Iceberg,
     changelog::ChangelogScan,
     changes::{changes, shape},
     files::{FilesDiff, LiveFile, diff_files},
@@ -384,13 +383,4 @@ impl Subscription for Tail {
         self.is_stopped = false;
         Ok(())
     }
-}
-
-/// A table by a name as people write it: `NAMESPACE.TABLE`.
-///
-/// # Errors
-/// It has no namespace.
-pub fn table_named(name: &str) -> Result<TableIdent> {
-    let parts = name.split('.');
-    TableIdent::from_strs(parts).while_doing(SERVICE, format!("read the name {name}"))
 }

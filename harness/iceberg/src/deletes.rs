@@ -18,7 +18,7 @@ use roaring::RoaringTreemap;
 
 use crate::{
     SERVICE,
-    files::LiveFile,
+    files::{FileIdentity, LiveFile},
     reading::{columns_of, read},
 };
 
@@ -55,13 +55,13 @@ pub(crate) fn position_schema() -> Result<SchemaRef> {
 /// Reads delete files, each once.
 #[derive(Debug, Default)]
 pub(crate) struct DeleteFiles {
-    read: HashMap<(String, Option<i64>), Deletes>,
+    read: HashMap<FileIdentity, Deletes>,
 }
 
 impl DeleteFiles {
     /// What a delete file says. `schema` has its columns, as the data files are read.
     pub(crate) async fn load(&mut self, table: &Table, file: &LiveFile, schema: &SchemaRef) -> Result<Deletes> {
-        let identity = (file.file.file_path().to_owned(), file.file.content_offset());
+        let identity = file.identity();
         if let Some(known) = self.read.get(&identity) {
             return Ok(known.clone());
         }

@@ -17,6 +17,9 @@ use iceberg::{
 
 use crate::{SERVICE, guarded::guarded};
 
+/// See [`LiveFile::identity`].
+pub(crate) type FileIdentity = (String, Option<i64>);
+
 /// A data or delete file that a snapshot holds.
 #[derive(Clone, Debug)]
 pub struct LiveFile {
@@ -33,9 +36,9 @@ pub struct LiveFile {
 }
 
 impl LiveFile {
-    /// What the file is known by: its path, and for a deletion vector the data file that it belongs to as well, since one
-    /// Puffin file holds many.
-    fn identity(&self) -> (String, Option<i64>) {
+    /// What the file is known by: its path, and for a deletion vector its place there as well, since one Puffin file holds
+    /// many.
+    pub(crate) fn identity(&self) -> FileIdentity {
         (self.file.file_path().to_owned(), self.file.content_offset())
     }
 

@@ -33,7 +33,7 @@ mod warehouse;
 mod writer;
 
 pub use self::{
-    capture::{IcebergChangelogScan, IcebergManifestDiff, table_named, told_files},
+    capture::{IcebergChangelogScan, IcebergManifestDiff, told_files},
     changelog::{ChangeBatch, ChangelogScan, Kind, rows_at},
     changes::changes,
     files::{FilesDiff, LiveFile, diff_files},

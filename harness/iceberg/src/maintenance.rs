@@ -16,7 +16,7 @@ use iceberg::{
 use crate::{
     SERVICE,
     files::Manifests,
-    snapshots::{ancestors, snapshot},
+    snapshots::ancestors,
     source::{Source, ident, read_rows},
     warehouse::{Commit, TableChange},
     writer::{FilesDelta, commit_of, to_main, write_rows},
@@ -97,9 +97,6 @@ impl TableChange for Expiry {
         let current = table.metadata().current_snapshot_id();
         let ids = table.metadata().snapshots().map(|snapshot| snapshot.snapshot_id());
         let snapshot_ids: Vec<i64> = ids.filter(|id| Some(*id) != current).collect();
-        if let Some(current) = current {
-            snapshot(table, current)?;
-        }
         let updates = vec![TableUpdate::RemoveSnapshots { snapshot_ids }];
         Ok(Some(Commit { requirements: vec![is_current(table)], updates }))
     }

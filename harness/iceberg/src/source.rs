@@ -13,7 +13,7 @@ use changeproof::{
     judge::{Contents, StoredColumn, TableContents},
     row,
     schema::{Column, ReplicaIdentity, Table, TableName, Type},
-    script::{Action, Alter, Step},
+    script::{Action, Alter, Step, TableBuilder},
     source::{self, HARNESS_SCHEMA, Place, Storage},
     stack::{Service, Stack},
     value::{Row, Value},
@@ -101,16 +101,7 @@ impl Source {
     /// The folder can't be made.
     pub async fn create(folder: &Path) -> Result<Self> {
         let warehouse = Warehouse::open(folder).await?;
-        let id = Column {
-            name: "id".to_owned(),
-            ty: Type::BigInt,
-            nullable: false,
-            default: None,
-            external: false,
-            generated: None,
-        };
-        let (columns, key) = (vec![id], vec!["id".to_owned()]);
-        let fence = Table { name: name_of(&fence()), columns, key, identity: ReplicaIdentity::Default };
+        let fence = TableBuilder::new(name_of(&fence())).key("id", Type::BigInt).build();
         let creation = TableCreation::builder().name(fence.name.name.clone()).schema(types::schema(&fence)?).build();
         warehouse.create(HARNESS_SCHEMA, creation).await?;
         Ok(Self::of(warehouse))

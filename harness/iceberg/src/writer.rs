@@ -300,21 +300,22 @@ impl NewSnapshot<'_> {
         manifests: &Manifests<'_>,
         parent: &iceberg::spec::SnapshotRef,
     ) -> Result<Vec<ManifestFile>> {
-        let identity = |file: &DataFile| (file.file_path().to_owned(), file.content_offset());
-        let gone: BTreeSet<_> = self.delta.removed.iter().map(|file| identity(&file.file)).collect();
+        let gone: BTreeSet<_> = self.delta.removed.iter().map(LiveFile::identity).collect();
         let mut kept = Vec::new();
         for manifest in manifests.list(parent).await? {
-            let live = manifests.live(&manifest).await?;
-            if live.is_empty() {
+            if !manifest.has_added_files() && !manifest.has_existing_files() {
                 continue;
             }
-            if !live.iter().any(|file| gone.contains(&identity(&file.file))) {
+            // It is read only to look for files that go.
+            let live = if gone.is_empty() { Vec::new() } else { manifests.live(&manifest).await? };
+            if !live.iter().any(|file| gone.contains(&file.identity())) {
                 kept.push(manifest);
                 continue;
             }
             let mut writer = self.writer(manifest.content, manifest.partition_spec_id)?;
-            for LiveFile { file, sequence_number, file_sequence_number, snapshot_id, .. } in live {
-                let is_gone = gone.contains(&identity(&file));
+            for live in live {
+                let is_gone = gone.contains(&live.identity());
+                let LiveFile { file, sequence_number, file_sequence_number, snapshot_id, .. } = live;
                 let written = if is_gone {
                     writer.add_delete_file(file, sequence_number, file_sequence_number)
                 } else {

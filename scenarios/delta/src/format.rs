@@ -41,6 +41,32 @@ async fn partitioned_table(s: &mut Scenario) -> Result<()> {
     s.judge().await
 }
 
+/// The name of a partition is part of its files' paths, blanks and all.
+#[scenario(only = "version_diff", why = "delta-rs can't read its feed: feed_of_a_partition_with_a_blank_in_its_name")]
+async fn partition_with_a_blank_in_its_name(s: &mut Scenario) -> Result<()> {
+    lake(s)?.partition_by(&["country"]);
+    let customers = s.create(table("customers").key("id", Int).column("country", Text)).await?;
+    s.start_capture().await?;
+
+    s.apply(customers.insert_many([row! { id: 1, country: "New Zealand" }, row! { id: 2, country: "São Tomé" }]))
+        .await?;
+    s.catch_up().await?;
+    s.apply(customers.delete(1)).await?;
+
+    s.judge().await
+}
+
+/// delta-rs encodes the path of such a file once more when it reads the feed, and doesn't find it. It says so.
+#[scenario(only = "change_data_feed", why = "a comparison reads it: partition_with_a_blank_in_its_name")]
+async fn feed_of_a_partition_with_a_blank_in_its_name(s: &mut Scenario) -> Result<()> {
+    lake(s)?.partition_by(&["country"]);
+    let customers = s.create(table("customers").key("id", Int).column("country", Text)).await?;
+    s.start_capture().await?;
+    s.apply(customers.insert(row! { id: 1, country: "New Zealand" })).await?;
+
+    s.must_refuse_to_resume(&[("change_data_feed", "not found")]).await
+}
+
 /// VACUUM removes the files that only older versions need, those of the feed among them. A feed that wasn't read in time is
 /// gone, and so is the version to compare with.
 #[scenario]

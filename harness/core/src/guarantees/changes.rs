@@ -32,13 +32,14 @@ impl Guarantees {
             promise.reads = self.promise_reads(existing, &mut promise.losses);
         }
         let mut told = self.told_shapes(existing);
-        let mut tables = existing.clone();
+        let follows = self.truncate == Truncate::AsDeletes;
+        let mut tables = if follows { existing.clone() } else { Tables::default() };
         for (number, transaction) in committed.iter().enumerate().skip(cut) {
             let mut changes = Vec::new();
             for change in &transaction.changes {
                 self.promise_shape(change, &mut told, &mut changes, &mut promise.losses);
                 self.promise_change(change, &tables, &mut changes, &mut promise.losses);
-                if self.truncate == Truncate::AsDeletes {
+                if follows {
                     tables.apply(change);
                 }
             }
