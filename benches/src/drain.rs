@@ -4,9 +4,8 @@
 //! one reader after the other drains its slot, in another order each time. `pg_recvlogical` throws away what it reads; the
 //! capture decodes it into typed rows, and each row is checked.
 //!
-//! pgoutput sends each change in a packet of its own, so the way to the server counts: `pg_recvlogical` goes once the
-//! capture's way (TCP to the port that the engine publishes) and once the shortest there is (a Unix socket, within the
-//! server's container).
+//! pgoutput sends each change in a packet of its own, so the way to the server counts: both readers go once by its Unix
+//! socket, the shortest there is, and once by TCP, to the port that the engine publishes.
 
 use std::{
     ops::Range,
@@ -27,23 +26,47 @@ const ROUNDS: usize = 6;
 const ROWS: u32 = 100_000;
 const ROWS_A_TRANSACTION: u32 = 100;
 
+/// How the readers reach the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Way {
+    UnixSocket,
+    Tcp,
+}
+
+impl Way {
+    const ALL: [Self; 2] = [Self::UnixSocket, Self::Tcp];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::UnixSocket => "Unix socket",
+            Self::Tcp => "TCP",
+        }
+    }
+
+    fn setting(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::UnixSocket => &[],
+            Self::Tcp => &[("way", "tcp")],
+        }
+    }
+}
+
 /// Who drains a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Reader {
     Capture,
-    PgRecvlogicalTheSameWay,
-    PgRecvlogicalByUnixSocket,
+    PgRecvlogical,
 }
 
 impl Reader {
-    const ALL: [Self; 3] = [Self::Capture, Self::PgRecvlogicalTheSameWay, Self::PgRecvlogicalByUnixSocket];
+    const ALL: [Self; 2] = [Self::Capture, Self::PgRecvlogical];
 
     fn name(self) -> &'static str {
         match self {
             Self::Capture => "logical",
-            Self::PgRecvlogicalTheSameWay => "pg_recvlogical, the same way",
-            Self::PgRecvlogicalByUnixSocket => "pg_recvlogical, by Unix socket",
+            Self::PgRecvlogical => "pg_recvlogical",
         }
     }
 }
@@ -52,6 +75,7 @@ impl Reader {
 #[derive(Debug, Serialize)]
 struct Row {
     reader: Reader,
+    way: Way,
     rows: u32,
     rows_a_transaction: u32,
     rounds: usize,
@@ -64,62 +88,71 @@ struct Row {
 /// What each reader took for the same backlog, in the order of [`Reader::ALL`].
 type Round = [Duration; Reader::ALL.len()];
 
-/// Measures the rounds, and writes a report.
+/// Measures the rounds by each way, and writes a report.
 ///
 /// # Errors
 /// A change is lost, repeated or unknown, or a service fails.
 pub(crate) async fn measure(storage: &'static str, setup: &Setup) -> Result<()> {
     let mut report = Report::new(storage, "drain", std::slice::from_ref(setup));
-    let mut rounds = Vec::new();
-    // The first is to warm up.
-    for number in 0..=ROUNDS {
-        let mut rig = Rig::open(setup).await?;
-        report.describe(&rig.database.versions().await?);
-        let measured = round(&mut rig, number).await;
-        rig.close().await?;
-        let measured = measured?;
-        if number > 0 {
-            rounds.push(measured);
+    println!("| {ROWS} changes read by | by | median | min | max | changes/s | logical's speed | min | max |");
+    println!("|---|---|---:|---:|---:|---:|---:|---:|---:|");
+    for way in Way::ALL {
+        let setup = Setup { settings: way.setting(), ..*setup };
+        let mut rounds = Vec::new();
+        // The first is to warm up.
+        for number in 0..=ROUNDS {
+            let mut rig = Rig::open(&setup).await?;
+            report.describe(&rig.database.versions().await?);
+            let measured = round(&mut rig, way, number).await;
+            rig.close().await?;
+            let measured = measured?;
+            if number > 0 {
+                rounds.push(measured);
+            }
         }
-    }
-    let ms = |took: Duration| took.as_secs_f64() * 1e3;
-    println!("| {ROWS} changes read by | median | min | max | changes/s | logical's speed | min | max |");
-    println!("|---|---:|---:|---:|---:|---:|---:|---:|");
-    for (at, reader) in Reader::ALL.into_iter().enumerate() {
-        let took_ms = Spread::of(rounds.iter().map(|round| ms(round[at])));
-        let row = Row {
-            reader,
-            rows: ROWS,
-            rows_a_transaction: ROWS_A_TRANSACTION,
-            rounds: rounds.len(),
-            took_ms,
-            changes_per_s: f64::from(ROWS) * 1e3 / took_ms.median,
-            capture_is_faster_by: Spread::of(rounds.iter().map(|round| ms(round[at]) / ms(round[0]))),
-        };
-        let (took, ratio) = (row.took_ms, row.capture_is_faster_by);
-        println!(
-            "| {} | {:.0} ms | {:.0} ms | {:.0} ms | {:.0} | {:.2}× | {:.2}× | {:.2}× |",
-            reader.name(),
-            took.median,
-            took.min,
-            took.max,
-            row.changes_per_s,
-            ratio.median,
-            ratio.min,
-            ratio.max
-        );
-        report.rows.push(row);
+        report.rows.extend(Reader::ALL.into_iter().enumerate().map(|(at, reader)| row(way, reader, at, &rounds)));
     }
     report.write()
 }
 
-async fn round(rig: &mut Rig, number: usize) -> Result<Round> {
-    let slot = |reader: Reader| format!("{}_{}", rig.database.workspace.database(), reader as u8);
-    let slots = Reader::ALL.map(slot);
-    for slot in &slots[1..] {
-        let make = "SELECT pg_create_logical_replication_slot($1, 'pgoutput')";
-        rig.database.writer.execute(make, &[slot]).await.while_doing("PostgreSQL", "make a further slot")?;
+/// Sums a reader's rounds up, and prints them.
+fn row(way: Way, reader: Reader, at: usize, rounds: &[Round]) -> Row {
+    let ms = |took: Duration| took.as_secs_f64() * 1e3;
+    let took = Spread::of(rounds.iter().map(|round| ms(round[at])));
+    let ratio = Spread::of(rounds.iter().map(|round| ms(round[at]) / ms(round[0])));
+    let changes_per_s = f64::from(ROWS) * 1e3 / took.median;
+    println!(
+        "| {} | {} | {:.0} ms | {:.0} ms | {:.0} ms | {changes_per_s:.0} | {:.2}× | {:.2}× | {:.2}× |",
+        reader.name(),
+        way.name(),
+        took.median,
+        took.min,
+        took.max,
+        ratio.median,
+        ratio.min,
+        ratio.max
+    );
+    Row {
+        reader,
+        way,
+        rows: ROWS,
+        rows_a_transaction: ROWS_A_TRANSACTION,
+        rounds: rounds.len(),
+        took_ms: took,
+        changes_per_s,
+        capture_is_faster_by: ratio,
     }
+}
+
+async fn round(rig: &mut Rig, way: Way, number: usize) -> Result<Round> {
+    if way == Way::UnixSocket && rig.database.endpoint()?.unix_socket().is_none() {
+        let cause = "the engine doesn't share its files with this machine";
+        return Err(Error::new("the bench", "reach the server by its Unix socket", cause)
+            .help("run this part on Linux, with the engine on the same machine"));
+    }
+    let slot = format!("{}_recv", rig.database.workspace.database());
+    let make = "SELECT pg_create_logical_replication_slot($1, 'pgoutput')";
+    rig.database.writer.execute(make, &[&slot]).await.while_doing("PostgreSQL", "make a further slot")?;
     rig.subscription.stop().await?;
     let ids = rig.ids(ROWS);
     for first in ids.clone().step_by(ROWS_A_TRANSACTION as usize) {
@@ -129,7 +162,7 @@ async fn round(rig: &mut Rig, number: usize) -> Result<Round> {
     for at in (0..Reader::ALL.len()).map(|turn| (turn + number) % Reader::ALL.len()) {
         took[at] = match Reader::ALL[at] {
             Reader::Capture => drain_by_capture(rig, &ids).await?,
-            reader => drain_by_pg_recvlogical(rig, reader, &slots[at]).await?,
+            Reader::PgRecvlogical => drain_by_pg_recvlogical(rig, way, &slot).await?,
         };
     }
     Ok(took)
@@ -149,7 +182,7 @@ async fn drain_by_capture(rig: &mut Rig, ids: &Range<i64>) -> Result<Duration> {
 const TIMED: &str = r#"begin=$EPOCHREALTIME; "$@" && echo "$begin $EPOCHREALTIME""#;
 
 /// From the program's start until its end.
-async fn drain_by_pg_recvlogical(rig: &Rig, reader: Reader, slot: &str) -> Result<Duration> {
+async fn drain_by_pg_recvlogical(rig: &Rig, way: Way, slot: &str) -> Result<Duration> {
     let database = &rig.database;
     let (end, endpoint) = (end_of_log(&database.writer).await?.to_string(), database.endpoint()?);
     let (publication, port) = (format!("publication_names={PUBLICATION}"), endpoint.port.to_string());
@@ -160,7 +193,7 @@ async fn drain_by_pg_recvlogical(rig: &Rig, reader: Reader, slot: &str) -> Resul
         &["--option", "messages=true", "--option", "streaming=on"],
     ]
     .concat();
-    let told = if reader == Reader::PgRecvlogicalByUnixSocket {
+    let told = if way == Way::UnixSocket {
         docker::run_in(&endpoint.container, &command).await?
     } else {
         command.extend(["--host", "127.0.0.1", "--port", &port]);

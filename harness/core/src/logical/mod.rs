@@ -19,7 +19,8 @@ use crate::{
 /// Logical replication by pgoutput, without anything between the database and its reader.
 ///
 /// Settings: `streaming` (`on` by default: parts of large transactions are sent before their end, and delivered at their
-/// commit) and `logical_decoding_work_mem`, the memory above which a transaction is large.
+/// commit), `logical_decoding_work_mem`, the memory above which a transaction is large, and `way` (`tcp`: not by the Unix
+/// socket, which is taken where there is one).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LogicalReplication;
 

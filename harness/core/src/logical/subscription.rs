@@ -15,7 +15,7 @@ use tokio_postgres::Client;
 use super::{
     pgoutput::{self, Message, Relation},
     relations::Known,
-    wire::{self, Frame, Refusal, Walsender},
+    wire::{self, Frame, Refusal, Walsender, Way},
 };
 use crate::{
     capture::{Options, SnapshotMode, Subject, Subscription},
@@ -347,7 +347,11 @@ impl LogicalSubscription {
 async fn connect(endpoint: &Endpoint, database: &str, options: &Options) -> Result<Walsender, Refusal> {
     let memory = options.settings.get("logical_decoding_work_mem");
     let settings = memory.map(|memory| format!("-c logical_decoding_work_mem={memory}")).unwrap_or_default();
-    Walsender::connect(endpoint, database, &settings).await
+    let way = match options.settings.get("way").map(String::as_str) {
+        Some("tcp") => Way::Tcp,
+        _ => Way::Shortest,
+    };
+    Walsender::connect(endpoint, way, database, &settings).await
 }
 
 /// Reads all tables as they are in an exported snapshot: the slot's stream begins right after it.

@@ -14,7 +14,11 @@ use postgres_protocol::{
         frontend,
     },
 };
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
 
 use crate::{
     change::Lsn,
@@ -41,9 +45,57 @@ pub(super) enum Frame {
     KeepAlive { end: Lsn, wants_reply: bool },
 }
 
+/// How the server is reached. pgoutput sends each change in a packet of its own, so that the way counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By the Unix socket where there is one, else by TCP.
+    Shortest,
+    /// By the port that the engine publishes.
+    Tcp,
+}
+
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    async fn connect(endpoint: &Endpoint, way: Way) -> io::Result<Self> {
+        if let Some(path) = endpoint.unix_socket().filter(|_| way == Way::Shortest)
+            && let Ok(stream) = UnixStream::connect(path).await
+        {
+            return Ok(Self::Unix(stream));
+        }
+        let stream = TcpStream::connect(endpoint.address()).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self::Tcp(stream))
+    }
+
+    async fn read(&mut self, input: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read_buf(input).await,
+            Self::Unix(stream) => stream.read_buf(input).await,
+        }
+    }
+
+    async fn write_all(&mut self, output: &mut BytesMut) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.write_all_buf(output).await,
+            Self::Unix(stream) => stream.write_all_buf(output).await,
+        }
+    }
+
+    fn try_write(&self, output: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(output),
+            Self::Unix(stream) => stream.try_write(output),
+        }
+    }
+}
+
 /// A connection in replication mode.
 pub(super) struct Walsender {
-    stream: TcpStream,
+    socket: Socket,
     input: BytesMut,
     output: BytesMut,
 }
@@ -103,13 +155,11 @@ type Answer<T> = Result<T, Refusal>;
 
 impl Walsender {
     /// Connects to a database in replication mode, with the settings that make values' text the same as elsewhere.
-    pub(super) async fn connect(endpoint: &Endpoint, database: &str, settings: &str) -> Answer<Self> {
-        let address = endpoint.address();
-        let connecting = timeout(CONNECT_WITHIN, TcpStream::connect(&address)).await;
-        let stream = connecting.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it doesn't answer"))??;
-        stream.set_nodelay(true)?;
+    pub(super) async fn connect(endpoint: &Endpoint, way: Way, database: &str, settings: &str) -> Answer<Self> {
+        let connecting = timeout(CONNECT_WITHIN, Socket::connect(endpoint, way)).await;
+        let socket = connecting.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it doesn't answer"))??;
         let (input, output) = (BytesMut::with_capacity(256 << 10), BytesMut::new());
-        let mut walsender = Self { stream, input, output };
+        let mut walsender = Self { socket, input, output };
         let options = format!(
             "-c timezone=UTC -c datestyle=ISO,YMD -c intervalstyle=postgres -c bytea_output=hex \
              -c extra_float_digits=1 {settings}"
@@ -257,22 +307,21 @@ impl Walsender {
     }
 
     async fn read(&mut self) -> Answer<()> {
-        use tokio::io::AsyncReadExt;
         self.input.reserve(64 << 10);
-        match self.stream.read_buf(&mut self.input).await? {
+        match self.socket.read(&mut self.input).await? {
             0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed the connection").into()),
             _ => Ok(()),
         }
     }
 
     async fn flush(&mut self) -> Answer<()> {
-        self.stream.write_all_buf(&mut self.output).await.map_err(Into::into)
+        self.socket.write_all(&mut self.output).await.map_err(Into::into)
     }
 
     /// Writes what the socket takes at once; the rest waits for the next call, so that no future can be dropped amid it.
     fn try_flush(&mut self) -> Answer<()> {
         while !self.output.is_empty() {
-            match self.stream.try_write(&self.output) {
+            match self.socket.try_write(&self.output) {
                 Ok(written) => self.output.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error.into()),

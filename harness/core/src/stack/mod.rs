@@ -107,6 +107,7 @@ impl Stack {
         for service in std::mem::take(&mut self.apart) {
             if let Some(endpoint) = self.endpoints.remove(&service) {
                 docker::remove_container(&endpoint.container).await?;
+                self.state.remove_shared_folder(&endpoint.container)?;
             }
         }
         Ok(())

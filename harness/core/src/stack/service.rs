@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::TcpListener,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -28,6 +29,9 @@ pub(crate) const USER: &str = "changeproof";
 
 /// The folder of PostgreSQL's container that is kept in memory.
 pub(crate) const MEMORY_DIR: &str = "/var/lib/changeproof";
+
+/// The folder of PostgreSQL's container where it makes its Unix socket.
+const SOCKETS_DIR: &str = "/var/run/postgresql";
 
 /// The size of PostgreSQL's folder in memory, in MiB. It counts towards the container's own.
 pub const MEMORY_MB: u32 = 128;
@@ -102,12 +106,21 @@ pub struct Endpoint {
     pub port: u16,
     /// The password of [`USER`].
     pub password: String,
+    /// The folder on this machine where PostgreSQL makes its Unix socket.
+    #[serde(default)]
+    sockets: Option<PathBuf>,
 }
 
 impl Endpoint {
     /// The address on this machine, `127.0.0.1:PORT`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// PostgreSQL's Unix socket, if the engine shares its files with this machine; one in a virtual machine doesn't.
+    pub fn unix_socket(&self) -> Option<PathBuf> {
+        let socket = self.sockets.as_ref()?.join(format!(".s.PGSQL.{}", Service::Postgres.definition().port));
+        socket.exists().then_some(socket)
     }
 
     /// The connection string of a database of PostgreSQL.
@@ -176,7 +189,11 @@ pub(crate) async fn start_apart(service: Service, state: &State) -> Result<Endpo
 
 async fn started(service: Service, state: &State, container: String, image: String) -> Result<Endpoint> {
     let password = uuid::Uuid::new_v4().simple().to_string();
-    let mut endpoint = Endpoint { container, image, port: 0, password };
+    let sockets = match service {
+        Service::Postgres => Some(state.shared_folder(&container)?),
+        Service::Kafka | Service::Connect => None,
+    };
+    let mut endpoint = Endpoint { container, image, port: 0, password, sockets };
     endpoint.port = match service {
         Service::Postgres => start_postgres(state, &endpoint).await?,
         Service::Kafka => start_kafka(state, &endpoint).await?,
@@ -319,6 +336,7 @@ async fn start<I: Image>(
 ) -> Result<u16> {
     let memory_bytes = i64::from(service.memory_mb()) << 20;
     let port = service.definition().port;
+    let binds = endpoint.sockets.as_ref().map(|folder| vec![format!("{}:{SOCKETS_DIR}", folder.display())]);
     let request = request
         .into()
         .with_container_name(&endpoint.container)
@@ -330,6 +348,7 @@ async fn start<I: Image>(
             host.memory = Some(memory_bytes);
             host.memory_swap = Some(memory_bytes);
             host.publish_all_ports = Some(false);
+            host.binds.clone_from(&binds);
             if service == Service::Postgres {
                 // Writable by all, for the user that the server runs as differs from image to image.
                 host.tmpfs = Some(HashMap::from([(MEMORY_DIR.to_owned(), format!("mode=1777,size={MEMORY_MB}m"))]));

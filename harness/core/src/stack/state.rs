@@ -16,6 +16,9 @@ pub(crate) const STATE_DIR: &str = "CHANGEPROOF_STATE_DIR";
 /// How the lock of a run's guard is called; a guard that was killed leaves it behind.
 pub(super) const GUARD_LOCK_ENDING: &str = ".guard";
 
+/// How the folders that are shared with containers are called.
+const SHARED_ENDING: &str = ".shared";
+
 /// A folder of locks and records. Containers of different folders know nothing of each other.
 #[derive(Clone, Debug)]
 pub struct State {
@@ -54,6 +57,27 @@ impl State {
     /// The folder.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// A folder for a container to make files in that this process uses, empty if it was there. Writable by all, for the
+    /// container's user differs from image to image; nobody else can reach it, since this state's folder is private.
+    pub(crate) fn shared_folder(&self, container: &str) -> Result<PathBuf> {
+        let doing = || format!("make the folder {container}{SHARED_ENDING}");
+        self.remove_shared_folder(container)?;
+        let folder = self.dir.join(format!("{container}{SHARED_ENDING}"));
+        fs::create_dir(&folder).while_doing("the stack", doing())?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o1777)).while_doing("the stack", doing())?;
+        Ok(folder)
+    }
+
+    /// Removes the folder that was shared with a container, if there is one.
+    pub(crate) fn remove_shared_folder(&self, container: &str) -> Result<()> {
+        match fs::remove_dir_all(self.dir.join(format!("{container}{SHARED_ENDING}"))) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).while_doing("the stack", format!("remove the folder of {container}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A file to lock.
@@ -139,6 +163,9 @@ impl State {
         let records = [".json", ".lease", ".starting"].map(|ending| self.files(ending));
         for name in records.into_iter().collect::<Result<Vec<_>>>()?.concat() {
             self.remove(&name)?;
+        }
+        for name in self.files(SHARED_ENDING)? {
+            self.remove_shared_folder(name.trim_end_matches(SHARED_ENDING))?;
         }
         for name in self.files(GUARD_LOCK_ENDING)? {
             if self.lock_file(&name)?.try_lock().is_ok() {
