@@ -5,9 +5,9 @@ SHELL := bash
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
 IMAGES := postgres kafka
-TEST_IMAGES := $(IMAGES) spark
+TEST_IMAGES := $(IMAGES) spark minio iceberg-rest
 # What tests and lints look at beyond a plain build.
-FEATURES := changeproof-cli/iceberg
+FEATURES := changeproof-cli/iceberg,changeproof-cli/delta
 BASH_FILES := images/build images/base .ci/run $(wildcard scripts/* images/*/*.sh images/*/bin/*.sh)
 TIER ?=
 METHOD ?=
@@ -15,7 +15,7 @@ PART ?=
 
 .PHONY: help
 help: ## Lists the targets
-	@awk -F':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 ##@ Use
 
@@ -23,6 +23,10 @@ help: ## Lists the targets
 demo: ## Runs fixtures/demo.sql on PostgreSQL and shows what each capture method made of it
 	@scripts/setup $(IMAGES) -- cargo build --package changeproof-cli
 	@cargo run --quiet --package changeproof-cli -- try fixtures/demo.sql --on postgres
+
+.PHONY: demo-lakehouse
+demo-lakehouse: ## Runs fixtures/demo-lakehouse.sql on tables of Iceberg and Delta Lake; needs no Docker, but compiles for long at first
+	@cargo run --quiet --package changeproof-cli --features iceberg,delta -- try fixtures/demo-lakehouse.sql --on iceberg --on delta
 
 .PHONY: sweep
 sweep: ## Removes containers and networks that a crashed run has left behind

@@ -75,12 +75,14 @@ fn catalogues() -> Vec<&'static Catalogue> {
         &CATALOGUE,
         #[cfg(feature = "iceberg")]
         &scenarios_iceberg::CATALOGUE,
+        #[cfg(feature = "delta")]
+        &scenarios_delta::CATALOGUE,
     ]
 }
 
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Try(arguments) => attempt::run(&arguments, &CATALOGUE).await,
+        Command::Try(arguments) => attempt::run(&arguments, &catalogues()).await,
         Command::Judge(arguments) => judge::run(&arguments, &CATALOGUE).await,
         Command::Changes(arguments) => changes::run(&arguments).await,
         Command::List => {
@@ -91,7 +93,6 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Up(arguments) => services::up(&arguments).await,
         Command::Down | Command::Sweep => services::remove().await,
         Command::Ps => services::ps().await,
-
         Command::Generate(arguments) => generate::run(&arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "cdc", &mut std::io::stdout());

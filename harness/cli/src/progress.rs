@@ -19,7 +19,9 @@ impl Progress {
     }
 
     pub(crate) fn done(&self, stack: &Stack) {
-        self.say(if stack.is_kept() {
+        self.say(if !stack.has_services() {
+            "done"
+        } else if stack.is_kept() {
             "done; the services stay, `cdc down` removes them"
         } else {
             "done; the services are removed in the background"

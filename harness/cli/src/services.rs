@@ -14,6 +14,8 @@ enum StackName {
     Kafka,
     /// PostgreSQL, Kafka, and Kafka Connect with Debezium
     Debezium,
+    /// MinIO and Iceberg's REST catalog
+    Lakehouse,
 }
 
 /// Starts services.
@@ -28,7 +30,8 @@ pub(crate) async fn up(arguments: &UpArguments) -> Result<(), Failure> {
     let services: &[Service] = match arguments.stack {
         StackName::Postgres => &[Service::Postgres],
         StackName::Kafka => &[Service::Kafka],
-        StackName::Debezium => &Service::ALL,
+        StackName::Debezium => &[Service::Postgres, Service::Kafka, Service::Connect],
+        StackName::Lakehouse => &[Service::Minio, Service::IcebergRest],
     };
     let titles: Vec<_> = services.iter().map(|service| service.title()).collect();
     anstream::eprintln!("starting {} …", titles.join(", "));

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    change::Op,
+    change::{Change, Op},
     error::{Error, Result},
-    guarantees::TIME_COLUMN,
-    judge::{Alterations, Contents, StoredColumn, TableContents},
+    guarantees::{Guarantees, TIME_COLUMN},
+    judge::{Alterations, COMES_AGAIN, Contents, Judgement, StoredColumn, TableContents, Watch, judge, judge_fold},
     model::{IdealChange, Model, Tables},
     script::Alter,
     value::{Row, Value},
 };
 
-pub(crate) fn contents_of(tables: &Tables) -> Contents {
+fn contents_of(tables: &Tables) -> Contents {
     let contents = tables.0.values().map(|state| {
         let (key, rows) = (state.table.key.clone(), state.rows.clone());
         let columns = state.table.columns.iter().map(|column| {
@@ -24,8 +24,30 @@ pub(crate) fn contents_of(tables: &Tables) -> Contents {
     contents.collect()
 }
 
+/// Judges a stream by both oracles: against the Model, and folded into tables against what the source holds.
+pub fn judge_by_both(
+    model: &Model,
+    guarantees: &Guarantees,
+    watch: &Watch,
+    stream: &[Change],
+    contents: &Contents,
+) -> Judgement {
+    let judgement = judge(model, guarantees, watch, stream);
+    let before = match guarantees.initial_snapshot {
+        true => Contents::new(),
+        false => contents_of(&model.tables_after(judgement.cut)),
+    };
+    let alterations = alterations(model, judgement.cut);
+    let (mut faults, losses) = judge_fold(&before, stream, contents, &alterations, guarantees);
+    faults.retain(|fault| !watch.may_come_again(guarantees) || !COMES_AGAIN.contains(&fault.kind));
+    Judgement { verdict: judgement.verdict.and(faults, losses), ..judgement }
+}
+
 /// The Model is an oracle only as long as it agrees with the database.
-pub(crate) fn check_model(tables: &Tables, contents: &Contents) -> Result<()> {
+///
+/// # Errors
+/// They differ: says in which table and row.
+pub fn check_model(tables: &Tables, contents: &Contents) -> Result<()> {
     let model = contents_of(tables);
     let names: BTreeSet<_> = model.keys().chain(contents.keys()).collect();
     for name in names {
@@ -54,7 +76,7 @@ fn sorted(contents: Option<&TableContents>) -> Vec<Vec<(&str, &Value)>> {
 }
 
 /// What changed in the tables' definitions since the capture began.
-pub(crate) fn alterations(model: &Model, cut: usize) -> Alterations {
+fn alterations(model: &Model, cut: usize) -> Alterations {
     let mut alterations = Alterations::default();
     let committed = &model.committed()[cut..];
     alterations.is_out_of_time = committed.iter().zip(cut..).any(|(transaction, at)| transaction.committed_before < at);

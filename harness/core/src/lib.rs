@@ -10,7 +10,7 @@ pub mod capture;
 pub mod change;
 pub mod debezium;
 pub mod error;
-mod evidence;
+pub mod evidence;
 pub mod foreign;
 pub mod guarantees;
 pub mod judge;

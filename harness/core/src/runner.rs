@@ -32,6 +32,16 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
+    /// The storage's name in prose.
+    pub fn title(&self) -> &'static str {
+        self.methods.first().map_or(self.storage, |method| method.storage().title())
+    }
+
+    /// Whether a server runs statements of SQL as they are written.
+    pub fn knows_sql(&self) -> bool {
+        self.methods.iter().any(|method| method.storage().server().is_some())
+    }
+
     /// The scenarios in the order of their names.
     pub fn scenarios(&self) -> Vec<&'static Definition> {
         Definition::of_package(self.package)
@@ -52,12 +62,19 @@ pub fn main(catalogue: Catalogue) -> ExitCode {
         trials.push(Trial::test("matrix::the_readme_is_up_to_date", check));
     }
     for definition in catalogue.scenarios() {
-        for method in catalogue.methods.iter().filter(|method| definition.applies_to(**method)) {
-            let name = format!("{}::{}", method.name(), definition.name);
-            trials.push(Trial::test(name, move || run(&catalogue, definition, *method)));
-        }
+        trials.extend(trials_of(catalogue, definition, ""));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// The tests of a scenario, by each method that it has a meaning for; their names begin with the prefix.
+pub fn trials_of(catalogue: Catalogue, definition: &'static Definition, prefix: &str) -> Vec<Trial> {
+    let methods = catalogue.methods.iter().filter(|method| definition.applies_to(**method));
+    let trial = |method: &&'static dyn Capture| {
+        let (name, method) = (format!("{prefix}{}::{}", method.name(), definition.name), *method);
+        Trial::test(name, move || run(&catalogue, definition, method))
+    };
+    methods.map(trial).collect()
 }
 
 /// One runtime for all tests of the process: the engine's client keeps connections that don't outlive theirs.

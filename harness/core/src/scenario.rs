@@ -8,9 +8,9 @@ use crate::{
     capture::{Capture, Options, SnapshotMode, Subscription, collect_until_fence},
     change::Change,
     error::{Context, Error, Result},
-    evidence::{alterations, check_model, contents_of},
+    evidence::{check_model, judge_by_both},
     guarantees::{Loss, Order},
-    judge::{COMES_AGAIN, Contents, FaultKind, Verdict, Watch, judge, judge_fold},
+    judge::{Contents, FaultKind, Verdict, Watch},
     model::Model,
     publication::Publication,
     script::{Action, Step, TableBuilder, TableRef, begin, commit},
@@ -457,20 +457,13 @@ impl Scenario {
     ) -> Outcome {
         let stream = &self.stream;
         let guarantees = self.method.guarantees(&self.options);
-        let judgement = judge(model, &guarantees, &self.watch, stream);
-        let before = match guarantees.initial_snapshot {
-            true => Contents::new(),
-            false => contents_of(&model.tables_after(judgement.cut)),
-        };
-        let alterations = alterations(model, judgement.cut);
-        let (mut faults, mut losses) = judge_fold(&before, stream, contents, &alterations, &guarantees);
+        let judgement = judge_by_both(model, &guarantees, &self.watch, stream, contents);
         let may_come_again = self.watch.may_come_again(&guarantees);
-        faults.retain(|fault| !may_come_again || !COMES_AGAIN.contains(&fault.kind));
+        let mut losses = hidden;
         if self.options.snapshot == SnapshotMode::Initial && !guarantees.initial_snapshot {
             losses.insert(Loss::ExistingRowsMissed);
         }
-        losses.extend(hidden);
-        let verdict = explain(judgement.verdict.and(faults, losses));
+        let verdict = explain(judgement.verdict.and(vec![], losses));
         let is_same_each_run = self.watch.began.0 == self.watch.began.1 || verdict.is_broken();
         let body = if may_come_again && !verdict.is_broken() {
             text::repeated(stream)

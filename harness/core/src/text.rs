@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What the symbols in front of the changes mean, for people who see them for the first time.
-pub const LEGEND: &str = "= read by the snapshot   + insert   ~ update   ± there now   - delete   ! truncate   * new shape   † tombstone follows";
+pub const LEGEND: &str = "= read by the snapshot   + insert   ~ update   ± there now   - delete   ! truncate   * new shape   # files   † tombstone follows";
 
 /// One change on one line: symbol, table, key, then the other columns.
 ///

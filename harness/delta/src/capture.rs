@@ -24,7 +24,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::{
     Delta,
     diff::rows_between,
-    feed::feed_of_version,
+    feed::FeedCommit,
     source::{fence, folder},
     tables::{Lake, key_of, rows_of, version_of},
 };
@@ -217,7 +217,8 @@ impl Tail {
             Reader::Feed => {
                 let first = before.map_or(0, |before| version_of(before) + 1);
                 for version in first..=version_of(table) {
-                    found.extend(feed_of_version(&self.lake, name, version).await?);
+                    let commit = FeedCommit::read(self.lake.at_version(name, version).await?).await?;
+                    found.extend(commit.changes(name)?);
                 }
             }
             Reader::Diff { keyed } => found.extend(rows_between(name, before, table, keyed).await?),

@@ -19,9 +19,9 @@ mod values;
 pub use self::{
     capture::{DeltaChangeDataFeed, DeltaVersionDiff},
     diff::rows_between,
-    feed::feed_of_version,
+    feed::{ChangeFeed, FeedCommit},
     source::{Delta, Source},
-    tables::Lake,
+    tables::{Lake, load_version, open_table, version_at, version_of},
 };
 
 /// Whose error it is.

@@ -86,9 +86,17 @@ impl Source {
     /// # Errors
     /// The folder can't be made.
     pub async fn create(folder: &Path) -> Result<Self> {
-        let source = Self { lake: Lake::open(folder)?, has_feed: true, partition: Vec::new(), fences: 0 };
+        let source = Self::attach(folder)?;
         source.create_table(&TableBuilder::new(fence()).key("id", Type::BigInt).build()).await?;
         Ok(source)
+    }
+
+    /// Writes to a folder of tables that is there already, beside whoever made it.
+    ///
+    /// # Errors
+    /// The folder can't be read.
+    pub fn attach(folder: &Path) -> Result<Self> {
+        Ok(Self { lake: Lake::open(folder)?, has_feed: true, partition: Vec::new(), fences: 0 })
     }
 
     /// The tables.

@@ -7,7 +7,9 @@ use changeproof::{
     schema::TableName,
     value::Row,
 };
+use chrono::DateTime;
 use deltalake::{DeltaTable, DeltaTableBuilder, operations::collect_sendable_stream};
+use futures_util::TryStreamExt;
 use url::Url;
 
 use crate::{SERVICE, types::from_delta, values};
@@ -68,9 +70,7 @@ impl Lake {
     /// # Errors
     /// There is none, or its log can't be read.
     pub async fn table(&self, name: &TableName) -> Result<DeltaTable> {
-        let builder =
-            DeltaTableBuilder::from_url(self.url(name)?).while_doing(SERVICE, format!("find the table {name}"))?;
-        builder.load().await.while_doing(SERVICE, format!("load the table {name}"))
+        load(self.url(name)?, None, || format!("load the table {name}")).await
     }
 
     /// A table as it was.
@@ -78,14 +78,58 @@ impl Lake {
     /// # Errors
     /// There is no such version any more, or not yet.
     pub async fn at_version(&self, name: &TableName, version: u64) -> Result<DeltaTable> {
-        let doing = || format!("load version {version} of the table {name}");
-        let builder = DeltaTableBuilder::from_url(self.url(name)?).while_doing(SERVICE, doing())?;
-        builder.with_version(version).load().await.while_doing(SERVICE, doing())
+        load(self.url(name)?, Some(version), || format!("load version {version} of the table {name}")).await
     }
 }
 
+/// Loads a table at a version, or as it is now.
+pub(crate) async fn load(url: Url, version: Option<u64>, doing: impl Fn() -> String) -> Result<DeltaTable> {
+    let builder = DeltaTableBuilder::from_url(url).while_doing(SERVICE, doing())?;
+    let builder = version.into_iter().fold(builder, DeltaTableBuilder::with_version);
+    builder.load().await.while_doing(SERVICE, doing())
+}
+
+/// Another version of a table.
+///
+/// # Errors
+/// There is no such version any more, or not yet.
+pub async fn load_version(table: &DeltaTable, version: u64) -> Result<DeltaTable> {
+    let url = table.table_url().clone();
+    load(url.clone(), Some(version), || format!("load version {version} of the table {url}")).await
+}
+
+/// Opens a table that somebody else has written, by its folder.
+///
+/// # Errors
+/// There is none, or its log can't be read.
+pub async fn open_table(path: &Path) -> Result<DeltaTable> {
+    let doing = || format!("open the table {}", path.display());
+    let folder = path.canonicalize().while_doing(SERVICE, doing())?;
+    let no_folder = |()| Error::new(SERVICE, doing(), "its name can't be a folder's");
+    load(Url::from_directory_path(&folder).map_err(no_folder)?, None, doing).await
+}
+
+/// The last version of a table that was committed by a moment, in milliseconds since 1970 (UTC).
+///
+/// # Errors
+/// The table had no version yet, or its log can't be read.
+pub async fn version_at(table: &DeltaTable, time_ms: i64) -> Result<u64> {
+    let doing = || format!("find the version of {}", table.table_url());
+    let first = table.history(None).try_fold(i64::MAX, |first, commit| async move {
+        Ok(commit.timestamp.map_or(first, |timestamp| first.min(timestamp)))
+    });
+    if time_ms < first.await.while_doing(SERVICE, doing())? {
+        return Err(Error::new(SERVICE, doing(), "the table had no version yet"));
+    }
+    let time = DateTime::from_timestamp_millis(time_ms);
+    let time = time.ok_or_else(|| Error::new(SERVICE, doing(), format!("{time_ms} is no moment")))?;
+    let builder = DeltaTableBuilder::from_url(table.table_url().clone()).while_doing(SERVICE, doing())?;
+    let then = builder.with_timestamp(time).load().await.while_doing(SERVICE, doing())?;
+    Ok(version_of(&then))
+}
+
 /// The version of a table that was loaded.
-pub(crate) fn version_of(table: &DeltaTable) -> u64 {
+pub fn version_of(table: &DeltaTable) -> u64 {
     table.version().unwrap_or(0)
 }
 

@@ -32,7 +32,7 @@ use crate::{
     changes::{changes, shape},
     files::{FilesDiff, LiveFile, diff_files},
     snapshots::{ancestors, between, snapshot},
-    source::{fence, folder, name_of, read_rows},
+    source::{fence, name_of, read_rows, services, warehouse},
     warehouse::Warehouse,
 };
 
@@ -82,7 +82,7 @@ impl Capture for IcebergChangelogScan {
     }
 
     fn services(&self) -> &'static [Service] {
-        &[]
+        services()
     }
 
     fn guarantees(&self, options: &Options) -> Guarantees {
@@ -118,7 +118,7 @@ impl Capture for IcebergManifestDiff {
     }
 
     fn services(&self) -> &'static [Service] {
-        &[]
+        services()
     }
 
     fn guarantees(&self, options: &Options) -> Guarantees {
@@ -170,7 +170,7 @@ struct Tail {
 
 impl Tail {
     async fn start(subject: Subject<'_>, reader: Reader, mode: SnapshotMode) -> Result<Self> {
-        let warehouse = Warehouse::open(&folder(subject.stack, subject.database)).await?;
+        let warehouse = warehouse(subject.stack, subject.database).await?;
         let mut every = interval(LOOK_EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (told, ready) = (BTreeMap::new(), VecDeque::new());

@@ -22,6 +22,7 @@ mod mutation;
 mod open;
 mod plan;
 mod reading;
+mod rest;
 mod snapshots;
 mod source;
 #[cfg(test)]
@@ -38,9 +39,10 @@ pub use self::{
     changes::changes,
     files::{FilesDiff, LiveFile, diff_files},
     mutation::WriteMode,
-    open::open_table,
+    open::{open_in_bucket, open_table},
+    rest::{RestSettings, S3Settings},
     snapshots::{ancestors, between, snapshot},
-    source::{Iceberg, Source, ident, one_commit},
+    source::{Iceberg, Source, WAREHOUSE, ident, one_commit},
     warehouse::{Commit, TableChange, Warehouse},
     writer::{FilesDelta, commit_of, write_batch, write_rows},
 };

@@ -1,15 +1,13 @@
 //! What operators do to tables: compaction, rollback, expiry, another partition spec.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use changeproof::{
-    error::{Context, Error, Result},
+    error::{Error, Result},
     schema::TableName,
 };
 use iceberg::{
     TableRequirement, TableUpdate,
-    spec::{MAIN_BRANCH, ManifestContentType, Transform, UnboundPartitionSpec},
+    spec::{MAIN_BRANCH, ManifestContentType, Transform},
     table::Table,
 };
 
@@ -17,7 +15,7 @@ use crate::{
     SERVICE,
     files::Manifests,
     snapshots::ancestors,
-    source::{Source, ident, read_rows},
+    source::{Source, ident, partition_spec, read_rows},
     warehouse::{Commit, TableChange},
     writer::{FilesDelta, commit_of, to_main, write_rows},
 };
@@ -110,15 +108,10 @@ struct Repartition {
 #[async_trait]
 impl TableChange for Repartition {
     async fn on(&self, table: &Table) -> Result<Option<Commit>> {
-        let doing = || format!("partition the table {} by {}", table.identifier(), self.column);
-        let schema = Arc::clone(table.metadata().current_schema());
-        let id = schema.field_id_by_name(&self.column);
-        let id = id.ok_or_else(|| Error::new(SERVICE, doing(), "it has no such column"))?;
-        let name = format!("{}_{}", self.column, self.transform).replace(['[', ']'], "");
-        let spec = UnboundPartitionSpec::builder().add_partition_field(id, name, self.transform);
-        let spec = spec.while_doing(SERVICE, doing())?.build();
-        let requirement =
-            TableRequirement::DefaultSpecIdMatch { default_spec_id: table.metadata().default_partition_spec_id() };
+        let default_spec_id = table.metadata().default_partition_spec_id();
+        let fields = [(self.column.clone(), self.transform)];
+        let spec = partition_spec(table.metadata().current_schema(), default_spec_id + 1, &fields)?;
+        let requirement = TableRequirement::DefaultSpecIdMatch { default_spec_id };
         let updates = vec![TableUpdate::AddSpec { spec }, TableUpdate::SetDefaultSpec { spec_id: -1 }];
         Ok(Some(Commit { requirements: vec![requirement], updates }))
     }

@@ -9,7 +9,41 @@ use iceberg::{
     table::{StaticTable, Table},
 };
 
-use crate::{SERVICE, guarded::guarded};
+use crate::{SERVICE, guarded::guarded, rest::S3Settings};
+
+/// Opens a table in object storage by its address: `s3://BUCKET/…/….metadata.json`, or its folder if a file `version-hint.text`
+/// there names the metadata.
+///
+/// # Errors
+/// There is no such file, or it can't be read: with its name.
+pub async fn open_in_bucket(address: &str, s3: &S3Settings) -> Result<Table> {
+    let (files, address) = (s3.file_io(), address.trim_end_matches('/'));
+    let metadata = match address.ends_with(ENDING) {
+        true => address.to_owned(),
+        false => {
+            let doing = || format!("find the table in {address}");
+            let hint =
+                files.new_input(format!("{address}/metadata/version-hint.text")).while_doing(SERVICE, doing())?;
+            let hint = hint.read().await.map_err(|error| {
+                Error::new(SERVICE, doing(), error)
+                    .help("name its metadata file, …/metadata/….metadata.json, or ask its catalog with --catalog")
+            })?;
+            format!("{address}/metadata/v{}{ENDING}", String::from_utf8_lossy(&hint).trim())
+        }
+    };
+    let name = metadata.rsplit('/').nth(2).unwrap_or("table").to_owned();
+    static_table(metadata, &name, files).await
+}
+
+async fn static_table(metadata: String, name: &str, files: FileIO) -> Result<Table> {
+    let doing = format!("read the metadata {metadata}");
+    let ident = TableIdent::from_strs(["public", name]).while_doing(SERVICE, &doing)?;
+    guarded(async move {
+        let table = StaticTable::from_metadata_file(&metadata, ident, files).await;
+        Ok(table.while_doing(SERVICE, doing)?.into_table())
+    })
+    .await
+}
 
 /// Opens a table by its folder, or as it was by one of its metadata files (`….metadata.json`). In a folder the file that
 /// `version-hint.text` names is taken, or the one of the highest number.
@@ -22,14 +56,7 @@ pub async fn open_table(path: &Path) -> Result<Table> {
     let file_path = file.canonicalize().while_doing(SERVICE, doing())?;
     let name =
         file_path.ancestors().nth(2).and_then(Path::file_name).map_or("table".into(), |name| name.to_string_lossy());
-    let ident = TableIdent::from_strs(["public", &name]).while_doing(SERVICE, doing())?;
-    let location = format!("file://{}", file_path.display());
-    let doing = doing();
-    guarded(async move {
-        let table = StaticTable::from_metadata_file(&location, ident, FileIO::new_with_fs()).await;
-        Ok(table.while_doing(SERVICE, doing)?.into_table())
-    })
-    .await
+    static_table(format!("file://{}", file_path.display()), &name, FileIO::new_with_fs()).await
 }
 
 const ENDING: &str = ".metadata.json";

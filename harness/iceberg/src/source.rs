@@ -30,19 +30,57 @@ use crate::{
     SERVICE,
     changelog::rows_at,
     mutation::{Mutation, WriteMode},
+    rest::{RestSettings, S3Settings},
     types::{self, from_iceberg, key_of},
     values,
     warehouse::{Commit, TableChange, Warehouse},
     writer::commit_of,
 };
 
-/// Iceberg as a storage: tables in a folder, with a catalog in SQLite. Needs no service.
+/// Iceberg as a storage: tables in a folder with a catalog in SQLite, which needs no service; or in a bucket with a REST
+/// catalog, if the variable [`WAREHOUSE`] says so.
 #[derive(Clone, Copy, Debug)]
 pub struct Iceberg;
 
+/// Where tables are: `folder`, which is the default, or `s3`.
+pub const WAREHOUSE: &str = "CHANGEPROOF_WAREHOUSE";
+
+fn is_in_a_bucket() -> bool {
+    std::env::var(WAREHOUSE).is_ok_and(|place| place == "s3")
+}
+
+/// The services that hold the tables.
+pub(crate) fn services() -> &'static [Service] {
+    if is_in_a_bucket() { &[Service::Minio, Service::IcebergRest] } else { &[] }
+}
+
 /// Where a lease's warehouse is.
-pub(crate) fn folder(stack: &Stack, name: &str) -> PathBuf {
+fn folder(stack: &Stack, name: &str) -> PathBuf {
     stack.state().dir().join("warehouses").join(name)
+}
+
+/// A lease's warehouse.
+pub(crate) async fn warehouse(stack: &Stack, name: &str) -> Result<Warehouse> {
+    match std::env::var(WAREHOUSE).as_deref() {
+        Ok("s3") => Warehouse::connect(&settings(stack)?, Some(name)).await,
+        Ok("folder") | Err(_) => Warehouse::open(&folder(stack, name)).await,
+        Ok(other) => {
+            let cause = format!("{WAREHOUSE} is `{other}`");
+            Err(Error::new(SERVICE, "find the place for tables", cause)
+                .help("set it to `s3`, or to `folder`, or not at all"))
+        }
+    }
+}
+
+fn settings(stack: &Stack) -> Result<RestSettings> {
+    let (minio, rest) = (stack.endpoint(Service::Minio)?, stack.endpoint(Service::IcebergRest)?);
+    let s3 = S3Settings {
+        endpoint: Some(format!("http://{}", minio.address())),
+        access_key_id: Some(minio.user().to_owned()),
+        secret_access_key: Some(minio.password.clone()),
+        ..S3Settings::default()
+    };
+    Ok(RestSettings { uri: format!("http://{}", rest.address()), s3, ..RestSettings::default() })
 }
 
 #[async_trait]
@@ -56,10 +94,13 @@ impl Storage for Iceberg {
     }
 
     async fn create(&self, stack: &Stack, name: &str, _place: Place) -> Result<Box<dyn source::Source>> {
-        Ok(Box::new(Source::create(&folder(stack, name)).await?))
+        Ok(Box::new(Source::in_warehouse(warehouse(stack, name).await?).await?))
     }
 
     async fn remove(&self, stack: &Stack, name: &str) -> Result<()> {
+        if is_in_a_bucket() {
+            return warehouse(stack, name).await?.remove().await;
+        }
         let folder = folder(stack, name);
         match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -100,7 +141,14 @@ impl Source {
     /// # Errors
     /// The folder can't be made.
     pub async fn create(folder: &Path) -> Result<Self> {
-        let warehouse = Warehouse::open(folder).await?;
+        Self::in_warehouse(Warehouse::open(folder).await?).await
+    }
+
+    /// Makes a new warehouse ready, with the fence table.
+    ///
+    /// # Errors
+    /// The catalog refuses.
+    pub async fn in_warehouse(warehouse: Warehouse) -> Result<Self> {
         let fence = TableBuilder::new(name_of(&fence())).key("id", Type::BigInt).build();
         let creation = TableCreation::builder().name(fence.name.name.clone()).schema(types::schema(&fence)?).build();
         warehouse.create(HARNESS_SCHEMA, creation).await?;
@@ -149,7 +197,10 @@ impl Source {
             return Err(Error::new(SERVICE, doing, "it has no replica identity").help("leave it out"));
         }
         let schema = types::schema(table)?;
-        let spec = self.spec(&schema)?;
+        let spec = match self.partition.as_slice() {
+            [] => None,
+            fields => Some(partition_spec(&schema, 0, fields)?),
+        };
         let creation = TableCreation::builder()
             .name(table.name.name.clone())
             .schema(with_defaults(schema, &table.columns)?)
@@ -157,21 +208,6 @@ impl Source {
             .format_version(self.format)
             .build();
         self.warehouse.create(&table.name.schema, creation).await.map(drop)
-    }
-
-    fn spec(&self, schema: &Schema) -> Result<Option<UnboundPartitionSpec>> {
-        if self.partition.is_empty() {
-            return Ok(None);
-        }
-        let mut spec = UnboundPartitionSpec::builder();
-        for (column, transform) in &self.partition {
-            let doing = || format!("partition by {column}");
-            let id = schema.field_id_by_name(column);
-            let id = id.ok_or_else(|| Error::new(SERVICE, doing(), "the table has no such column"))?;
-            let name = format!("{column}_{transform}").replace(['[', ']'], "");
-            spec = spec.add_partition_field(id, name, *transform).while_doing(SERVICE, doing())?;
-        }
-        Ok(Some(spec.build()))
     }
 
     /// Carries out statements on one table's rows as one commit.
@@ -203,6 +239,23 @@ impl Source {
         }
         self.warehouse.commit(&ident(name), &Alteration { change }).await.map(drop)
     }
+}
+
+/// A partition spec of columns and their transforms. Its number isn't needed by the REST protocol, but by Iceberg's own server.
+pub(crate) fn partition_spec(
+    schema: &Schema,
+    spec_id: i32,
+    fields: &[(String, Transform)],
+) -> Result<UnboundPartitionSpec> {
+    let mut spec = UnboundPartitionSpec::builder().with_spec_id(spec_id);
+    for (column, transform) in fields {
+        let doing = || format!("partition by {column}");
+        let id = schema.field_id_by_name(column);
+        let id = id.ok_or_else(|| Error::new(SERVICE, doing(), "the table has no such column"))?;
+        let name = format!("{column}_{transform}").replace(['[', ']'], "");
+        spec = spec.add_partition_field(id, name, *transform).while_doing(SERVICE, doing())?;
+    }
+    Ok(spec.build())
 }
 
 /// Statements on a table's rows.

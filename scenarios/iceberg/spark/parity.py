@@ -5,45 +5,23 @@
 """
 
 import json
-import os
-import pwd
 import sys
 from pathlib import Path
 
-
-def have_a_name():
-    """Hadoop wants the user's name, and a container that runs as another user has none for it."""
-    try:
-        pwd.getpwuid(os.getuid())
-    except KeyError:
-        with open("/etc/passwd", "a") as file:
-            file.write(f"spark:x:{os.getuid()}:{os.getgid()}::/tmp:/bin/false\n")
+import common
+from common import write_json_lines
 
 
 def session(folder, name, catalog):
-    from pyspark.sql import SparkSession
-
-    builder = (
-        SparkSession.builder.master("local[2]")
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.sql.shuffle.partitions", "2")
-        .config("spark.sql.session.timeZone", "UTC")
-        .config("spark.local.dir", f"{folder}/tmp")
-        .config("spark.sql.extensions", "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions")
-        .config(f"spark.sql.catalog.{name}", "org.apache.iceberg.spark.SparkCatalog")
+    of_catalog = {f"spark.sql.catalog.{name}.{key}": value for key, value in catalog.items()}
+    return common.session(
+        folder,
+        {
+            "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
+            f"spark.sql.catalog.{name}": "org.apache.iceberg.spark.SparkCatalog",
+            **of_catalog,
+        },
     )
-    for key, value in catalog.items():
-        builder = builder.config(f"spark.sql.catalog.{name}.{key}", value)
-    spark = builder.getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
-    return spark
-
-
-def write_json_lines(path, frame):
-    with open(path, "w") as file:
-        for row in frame.toJSON().collect():
-            file.write(row + "\n")
 
 
 def write(folder):
@@ -96,5 +74,4 @@ def read(folder):
 
 
 if __name__ == "__main__":
-    have_a_name()
     {"write": write, "read": read}[sys.argv[1]](Path(sys.argv[2]))

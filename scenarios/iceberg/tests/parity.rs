@@ -3,123 +3,54 @@
 //!
 //! `CHANGEPROOF_SEED=…` makes other random statements.
 
-use std::{collections::BTreeMap, path::Path, process::ExitCode};
+#[path = "../../spark/mod.rs"]
+mod spark;
+
+use std::{path::Path, process::ExitCode};
 
 use changeproof::{
-    Row, Value,
-    error::{Context, Error, Result},
+    Row,
+    error::{Context, Result},
     row,
     schema::Type,
     script::{Action, TableBuilder, TableRef},
     source::Source as _,
-    stack::{Stack, State, docker, image_tag, run_guard_if_asked},
+    stack::run_guard_if_asked,
 };
 use changeproof_iceberg::{ChangelogScan, Kind, Source, WriteMode, changes, one_commit, open_table};
 use futures_util::StreamExt;
 use iceberg::spec::FormatVersion;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Arguments;
 use serde_json::json;
 
-/// Spark's driver, with the memory that the JVM takes beside its heap.
-const MEMORY_MB: u32 = 2048;
+use self::spark::{Told, commits, json_row, read, seed, spark, statements, told, trial, wrong};
 
 const SCRIPT: &str = include_str!("../spark/parity.py");
 
 fn main() -> ExitCode {
     run_guard_if_asked();
-    let run = |test: fn(&Path) -> TestFuture<'_>| move || run(test);
     let trials = vec![
-        Trial::test(
-            "parity::our_scan_of_what_spark_writes",
-            run(|folder| Box::pin(our_scan_of_what_spark_writes(folder))),
-        ),
-        Trial::test("parity::others_read_what_we_write", run(|folder| Box::pin(others_read_what_we_write(folder)))),
+        trial("our_scan_of_what_spark_writes", |folder| Box::pin(our_scan_of_what_spark_writes(folder))),
+        trial("others_read_what_we_write", |folder| Box::pin(others_read_what_we_write(folder))),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
-}
-
-type TestFuture<'a> = std::pin::Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
-
-/// Runs a test in a folder of its own, which is removed.
-fn run(test: fn(&Path) -> TestFuture<'_>) -> Result<(), Failed> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let folder = State::open()?.dir().join(format!("parity-{}", uuid::Uuid::new_v4().simple()));
-    std::fs::create_dir_all(&folder)?;
-    let ran = runtime.block_on(test(&folder));
-    let removed = std::fs::remove_dir_all(&folder);
-    ran?;
-    Ok(removed?)
-}
-
-async fn spark(folder: &Path, command: &str) -> Result<()> {
-    // While it is held, nobody takes the container for one that a crash has left.
-    let stack = Stack::with_engine(&[]).await?;
-    let script = folder.join("parity.py");
-    std::fs::write(&script, SCRIPT).while_doing("the test", "write the script")?;
-    let command = ["python3", &script.to_string_lossy(), command, &folder.to_string_lossy()];
-    docker::run_on_folder(stack.state(), &image_tag("spark").await?, folder, MEMORY_MB, &command).await.map(drop)
-}
-
-fn wrong(what: &str, cause: impl std::fmt::Display) -> Error {
-    Error::new("parity", what, cause)
-}
-
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).while_doing("the test", format!("read {}", path.display()))
-}
-
-/// Statements of all kinds, chosen by a seed.
-fn statements(mut seed: u64) -> Vec<String> {
-    let mut next = |below: u64| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) % below
-    };
-    let mut last = 40;
-    let mut statements =
-        vec!["INSERT INTO {table} SELECT CAST(id AS INT), concat('n', id), id FROM range(1, 41)".to_owned()];
-    for number in 0..10 {
-        let (divisor, rest) = (2 + next(9), next(6));
-        statements.push(match next(6) {
-            0 | 1 => format!("UPDATE {{table}} SET name = 'u{number}', n = n + 1 WHERE id % {divisor} = {rest}"),
-            2 => format!("DELETE FROM {{table}} WHERE id % {} = {rest}", divisor + 8),
-            3 => {
-                last += 5;
-                let insert = "INSERT INTO {table} (id, name, n) SELECT CAST(id AS INT), 'late', -id FROM range";
-                format!("{insert}({}, {})", last - 4, last + 1)
-            }
-            4 => format!("UPDATE {{table}} SET name = name WHERE id % {divisor} = {rest}"),
-            _ => {
-                last += 3;
-                format!(
-                    "MERGE INTO {{table}} USING (SELECT CAST(id AS INT) id, 'm{number}' name, id n FROM range({}, {})) s \
-                     ON {{table}}.id = s.id WHEN MATCHED AND s.id % 5 = 0 THEN DELETE \
-                     WHEN MATCHED THEN UPDATE SET name = s.name, n = s.n WHEN NOT MATCHED THEN INSERT (id, name, n) VALUES (s.id, s.name, s.n)",
-                    last - 8,
-                    last + 1
-                )
-            }
-        });
-    }
-    statements.insert(8, "ALTER TABLE {table} ADD COLUMN extra STRING".to_owned());
-    statements.insert(9, "UPDATE {table} SET extra = 'x' WHERE id % 3 = 0".to_owned());
-    let compaction = "CALL lake.system.rewrite_data_files(table => 'db.{name}', \
-                      options => map('min-input-files', '1', 'delete-file-threshold', '1'))";
-    statements.insert(10, compaction.to_owned());
-    statements
 }
 
 /// Copy-on-write: our scan tells what Spark's changelog view tells, row by row. Merge-on-read, by position deletes and by
 /// deletion vectors: Spark refuses, and our scan tells what Spark tells of the same statements copy-on-write.
 async fn our_scan_of_what_spark_writes(folder: &Path) -> Result<()> {
-    let seed = std::env::var("CHANGEPROOF_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_240_229);
-    let table = |name: &str, format: u8, mode: &str| json!({ "name": name, "format": format, "mode": mode, "statements": statements(seed) });
+    let seed = seed();
+    let mut statements = statements(seed);
+    let compaction = "CALL lake.system.rewrite_data_files(table => 'db.{name}', \
+                      options => map('min-input-files', '1', 'delete-file-threshold', '1'))";
+    statements.insert(10, compaction.to_owned());
+    let table = |name: &str, format: u8, mode: &str| json!({ "name": name, "format": format, "mode": mode, "statements": statements });
     let spec = json!([
         table("copy_on_write", 2, "copy-on-write"),
         table("position_deletes", 2, "merge-on-read"),
         table("deletion_vectors", 3, "merge-on-read"),
     ]);
-    std::fs::write(folder.join("spec.json"), spec.to_string()).while_doing("the test", "write the statements")?;
-    spark(folder, "write").await?;
+    spark(folder, SCRIPT, "write", &spec).await?;
 
     let theirs = read(&folder.join("copy_on_write.changes.jsonl"))?;
     let theirs = commits(theirs.lines().map(spark_change).collect::<Result<_>>()?);
@@ -149,30 +80,11 @@ async fn our_scan_of_what_spark_writes(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A change with the number of its commit: what happened, and the row.
-type Told = (i64, String);
-
-fn told(ordinal: i64, kind: &str, row: &Row) -> Told {
-    let columns =
-        ["id", "name", "n", "extra"].map(|column| row.get(column).cloned().unwrap_or(Value::Null).to_string());
-    (ordinal, format!("{kind} {}", columns.join(" ")))
-}
-
 fn spark_change(line: &str) -> Result<Told> {
     let json: serde_json::Value = serde_json::from_str(line).while_doing("the test", "read Spark's changes")?;
     let row = json_row(&json);
     let kind = json["_change_type"].as_str().unwrap_or_default();
     Ok(told(json["_change_ordinal"].as_i64().unwrap_or(-1), kind, &row))
-}
-
-fn json_row(json: &serde_json::Value) -> Row {
-    let columns = json.as_object().into_iter().flatten().filter(|(name, _)| !name.starts_with('_'));
-    let value = |value: &serde_json::Value| match value {
-        serde_json::Value::Number(number) => number.as_i64().map_or(Value::Null, Value::from),
-        serde_json::Value::String(text) => Value::from(text.as_str()),
-        _ => Value::Null,
-    };
-    columns.map(|(name, json)| (name.clone(), value(json))).filter(|(_, value)| !value.is_null()).collect()
 }
 
 async fn our_changes(table: &Path) -> Result<Vec<Told>> {
@@ -192,16 +104,6 @@ async fn our_changes(table: &Path) -> Result<Vec<Told>> {
         }
     }
     Ok(all)
-}
-
-/// What each commit told, in no order; commits that told nothing are left out, for they differ by the way of writing.
-fn commits(changes: Vec<Told>) -> Vec<Vec<String>> {
-    let mut commits: BTreeMap<i64, Vec<String>> = BTreeMap::new();
-    for (ordinal, change) in changes {
-        commits.entry(ordinal).or_default().push(change);
-    }
-    commits.values_mut().for_each(|changes| changes.sort_unstable());
-    commits.into_values().collect()
 }
 
 /// A table written in each way is read by Spark as we read it; by PyIceberg too, but for equality deletes, which it refuses.
@@ -234,9 +136,8 @@ async fn others_read_what_we_write(folder: &Path) -> Result<()> {
         }
     }
     let names: Vec<&str> = modes.iter().map(|(name, ..)| *name).collect();
-    std::fs::write(folder.join("spec.json"), json!(names).to_string()).while_doing("the test", "name the tables")?;
     let contents = source.contents().await?;
-    spark(folder, "read").await?;
+    spark(folder, SCRIPT, "read", &json!(names)).await?;
     for name in names {
         let held = contents.get(&name.into()).map(|contents| contents.rows.clone()).unwrap_or_default();
         let ours = sorted(held.iter());
@@ -264,6 +165,7 @@ async fn others_read_what_we_write(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Rows in no order.
 fn sorted<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<String> {
     let mut rows: Vec<String> = rows.map(|row| told(0, "", row).1).collect();
     rows.sort_unstable();

@@ -11,7 +11,7 @@ use changeproof::{
     judge::Alterations,
     postgres::{self, Source, TableShape},
     schema::TableName,
-    source::Source as _,
+    source,
     stack::Endpoint,
 };
 use tokio::{task::JoinHandle, time::Instant};
@@ -53,18 +53,40 @@ pub(super) struct StatementFailure {
 #[derive(Debug, Default)]
 pub(super) struct History {
     pub(super) statements: Vec<Ran>,
-    /// The end of the source's history after each step, and the statement whose changes stand before it.
-    marks: Vec<(Position, usize)>,
+    pub(super) causes: Causes,
     pub(super) alterations: Alterations,
     pub(super) alterations_count: usize,
 }
 
-impl History {
-    /// The statement that wrote what stands at a position; for what a look found, the last one before that look.
-    pub(super) fn cause(&self, position: Option<Position>) -> Option<usize> {
-        let position = position?;
-        let at = self.marks.partition_point(|(end, _)| *end <= position);
-        self.marks.get(at).map(|(_, statement)| *statement)
+/// Which statement caused which changes.
+#[derive(Debug)]
+pub(super) enum Causes {
+    /// The end of the source's history after each step, and the statement whose changes stand before it.
+    Positions(Vec<(Position, usize)>),
+    /// How many changes had been delivered at each look, and the statement before it.
+    Looks(Vec<(usize, usize)>),
+}
+
+impl Default for Causes {
+    fn default() -> Self {
+        Self::Positions(Vec::new())
+    }
+}
+
+impl Causes {
+    /// The statement that caused the change of this place in the stream; for what a look found, the last one before that look.
+    pub(super) fn of(&self, place: usize, position: Option<Position>) -> Option<usize> {
+        match self {
+            Self::Positions(marks) => {
+                let position = position?;
+                let at = marks.partition_point(|(end, _)| *end <= position);
+                marks.get(at).map(|(_, statement)| *statement)
+            }
+            Self::Looks(marks) => {
+                let at = marks.partition_point(|(delivered, _)| *delivered <= place);
+                marks.get(at).map(|(_, statement)| *statement)
+            }
+        }
     }
 }
 
@@ -78,7 +100,8 @@ struct Session {
 pub(super) struct Watcher {
     method: &'static dyn Capture,
     subscription: Box<dyn Subscription>,
-    looks_from_time_to_time: bool,
+    /// Whether what it misses between two looks is lost to it.
+    pub(super) looks_from_time_to_time: bool,
     /// What it has delivered so far.
     pub(super) stream: Vec<Change>,
 }
@@ -89,12 +112,16 @@ impl Watcher {
         subscription: Box<dyn Subscription>,
         guarantees: &Guarantees,
     ) -> Self {
-        let looks_from_time_to_time = guarantees.granularity != Granularity::EachChange;
+        let looks_from_time_to_time = match guarantees.granularity {
+            Granularity::EachChange | Granularity::Files => false,
+            Granularity::Difference(difference) => !difference.each_commit,
+            Granularity::LatestState(_) => true,
+        };
         Self { method, subscription, looks_from_time_to_time, stream: Vec::new() }
     }
 
     /// Waits until everything committed so far has been delivered.
-    pub(super) async fn catch_up(&mut self, source: &mut Source) -> Result<()> {
+    pub(super) async fn catch_up(&mut self, source: &mut dyn source::Source) -> Result<()> {
         let fence = source.write_fence().await?;
         let changes = collect_until_fence(self.subscription.as_mut(), fence).await?;
         self.stream.extend(changes);
@@ -289,7 +316,9 @@ impl Execution {
     async fn note(&mut self, source: &Source, number: usize) -> Result<()> {
         let end = self.watcher.end_of_history(source).await?;
         let shapes = source.shapes().await?;
-        self.history.marks.push((end, number));
+        if let Causes::Positions(marks) = &mut self.history.causes {
+            marks.push((end, number));
+        }
         let (alterations, count) = (&mut self.history.alterations, &mut self.history.alterations_count);
         note_alterations(&self.shapes, &shapes, end, alterations, count);
         if let Some(ran) = self.history.statements.get(number) {

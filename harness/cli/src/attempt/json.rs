@@ -16,8 +16,10 @@ fn lines(attempt: &Attempt) -> Vec<Json> {
     let mut lines = vec![json!({
         "type": "run",
         "file": attempt.file,
-        "storage": "postgres",
-        "version": attempt.version,
+        "storages": attempt.storages.iter().map(|(catalogue, version)| json!({
+            "storage": catalogue.storage,
+            "version": version,
+        })).collect::<Vec<_>>(),
         "methods": methods,
     })];
     for (number, ran) in attempt.statements().iter().enumerate() {

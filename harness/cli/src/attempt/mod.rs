@@ -1,8 +1,12 @@
 //! `cdc try`: any SQL, captured by every method, judged by what the database holds in the end.
 
+#[cfg(any(feature = "iceberg", feature = "delta"))]
+mod dialect;
 mod execute;
 mod json;
 mod outcome;
+#[cfg(any(feature = "iceberg", feature = "delta"))]
+mod steps;
 mod text;
 
 use std::path::PathBuf;
@@ -26,7 +30,7 @@ use self::{
 use crate::{
     exit::Failure,
     progress::Progress,
-    sql_file::{self, Statement},
+    sql_file::{self, SqlFileError, Statement},
 };
 
 /// The storages that a file can be tried on.
@@ -34,6 +38,20 @@ use crate::{
 pub(crate) enum Storage {
     /// PostgreSQL
     Postgres,
+    /// Tables of Apache Iceberg in a folder
+    Iceberg,
+    /// Tables of Delta Lake in a folder
+    Delta,
+}
+
+impl Storage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Iceberg => "iceberg",
+            Self::Delta => "delta",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -50,9 +68,9 @@ enum Format {
 pub(crate) struct Arguments {
     /// The SQL file; it runs statement by statement on an empty throw-away database
     file: PathBuf,
-    /// The storage to run it on
-    #[arg(long, value_enum, default_value = "postgres")]
-    on: Storage,
+    /// The storage to run it on; give it again for more of them
+    #[arg(long, value_enum, default_value = "postgres", value_name = "STORAGE")]
+    on: Vec<Storage>,
     /// A method to capture by; give it again for more of them [default: all there are]
     #[arg(long = "method", value_name = "METHOD")]
     methods: Vec<String>,
@@ -69,6 +87,9 @@ A comment `-- session: b` on a line before a statement runs that statement on an
 transactions can be interleaved. A statement that waits for a lock of another session is left waiting until a later \
 statement frees it. A comment `-- poll` before a statement lets polling look before it; it also looks at the end.
 
+On Iceberg and Delta Lake a file may hold CREATE TABLE, INSERT … VALUES, UPDATE and DELETE by COLUMN = VALUE or IS NULL joined by AND, \
+MERGE … USING (VALUES …), TRUNCATE, ALTER TABLE with one change, BEGIN, COMMIT and ROLLBACK. Each statement is a commit.
+
 Each method captures a database of its own, on which the file runs. Each stream is folded into tables, which must equal what the database holds at the end. What the method, as it \
 promises, does not tell is named as a loss; anything else that differs is a broken promise.
 
@@ -78,16 +99,18 @@ Exit codes: 0 all promises kept, 1 a promise broken, 2 the file or the command l
 JSON: the lines' fields are described in harness/cli/README.md.";
 
 /// Runs the command.
-pub(crate) async fn run(arguments: &Arguments, catalogue: &Catalogue) -> Result<(), Failure> {
+pub(crate) async fn run(arguments: &Arguments, built: &[&'static Catalogue]) -> Result<(), Failure> {
     let shown = arguments.file.display();
     let text = std::fs::read_to_string(&arguments.file).map_err(|error| Failure::input(format!("{shown}: {error}")))?;
     let statements = sql_file::split(&text).map_err(|error| Failure::input(format!("{shown}: {error}")))?;
     if statements.is_empty() {
         return Err(Failure::input(format!("{shown}: there is no statement in it")));
     }
-    let methods = methods(arguments, catalogue)?;
+    let catalogues = catalogues(arguments, built)?;
+    let methods = methods(arguments, &catalogues)?;
+    let file = File::read(statements, &catalogues).map_err(|error| Failure::input(format!("{shown}: {error}")))?;
 
-    let attempt = attempt(arguments, &statements, &methods).await?;
+    let attempt = attempt(arguments, &file, &catalogues, &methods).await?;
     match arguments.format {
         Format::Text => text::print(&attempt),
         Format::Json => json::print(&attempt),
@@ -101,15 +124,54 @@ pub(crate) async fn run(arguments: &Arguments, catalogue: &Catalogue) -> Result<
     Ok(())
 }
 
-fn methods(arguments: &Arguments, catalogue: &Catalogue) -> Result<Vec<&'static dyn Capture>, Failure> {
+/// A file's statements, and what they do where a storage knows no SQL.
+struct File {
+    statements: Vec<Statement>,
+    #[cfg(any(feature = "iceberg", feature = "delta"))]
+    script: steps::Script,
+}
+
+impl File {
+    #[cfg(any(feature = "iceberg", feature = "delta"))]
+    fn read(statements: Vec<Statement>, catalogues: &[&Catalogue]) -> Result<Self, SqlFileError> {
+        let has_steps = catalogues.iter().any(|catalogue| !catalogue.knows_sql());
+        let script = if has_steps { dialect::script(&statements)? } else { Vec::new() };
+        Ok(Self { statements, script })
+    }
+
+    #[cfg(not(any(feature = "iceberg", feature = "delta")))]
+    #[expect(clippy::unnecessary_wraps, reason = "with other storages it can fail")]
+    fn read(statements: Vec<Statement>, _catalogues: &[&Catalogue]) -> Result<Self, SqlFileError> {
+        Ok(Self { statements })
+    }
+}
+
+/// What to run on, in the order of the command line.
+fn catalogues(arguments: &Arguments, built: &[&'static Catalogue]) -> Result<Vec<&'static Catalogue>, Failure> {
+    let find = |storage: &Storage| {
+        let name = storage.name();
+        built.iter().copied().find(|catalogue| catalogue.storage == name).ok_or_else(|| {
+            Failure::input(format!(
+                "this `cdc` was built without {name}\n  what to do: build it by `cargo build --package changeproof-cli \
+                 --features {name}`"
+            ))
+        })
+    };
+    let mut on = arguments.on.clone();
+    on.dedup();
+    on.iter().map(find).collect()
+}
+
+fn methods(arguments: &Arguments, catalogues: &[&'static Catalogue]) -> Result<Vec<&'static dyn Capture>, Failure> {
+    let known = || catalogues.iter().flat_map(|catalogue| catalogue.methods.iter().copied());
     if arguments.methods.is_empty() {
-        return Ok(catalogue.methods.to_vec());
+        return Ok(known().collect());
     }
     let find = |name: &String| {
-        catalogue.methods.iter().copied().find(|method| method.name() == name).ok_or_else(|| {
-            let known: Vec<_> = catalogue.methods.iter().map(|method| method.name()).collect();
-            let (storage, known) = (catalogue.storage, known.join(", "));
-            Failure::input(format!("no method `{name}` on {storage}; there are: {known}"))
+        known().find(|method| method.name() == name).ok_or_else(|| {
+            let storages: Vec<_> = catalogues.iter().map(|catalogue| catalogue.storage).collect();
+            let known: Vec<_> = known().map(|method| method.name()).collect();
+            Failure::input(format!("no method `{name}` on {}; there are: {}", storages.join(", "), known.join(", ")))
         })
     };
     arguments.methods.iter().map(find).collect()
@@ -117,39 +179,46 @@ fn methods(arguments: &Arguments, catalogue: &Catalogue) -> Result<Vec<&'static 
 
 async fn attempt(
     arguments: &Arguments,
-    statements: &[Statement],
+    file: &File,
+    catalogues: &[&'static Catalogue],
     methods: &[&'static dyn Capture],
 ) -> Result<Attempt, Failure> {
     let progress = Progress::start();
     let services = services_of(methods);
     let titles: Vec<_> = services.iter().map(|service| service.title()).collect();
-    progress.say(&format!("starting {}", titles.join(", ")));
+    if !titles.is_empty() {
+        progress.say(&format!("starting {}", titles.join(", ")));
+    }
     let stack = tokio::select! {
         stack = Stack::acquire(&services) => stack?,
         () = crate::exit::interrupted() => return Err(Failure::Interrupted),
     };
     let names: Vec<_> = methods.iter().map(|method| method.name()).collect();
-    progress.say(&format!("running {} statements by {}", statements.len(), names.join(", ")));
+    progress.say(&format!("running {} statements by {}", file.statements.len(), names.join(", ")));
     // Each method has a database of its own, so that none sees what another needs in it.
     let mut workspaces = tokio::select! {
         opened = try_join_all(methods.iter().map(|method| Workspace::open(&stack, *method, Place::Disk))) => opened?,
         () = crate::exit::interrupted() => return Err(Failure::Interrupted),
     };
-    let captures = workspaces.iter_mut().map(|workspace| capture(arguments, statements, &stack, workspace));
+    let captures = workspaces.iter_mut().map(|workspace| capture(arguments, file, &stack, workspace));
     let attempted = tokio::select! {
         attempted = try_join_all(captures) => attempted.map_err(Failure::from),
         () = crate::exit::interrupted() => Err(Failure::Interrupted),
     };
-    let version = match workspaces.first() {
-        Some(workspace) => workspace.source.version().await,
-        None => Ok(String::new()),
-    };
+    let mut storages = Vec::new();
+    for catalogue in catalogues {
+        let is_its_own = |workspace: &&Workspace| workspace.method().storage().title() == catalogue.title();
+        if let Some(workspace) = workspaces.iter().find(is_its_own) {
+            storages.push((*catalogue, workspace.source.version().await));
+        }
+    }
     let closed = try_join_all(workspaces.into_iter().map(|workspace| workspace.close(&stack))).await;
     let mut methods = attempted?;
     outcome::compare(&mut methods);
     closed?;
     progress.done(&stack);
-    Ok(Attempt { file: arguments.file.clone(), version: version?, methods })
+    let storages = storages.into_iter().map(|(catalogue, version)| Ok((catalogue, version?)));
+    Ok(Attempt { file: arguments.file.clone(), storages: storages.collect::<Result<_>>()?, methods })
 }
 
 fn services_of(methods: &[&'static dyn Capture]) -> Vec<Service> {
@@ -161,10 +230,14 @@ fn services_of(methods: &[&'static dyn Capture]) -> Vec<Service> {
 
 async fn capture(
     arguments: &Arguments,
-    statements: &[Statement],
+    file: &File,
     stack: &Stack,
     workspace: &mut Workspace,
 ) -> Result<MethodOutcome> {
+    #[cfg(any(feature = "iceberg", feature = "delta"))]
+    if workspace.method().storage().server().is_none() {
+        return steps::capture(&file.script, arguments.keep_going, stack, workspace).await;
+    }
     let (method, options) = (workspace.method(), Options::default());
     let subscription = workspace.start(stack, &options).await?;
     let guarantees = method.guarantees(&options);
@@ -172,11 +245,11 @@ async fn capture(
     let endpoint = stack.endpoint(Service::Postgres)?.clone();
     let mut execution = Execution::new(endpoint, workspace.database(), watcher);
     let source: &mut postgres::Source = workspace.source.as_a_mut()?;
-    execution.run_all(statements, source, arguments.keep_going).await?;
+    execution.run_all(&file.statements, source, arguments.keep_going).await?;
     match execution.finish(source).await {
         Ok((history, stream)) => {
             let contents = workspace.source.contents().await?;
-            Ok(MethodOutcome::new(method, &guarantees, stream, contents, history))
+            Ok(MethodOutcome::by_contents(method, &guarantees, stream, contents, history))
         }
         Err(error) => Err(stack.explain(method.services(), error).await),
     }

@@ -11,6 +11,7 @@ use changeproof::{
     change::{Change, Position},
     guarantees::{BeforeImages, Granularity, Guarantees, Loss, SchemaChanges, Truncate},
     judge::{Contents, Verdict, judge_fold},
+    runner::Catalogue,
 };
 
 use super::execute::{History, Ran, StatementFailure};
@@ -18,7 +19,8 @@ use super::execute::{History, Ran, StatementFailure};
 /// A file that was tried.
 pub(super) struct Attempt {
     pub(super) file: PathBuf,
-    pub(super) version: String,
+    /// The storages that it ran on, and their versions.
+    pub(super) storages: Vec<(&'static Catalogue, String)>,
     pub(super) methods: Vec<MethodOutcome>,
 }
 
@@ -70,31 +72,71 @@ pub(super) struct MethodOutcome {
     pub(super) statements: Vec<Ran>,
     /// What its database held in the end.
     pub(super) contents: Contents,
+    is_judged_by_model: bool,
 }
 
 impl MethodOutcome {
-    pub(super) fn new(
+    /// What speaks for the verdict if no promise was broken.
+    pub(super) fn proof(&self) -> String {
+        let rows: usize = self.contents.values().map(|contents| contents.rows.len()).sum();
+        let held = format!("({} tables, {rows} rows)", self.contents.len());
+        if self.guarantees.granularity == Granularity::Files {
+            format!("the counts of rows are those of what the statements did {held}")
+        } else if self.is_judged_by_model {
+            format!("the changes are what the statements did, and folded they give what the tables hold {held}")
+        } else {
+            format!("the stream, folded, gives what the database holds {held}")
+        }
+    }
+
+    /// Judges a stream by what the database holds in the end.
+    pub(super) fn by_contents(
         method: &dyn Capture,
         guarantees: &Guarantees,
         stream: Vec<Change>,
         contents: Contents,
         history: History,
     ) -> Self {
-        let alterations = &history.alterations;
         let nothing = Contents::new();
-        let (faults, losses) = judge_fold(&nothing, &stream, &contents, alterations, guarantees);
+        let (faults, losses) = judge_fold(&nothing, &stream, &contents, &history.alterations, guarantees);
+        let judged = Self::new(method, guarantees, stream, contents, history, Verdict::Exact);
+        let losses: BTreeSet<_> = losses.into_iter().chain(judged.counts.keys().copied()).collect();
+        Self { verdict: Verdict::new(faults, losses), ..judged }
+    }
+
+    /// Takes the Model's verdict, which knows what each statement did.
+    pub(super) fn by_model(
+        method: &dyn Capture,
+        guarantees: &Guarantees,
+        stream: Vec<Change>,
+        contents: Contents,
+        history: History,
+        verdict: Verdict,
+    ) -> Self {
+        let judged = Self::new(method, guarantees, stream, contents, history, verdict);
+        Self { is_judged_by_model: true, ..judged }
+    }
+
+    fn new(
+        method: &dyn Capture,
+        guarantees: &Guarantees,
+        stream: Vec<Change>,
+        contents: Contents,
+        history: History,
+        verdict: Verdict,
+    ) -> Self {
         let changes = attribute(stream, &history, guarantees);
         let counts = observe(&changes, &history, guarantees);
-        let losses: BTreeSet<_> = losses.into_iter().chain(counts.keys().copied()).collect();
         Self {
             name: method.name(),
             summary: method.summary(),
             changes,
-            verdict: Verdict::new(faults, losses),
+            verdict,
             counts,
             guarantees: guarantees.clone(),
             statements: history.statements,
             contents,
+            is_judged_by_model: false,
         }
     }
 }
@@ -163,7 +205,8 @@ fn attribute(stream: Vec<Change>, history: &History, guarantees: &Guarantees) ->
     let mut last = None;
     stream
         .into_iter()
-        .map(|change| {
+        .enumerate()
+        .map(|(place, change)| {
             let together = match change.position {
                 Some(look @ Position::Look(_)) => Some(format!("{look:?}")),
                 _ => change.tx.as_ref().map(|tx| tx.0.clone()),
@@ -172,7 +215,7 @@ fn attribute(stream: Vec<Change>, history: &History, guarantees: &Guarantees) ->
                 transaction += 1;
                 last = together;
             }
-            let statement = history.cause(change.position);
+            let statement = history.causes.of(place, change.position);
             let ran = statement.and_then(|number| history.statements.get(number));
             let shape = ran.and_then(|ran| ran.shapes.get(&change.table));
             let image = shape.filter(|_| by_identity).map(|shape| shape.identity.clone());

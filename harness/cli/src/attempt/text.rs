@@ -65,7 +65,8 @@ impl Layout {
 
 fn print_head(attempt: &Attempt, layout: &Layout) {
     let file = attempt.file.display();
-    anstream::println!("{BOLD}{file}{BOLD:#} on PostgreSQL {}", attempt.version);
+    let storages = attempt.storages.iter().map(|(catalogue, version)| format!("{} {version}", catalogue.title()));
+    anstream::println!("{BOLD}{file}{BOLD:#} on {}", storages.collect::<Vec<_>>().join(" and "));
     for method in &attempt.methods {
         anstream::println!("  {BOLD}{}{BOLD:#}  {}", method.name, method.summary);
     }
@@ -175,9 +176,7 @@ fn wrap(text: &str, width: Option<usize>) -> Vec<String> {
 }
 
 fn print_verdict(method: &MethodOutcome) {
-    let (tables, rows) =
-        (method.contents.len(), method.contents.values().map(|contents| contents.rows.len()).sum::<usize>());
-    let same = format!("the stream, folded, gives what the database holds ({tables} tables, {rows} rows)");
+    let same = method.proof();
     let leaves_out = |losses: &BTreeSet<Loss>| {
         [Loss::DeleteMissed, Loss::OldKeyMissed, Loss::TruncateMissed, Loss::BehindTheMark]
             .iter()

@@ -1,9 +1,13 @@
 //! `cdc changes`: the changes of a table that is there already.
 
+#[cfg(feature = "delta")]
+mod delta;
 #[cfg(feature = "iceberg")]
 mod iceberg;
+#[cfg(any(feature = "iceberg", feature = "delta"))]
+mod output;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -19,21 +23,29 @@ enum Format {
     Parquet,
 }
 
-/// Prints the changes between two snapshots of a table of Apache Iceberg, with deletes by position, by value and by vector.
+/// Prints the changes of a table of Apache Iceberg between two snapshots, with deletes by position, by value and by vector; or
+/// those of a table of Delta Lake between two versions, as its Change Data Feed tells them.
 #[derive(Args, Debug)]
+#[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Arguments {
-    /// The table's folder, or a metadata file of it
-    table: PathBuf,
-    /// Only what was changed after this snapshot: its number, or a time such as 2026-01-31T12:00:00Z
+    /// The table: its folder, a metadata file of it, either of them as s3://BUCKET/…, or its name in a catalog
+    table: String,
+    /// The REST catalog of Iceberg that knows the table as NAMESPACE.TABLE
+    #[arg(long, value_name = "URI")]
+    catalog: Option<String>,
+    /// Which of the catalog's warehouses
+    #[arg(long, value_name = "NAME", requires = "catalog")]
+    warehouse: Option<String>,
+    /// Only what was changed after this snapshot or version: its number, or a time such as 2026-01-31T12:00:00Z
     #[arg(long, value_name = "SNAPSHOT")]
     from: Option<String>,
-    /// Only what was changed up to this snapshot and by it; the present one by default
+    /// Only what was changed up to this snapshot or version and by it; the present one by default
     #[arg(long, value_name = "SNAPSHOT")]
     to: Option<String>,
     /// Tell the difference between the two ends alone, and not each commit
     #[arg(long)]
     net: bool,
-    /// Tell which files came and went, from the metadata alone, and no rows
+    /// Tell which files came and went, from the metadata alone, and no rows; of Iceberg only
     #[arg(long, conflicts_with = "net")]
     files: bool,
     /// Go on with the commits to come, until Ctrl-C
@@ -47,19 +59,58 @@ pub(crate) struct Arguments {
     output: Option<PathBuf>,
 }
 
-/// Runs the command.
-#[cfg(feature = "iceberg")]
-pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    iceberg::run(arguments).await
+const AFTER_HELP: &str = "\
+Access to S3 is taken from the variables that Amazon's own tools read: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, \
+AWS_REGION, AWS_ENDPOINT_URL. A catalog's token is taken from ICEBERG_REST_TOKEN.";
+
+/// A format of tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Iceberg,
+    Delta,
 }
 
-/// Says how to get the command.
-#[cfg(not(feature = "iceberg"))]
-#[expect(clippy::unused_async, reason = "the command itself is")]
+impl Arguments {
+    /// What the table is: of Delta Lake if it has a folder `_delta_log`.
+    fn kind(&self) -> Kind {
+        match self.catalog.is_none() && Path::new(&self.table).join("_delta_log").is_dir() {
+            true => Kind::Delta,
+            false => Kind::Iceberg,
+        }
+    }
+}
+
+/// Runs the command.
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let table = arguments.table.display();
-    Err(Failure::input(format!(
-        "this `cdc` was built without Iceberg, so it can't read {table}\n  what to do: build it by `cargo build --package \
-         changeproof-cli --features iceberg`"
-    )))
+    let told = tokio::select! {
+        told = tell(arguments) => told,
+        // A tail has no other end, and what it has told is complete.
+        () = crate::exit::interrupted() => return if arguments.tail { Ok(()) } else { Err(Failure::Interrupted) },
+    };
+    match told {
+        Ok(told) => Ok(told.map_err(Failure::from)?),
+        Err(feature) => Err(Failure::input(format!(
+            "this `cdc` was built without {feature}, so it can't read {}\n  what to do: build it by `cargo build --package \
+             changeproof-cli --features {feature}`",
+            arguments.table
+        ))),
+    }
+}
+
+/// Tells the changes, or the feature that it takes to do so.
+#[cfg_attr(
+    not(any(feature = "iceberg", feature = "delta")),
+    expect(clippy::unused_async, reason = "with a format it is")
+)]
+async fn tell(arguments: &Arguments) -> Result<changeproof::error::Result<()>, &'static str> {
+    match arguments.kind() {
+        #[cfg(feature = "iceberg")]
+        Kind::Iceberg => Ok(iceberg::tell(arguments).await),
+        #[cfg(not(feature = "iceberg"))]
+        Kind::Iceberg => Err("iceberg"),
+        #[cfg(feature = "delta")]
+        Kind::Delta => Ok(delta::tell(arguments).await),
+        #[cfg(not(feature = "delta"))]
+        Kind::Delta => Err("delta"),
+    }
 }

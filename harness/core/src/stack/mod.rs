@@ -26,7 +26,7 @@ pub use self::{
     guard::run_if_asked as run_guard_if_asked,
     image::tag_of as image_tag,
     lease::{Lease, stale as stale_leases},
-    service::{Endpoint, MEMORY_MB, Service},
+    service::{BUCKET, Endpoint, MEMORY_MB, Service},
     state::State,
 };
 use crate::error::{Context, Error, Result};
@@ -116,6 +116,11 @@ impl Stack {
     /// Whether the stack has a server of its own.
     pub(crate) fn is_apart(&self) -> bool {
         !self.apart.is_empty()
+    }
+
+    /// Whether there is a service in it.
+    pub fn has_services(&self) -> bool {
+        !self.endpoints.is_empty()
     }
 
     /// Whether the services stay when nobody uses them.

@@ -27,6 +27,9 @@ const READY_WITHIN: Duration = Duration::from_secs(90);
 /// The user that every service knows; the password is made anew at each start of a service.
 pub(crate) const USER: &str = "changeproof";
 
+/// The bucket that MinIO has from its start.
+pub const BUCKET: &str = "changeproof";
+
 /// The folder of PostgreSQL's container that is kept in memory.
 pub(crate) const MEMORY_DIR: &str = "/var/lib/changeproof";
 
@@ -46,6 +49,11 @@ pub enum Service {
     Kafka,
     /// Kafka Connect with Debezium's plugins. Needs Kafka.
     Connect,
+    /// Object storage that speaks S3, with the bucket [`BUCKET`].
+    Minio,
+    /// Iceberg's REST catalog, over that bucket. Needs MinIO.
+    #[serde(rename = "iceberg-rest")]
+    IcebergRest,
 }
 
 /// What a service is.
@@ -59,13 +67,15 @@ struct Definition {
 
 impl Service {
     /// Every service.
-    pub const ALL: [Self; 3] = [Self::Postgres, Self::Kafka, Self::Connect];
+    pub const ALL: [Self; 5] = [Self::Postgres, Self::Kafka, Self::Connect, Self::Minio, Self::IcebergRest];
 
     fn definition(self) -> Definition {
         let (title, name, image, port, memory_mb) = match self {
             Self::Postgres => ("PostgreSQL", "postgres", "postgres", 5432, 512),
             Self::Kafka => ("Kafka", "kafka", "kafka", 9092, 2048),
             Self::Connect => ("Kafka Connect", "connect", "kafka", 8083, 1024),
+            Self::Minio => ("MinIO", "minio", "minio", 9000, 512),
+            Self::IcebergRest => ("Iceberg's REST catalog", "iceberg-rest", "iceberg-rest", 8181, 512),
         };
         Definition { title, name, image, port, memory_mb }
     }
@@ -142,6 +152,8 @@ impl Endpoint {
                 format!("{address}  (SASL_PLAINTEXT, PLAIN, user {USER}, password {password})")
             }
             Service::Connect => format!("http://{USER}:{password}@{address}"),
+            Service::Minio => format!("http://{address}  (access key {USER}, secret key {password}, bucket {BUCKET})"),
+            Service::IcebergRest => format!("http://{address}"),
         }
     }
 }
@@ -191,13 +203,15 @@ async fn started(service: Service, state: &State, container: String, image: Stri
     let password = uuid::Uuid::new_v4().simple().to_string();
     let sockets = match service {
         Service::Postgres => Some(state.shared_folder(&container)?),
-        Service::Kafka | Service::Connect => None,
+        _ => None,
     };
     let mut endpoint = Endpoint { container, image, port: 0, password, sockets };
     endpoint.port = match service {
         Service::Postgres => start_postgres(state, &endpoint).await?,
         Service::Kafka => start_kafka(state, &endpoint).await?,
         Service::Connect => start_connect(state, &endpoint).await?,
+        Service::Minio => start_minio(state, &endpoint).await?,
+        Service::IcebergRest => start_iceberg_rest(state, &endpoint).await?,
     };
     Ok(endpoint)
 }
@@ -285,26 +299,58 @@ async fn start_connect(state: &State, endpoint: &Endpoint) -> Result<u16> {
             .with_env_var(format!("CONNECT_{client}SASL_JAAS_CONFIG"), &jaas);
     }
     let port = start(Service::Connect, state, endpoint, request, 0).await?;
-    wait_for_rest(endpoint, port).await?;
+    // Its REST server answers before the worker has joined its group; only then does it list connectors.
+    wait_until_it_answers(Service::Connect, endpoint, port, "connectors").await?;
     Ok(port)
 }
 
-/// Connect's REST server answers before the worker has joined its group; only then does it list connectors.
-async fn wait_for_rest(endpoint: &Endpoint, port: u16) -> Result<()> {
+async fn start_minio(state: &State, endpoint: &Endpoint) -> Result<u16> {
+    let (name, tag) = split_tag(&endpoint.image);
+    // A folder that is there before the server starts is a bucket of it, on a single drive.
+    let make_and_serve = format!("mkdir -p /data/{BUCKET} && exec minio server /data");
+    let request = GenericImage::new(name, tag)
+        .with_entrypoint("sh")
+        .with_cmd(["-c", make_and_serve.as_str()])
+        .with_env_var("MINIO_ROOT_USER", USER)
+        .with_env_var("MINIO_ROOT_PASSWORD", &endpoint.password);
+    let port = start(Service::Minio, state, endpoint, request, 0).await?;
+    wait_until_it_answers(Service::Minio, endpoint, port, "minio/health/ready").await?;
+    Ok(port)
+}
+
+async fn start_iceberg_rest(state: &State, endpoint: &Endpoint) -> Result<u16> {
+    let minio = Box::pin(ensure(Service::Minio, state)).await?;
+    let (name, tag) = split_tag(&endpoint.image);
+    let request = GenericImage::new(name, tag)
+        .with_env_var("CATALOG_WAREHOUSE", format!("s3://{BUCKET}/"))
+        .with_env_var("CATALOG_IO__IMPL", "org.apache.iceberg.aws.s3.S3FileIO")
+        .with_env_var("CATALOG_S3_ENDPOINT", format!("http://{}:9000", minio.container))
+        .with_env_var("CATALOG_S3_PATH__STYLE__ACCESS", "true")
+        .with_env_var("AWS_REGION", "us-east-1")
+        .with_env_var("AWS_ACCESS_KEY_ID", USER)
+        .with_env_var("AWS_SECRET_ACCESS_KEY", &minio.password);
+    let port = start(Service::IcebergRest, state, endpoint, request, 0).await?;
+    wait_until_it_answers(Service::IcebergRest, endpoint, port, "v1/config").await?;
+    Ok(port)
+}
+
+async fn wait_until_it_answers(service: Service, endpoint: &Endpoint, port: u16, path: &str) -> Result<()> {
     let client = reqwest::Client::new();
-    let url = format!("http://127.0.0.1:{port}/connectors");
+    let url = format!("http://127.0.0.1:{port}/{path}");
     let deadline = Instant::now() + READY_WITHIN;
     let mut pause = Duration::from_millis(20);
     loop {
-        let request = client.get(&url).basic_auth(USER, Some(&endpoint.password));
+        let mut request = client.get(&url);
+        if service == Service::Connect {
+            request = request.basic_auth(USER, Some(&endpoint.password));
+        }
         let seen = match request.timeout(Duration::from_secs(5)).send().await {
             Ok(response) if response.status().is_success() => return Ok(()),
             Ok(response) => response.status().to_string(),
             Err(error) => error.to_string(),
         };
         if Instant::now() > deadline || !docker::is_running(&endpoint.container).await? {
-            let service = Service::Connect.title();
-            return Err(Error::new(service, "wait until it lists connectors", seen)
+            return Err(Error::new(service.title(), format!("wait until it answers at /{path}"), seen)
                 .log(docker::log_tail(&endpoint.container).await));
         }
         tokio::time::sleep(pause).await;

@@ -1,0 +1,161 @@
+//! Catalogs behind Iceberg's REST protocol, and tables in object storage.
+
+use std::{collections::HashMap, sync::Arc};
+
+use changeproof::error::{Context, Error, Result};
+use iceberg::{
+    CatalogBuilder, TableIdent,
+    io::{
+        FileIO, FileIOBuilder, S3_ACCESS_KEY_ID, S3_ENDPOINT, S3_PATH_STYLE_ACCESS, S3_REGION, S3_SECRET_ACCESS_KEY,
+        S3_SESSION_TOKEN, StorageFactory,
+    },
+    spec::TableMetadata,
+};
+use iceberg_catalog_rest::{CommitTableRequest, CommitTableResponse, RestCatalog, RestCatalogBuilder};
+use iceberg_storage_opendal::OpenDalStorageFactory;
+use reqwest::{StatusCode, Url};
+use serde::Deserialize;
+
+use crate::{SERVICE, warehouse::Commit};
+
+/// How to reach a REST catalog, and the storage of its tables.
+#[derive(Clone, Debug, Default)]
+pub struct RestSettings {
+    /// The catalog's address, such as `http://127.0.0.1:8181`.
+    pub uri: String,
+    /// Which of the catalog's warehouses, if it has several.
+    pub warehouse: Option<String>,
+    /// The token it asks for, if it does.
+    pub token: Option<String>,
+    /// Access to the tables' files.
+    pub s3: S3Settings,
+}
+
+/// Access to object storage that speaks S3.
+#[derive(Clone, Debug, Default)]
+pub struct S3Settings {
+    /// Its address, if it isn't Amazon's own.
+    pub endpoint: Option<String>,
+    /// The region; `us-east-1` if none is named.
+    pub region: Option<String>,
+    /// The access key, if the environment or the machine's role don't give one.
+    pub access_key_id: Option<String>,
+    /// The secret that belongs to it.
+    pub secret_access_key: Option<String>,
+    /// The session that a temporary key belongs to.
+    pub session_token: Option<String>,
+}
+
+impl S3Settings {
+    /// As the environment says by the variables that Amazon's own tools read: `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`,
+    /// `AWS_REGION` or `AWS_DEFAULT_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`.
+    pub fn from_environment() -> Self {
+        let first = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
+        Self {
+            endpoint: first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
+            region: first(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
+            access_key_id: first(&["AWS_ACCESS_KEY_ID"]),
+            secret_access_key: first(&["AWS_SECRET_ACCESS_KEY"]),
+            session_token: first(&["AWS_SESSION_TOKEN"]),
+        }
+    }
+
+    /// The properties by which Iceberg's readers and writers know this.
+    fn properties(&self) -> HashMap<String, String> {
+        let path_style = self.endpoint.as_ref().map(|_| "true".to_owned());
+        let region = self.region.clone().unwrap_or_else(|| "us-east-1".to_owned());
+        let given = [
+            (S3_ENDPOINT, self.endpoint.clone()),
+            (S3_PATH_STYLE_ACCESS, path_style),
+            (S3_REGION, Some(region)),
+            (S3_ACCESS_KEY_ID, self.access_key_id.clone()),
+            (S3_SECRET_ACCESS_KEY, self.secret_access_key.clone()),
+            (S3_SESSION_TOKEN, self.session_token.clone()),
+        ];
+        given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    }
+
+    /// Reads and writes files by their `s3://` names.
+    pub(crate) fn file_io(&self) -> FileIO {
+        FileIOBuilder::new(s3()).with_props(self.properties()).build()
+    }
+}
+
+fn s3() -> Arc<dyn StorageFactory> {
+    Arc::new(OpenDalStorageFactory::S3 { customized_credential_load: None })
+}
+
+impl RestSettings {
+    pub(crate) async fn catalog(&self) -> Result<RestCatalog> {
+        let mut properties = self.s3.properties();
+        let given = [("uri", Some(&self.uri)), ("warehouse", self.warehouse.as_ref()), ("token", self.token.as_ref())];
+        properties.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.clone()))));
+        let catalog = RestCatalogBuilder::default().with_storage_factory(s3()).load("rest", properties).await;
+        catalog.while_doing(SERVICE, format!("reach the REST catalog {}", self.uri))
+    }
+}
+
+/// Commits as requests of the REST protocol (its OpenAPI, `updateTable`).
+#[derive(Clone, Debug)]
+pub(crate) struct RestCommits {
+    client: reqwest::Client,
+    base: Url,
+    token: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    defaults: HashMap<String, String>,
+    #[serde(default)]
+    overrides: HashMap<String, String>,
+}
+
+impl RestCommits {
+    /// Asks the catalog where its tables are (`getConfig`).
+    pub(crate) async fn connect(settings: &RestSettings) -> Result<Self> {
+        let doing = || format!("reach the REST catalog {}", settings.uri);
+        let root = Url::parse(&format!("{}/v1/", settings.uri.trim_end_matches('/'))).while_doing(SERVICE, doing())?;
+        let mut commits = Self { client: reqwest::Client::new(), base: root, token: settings.token.clone() };
+        let config = commits.base.join("config").while_doing(SERVICE, doing())?;
+        let mut request = commits.client.get(config);
+        if let Some(warehouse) = &settings.warehouse {
+            request = request.query(&[("warehouse", warehouse)]);
+        }
+        let answer = commits.authorised(request).send().await.while_doing(SERVICE, doing())?;
+        let config: Config =
+            answer.error_for_status().while_doing(SERVICE, doing())?.json().await.while_doing(SERVICE, doing())?;
+        if let Some(prefix) = config.overrides.get("prefix").or(config.defaults.get("prefix")) {
+            commits.base = commits.base.join(&format!("{prefix}/")).while_doing(SERVICE, doing())?;
+        }
+        Ok(commits)
+    }
+
+    fn authorised(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        self.token.iter().fold(request, |request, token| request.bearer_auth(token))
+    }
+
+    /// Commits, and returns where the new metadata is and what it says; nothing if another writer was first.
+    pub(crate) async fn commit(&self, ident: &TableIdent, commit: Commit) -> Result<Option<(String, TableMetadata)>> {
+        let doing = || format!("commit to the table {ident}");
+        let mut url = self.base.clone();
+        let namespace = ident.namespace().to_url_string();
+        url.path_segments_mut()
+            .map_err(|()| Error::new(SERVICE, doing(), "the catalog's address can't hold a table's name"))?
+            .pop_if_empty()
+            .extend(["namespaces", &namespace, "tables", ident.name()]);
+        let Commit { requirements, updates } = commit;
+        let body = CommitTableRequest { identifier: Some(ident.clone()), requirements, updates };
+        let answer = self.authorised(self.client.post(url).json(&body)).send().await.while_doing(SERVICE, doing())?;
+        let status = answer.status();
+        if status == StatusCode::CONFLICT {
+            return Ok(None);
+        }
+        let text = answer.text().await.while_doing(SERVICE, doing())?;
+        if !status.is_success() {
+            return Err(Error::new(SERVICE, doing(), format!("the catalog answers {status}: {text}")));
+        }
+        let response: CommitTableResponse = serde_json::from_str(&text).while_doing(SERVICE, doing())?;
+        Ok(Some((response.metadata_location, response.metadata)))
+    }
+}
