@@ -8,11 +8,14 @@
 //!
 //! "Specification" is the Iceberg table specification, versions 2 and 3: <https://iceberg.apache.org/spec/>.
 
+mod aligned;
 mod capture;
 mod carried;
 mod changelog;
 mod changes;
+mod comparison;
 mod deletes;
+mod equal;
 mod export;
 mod files;
 mod guarded;
@@ -20,8 +23,10 @@ mod hashes;
 mod maintenance;
 mod mutation;
 mod open;
+mod pairs;
 mod plan;
 mod reading;
+mod rows;
 mod snapshots;
 mod source;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use iceberg::spec::{DataContentType, ManifestContentType, SchemaRef, SnapshotRef
 use roaring::RoaringTreemap;
 
 use crate::{
+    changelog::Kind,
     deletes::{DeleteFiles, Deletes, Encoder, EqualityDeletes, may_apply},
     files::{LiveFile, Manifests},
     reading::with_columns,
@@ -46,6 +47,11 @@ impl Work {
 
     pub(crate) fn may_insert(&self) -> bool {
         self.after.is_some() && self.before.as_ref().is_none_or(|before| !before.is_empty())
+    }
+
+    /// Whether rows of it may have gone, or come.
+    pub(crate) fn may(&self, side: Kind) -> bool {
+        if side == Kind::Delete { self.may_delete() } else { self.may_insert() }
     }
 }
 
