@@ -211,9 +211,9 @@ mod tests {
     impl Rest for Leftovers {
         async fn leave(&mut self, side: Kind, rows: RecordBatch) -> Result<()> {
             if side == Kind::Delete {
-                self.gone.push(rows)
+                self.gone.push(rows);
             } else {
-                self.came.push(rows)
+                self.came.push(rows);
             }
             Ok(())
         }

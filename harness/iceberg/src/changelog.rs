@@ -11,6 +11,7 @@ use arrow_array::RecordBatch;
 use changeproof::error::{Context, Result};
 use futures_util::stream::BoxStream;
 use iceberg::{
+    expr::Predicate,
     spec::{Operation, SchemaRef, SnapshotRef},
     table::Table,
 };
@@ -20,6 +21,7 @@ use crate::{
     SERVICE,
     comparison::Comparison,
     files::Manifests,
+    filter::Filter,
     guarded::streamed,
     plan::{plan, plan_rows},
     snapshots::{between, snapshot},
@@ -65,6 +67,7 @@ pub struct ChangelogScan {
     is_net: bool,
     by_present_schema: bool,
     memory_limit_bytes: u64,
+    filter: Option<Predicate>,
 }
 
 impl ChangelogScan {
@@ -77,6 +80,7 @@ impl ChangelogScan {
             is_net: false,
             by_present_schema: false,
             memory_limit_bytes: MEMORY_LIMIT_BYTES,
+            filter: None,
         }
     }
 
@@ -117,16 +121,31 @@ impl ChangelogScan {
         self
     }
 
+    /// Only the rows that the predicate is true of: the changelog of the table as a reader sees it who filters it so. An update is
+    /// told as one if the predicate is true of the row before and after; if it is true of one of them only, as a delete of the
+    /// row that a filtering reader doesn't see any more, or as an insert of one that he didn't see.
+    ///
+    /// The names are those of the table's present columns, also for snapshots that had others. A comparison with NULL is true of
+    /// no row, `NOT` or not, and a NaN is greater than all numbers. Manifests and files that can't hold such a row are not
+    /// read, as far as partitions and statistics tell.
+    #[must_use]
+    pub fn filter(mut self, predicate: Predicate) -> Self {
+        self.filter = Some(predicate);
+        self
+    }
+
     /// The changes in the order of their snapshots; within one, deletes before updates before inserts.
     ///
     /// # Errors
-    /// In the stream: a snapshot that is unknown, expired or no ancestor, a file that is missing or damaged.
+    /// In the stream: a snapshot that is unknown, expired or no ancestor, a file that is missing or damaged, a filter by a column
+    /// that there isn't.
     pub fn stream(self) -> BoxStream<'static, Result<ChangeBatch>> {
         streamed(|sender| async move { self.run(&sender).await })
     }
 
     async fn run(&self, sender: &Sender<Result<ChangeBatch>>) -> Result<()> {
-        let manifests = Manifests::new(&self.table);
+        let filter = self.filter.as_ref().map(|predicate| Filter::new(&self.table, predicate)).transpose()?;
+        let manifests = Manifests::new(&self.table).filtered(filter.map(Arc::new));
         let to = match self.to {
             Some(to) => snapshot(&self.table, to)?,
             None => match self.table.metadata().current_snapshot() {

@@ -180,13 +180,11 @@ impl<I: Iterator<Item = BoxStream<'static, Result<Left>>>> Together<I> {
 
     async fn next(&mut self) -> Result<Option<Left>> {
         while let Some(first) = self.reading.front_mut() {
-            match first.next().await {
-                Some(left) => return left.map(Some),
-                None => {
-                    self.reading.pop_front();
-                    self.reading.extend(self.waiting.next());
-                }
+            if let Some(left) = first.next().await {
+                return left.map(Some);
             }
+            self.reading.pop_front();
+            self.reading.extend(self.waiting.next());
         }
         Ok(None)
     }

@@ -234,10 +234,10 @@ mod tests {
             assert_eq!(pair(ints(None), ints(Some(wrong)))?.run(0, 0, 5000), at);
             let texts = |wrong| Arc::new(StringArray::from_iter_values(numbers(wrong).map(|n| n.to_string())));
             assert_eq!(pair(texts(None), texts(Some(wrong)))?.run(0, 0, 5000), at);
-            let bits = |wrong| Arc::new(BooleanArray::from_iter(numbers(wrong).map(|n| Some(n < 0))));
+            let bits = |wrong| Arc::new(numbers(wrong).map(|n| Some(n < 0)).collect::<BooleanArray>());
             assert_eq!(pair(bits(None), bits(Some(wrong)))?.run(0, 0, 5000), at);
             let sparse =
-                |wrong| Arc::new(Int32Array::from_iter(numbers(wrong).map(|n| (n % 7 > 0 || n < 0).then_some(n))));
+                |wrong| Arc::new(numbers(wrong).map(|n| (n % 7 > 0 || n < 0).then_some(n)).collect::<Int32Array>());
             let sparse = pair(sparse(None), sparse(Some(wrong)))?;
             assert_eq!(sparse.run(0, 0, 5000), at);
             assert_eq!(sparse.run(at + 1, at + 1, 4999 - at), 4999 - at);

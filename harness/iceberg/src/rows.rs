@@ -41,7 +41,11 @@ pub(crate) fn rows_of_side(
             while let Some(batch) = opened.next().await? {
                 let marks = marker.mark(work, &plan.read_schema, first, &batch)?;
                 first += rows_of(&batch);
-                let rows = kept(&plan, &batch, if side == Kind::Delete { marks.gone } else { marks.came })?;
+                let mut marks = if side == Kind::Delete { marks.gone } else { marks.came };
+                if let Some(filter) = &plan.filter {
+                    filter.unmark(&plan.read_schema, &batch, &mut marks)?;
+                }
+                let rows = kept(&plan, &batch, marks)?;
                 if rows.num_rows() > 0 {
                     return Ok(Some((rows, (Some(opened), marker, first))));
                 }
