@@ -3,6 +3,7 @@
 //! - [`ChangelogScan`] tells the changes of rows between two snapshots of a table, copy-on-write and merge-on-read: position
 //!   deletes, equality deletes, deletion vectors. Iceberg's own changelog scan refuses tables with delete files
 //!   (apache/iceberg#14264).
+//! - [`ChangelogTail`] follows a table as it grows.
 //! - [`diff_files`] tells which files two snapshots differ in, from the metadata alone.
 //! - [`Source`] is a warehouse that scripts are applied to, and [`IcebergChangelogScan`] and [`IcebergManifestDiff`] follow it.
 //!
@@ -31,6 +32,7 @@ mod reading;
 mod rows;
 mod snapshots;
 mod source;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -48,6 +50,7 @@ pub use self::{
     open::open_table,
     snapshots::{ancestors, between, snapshot},
     source::{Iceberg, Source, ident, one_commit},
+    tail::{ChangelogTail, TableSource, TailEvent},
     warehouse::{Commit, TableChange, Warehouse},
     writer::{FilesDelta, commit_of, write_batch, write_rows},
 };

@@ -14,7 +14,8 @@ use changeproof::{
     text,
 };
 use changeproof_iceberg::{
-    ChangeBatch, ChangelogScan, ancestors, between, changes, diff_files, open_table, snapshot, told_files,
+    ChangeBatch, ChangelogScan, ChangelogTail, TailEvent, ancestors, between, changes, diff_files, open_table,
+    snapshot, told_files,
 };
 use futures_util::StreamExt;
 use iceberg::{spec::SnapshotRef, table::Table};
@@ -44,6 +45,9 @@ async fn tell(arguments: &Arguments) -> Result<()> {
     let mut output = Output::new(arguments)?;
     let mut table = open_table(&arguments.table).await?;
     let mut from = arguments.from.as_deref().map(|from| find(&table, from)).transpose()?.map(|from| from.snapshot_id());
+    if arguments.tail && !arguments.files {
+        return follow(arguments, from, &TableName::from(table.identifier().name()), &mut output).await;
+    }
     loop {
         let to = match &arguments.to {
             Some(to) => Some(find(&table, to)?),
@@ -64,6 +68,22 @@ async fn tell(arguments: &Arguments) -> Result<()> {
         tokio::time::sleep(LOOK_EVERY).await;
         table = open_table(&arguments.table).await?;
     }
+}
+
+async fn follow(arguments: &Arguments, from: Option<i64>, name: &TableName, output: &mut Output) -> Result<()> {
+    let path = arguments.table.clone();
+    let tail = ChangelogTail::new(move || {
+        let path = path.clone();
+        async move { open_table(&path).await }
+    });
+    let mut events = from.into_iter().fold(tail.every(LOOK_EVERY), ChangelogTail::after).stream();
+    while let Some(event) = events.next().await {
+        match event? {
+            TailEvent::Changes(batch) => drop(output.batch(&batch, name)?),
+            TailEvent::UpTo(_) => output.flush()?,
+        }
+    }
+    Ok(())
 }
 
 /// A snapshot by its number, or the present one of a moment.
