@@ -9,7 +9,7 @@ use changeproof::{
     error::{Context, Error, Result},
     stack::{Stack, docker, image_tag},
 };
-use changeproof_benches_iceberg::{CHANGED, Listed, ROWS, Rewritten};
+use changeproof_benches_iceberg::{CHANGED, Listed, ROWS, Rewrite, Rewritten};
 use criterion::Criterion;
 use tokio::runtime::Runtime;
 
@@ -24,7 +24,9 @@ fn main() -> Result<()> {
     changeproof::stack::run_guard_if_asked();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().while_doing("the bench", "start")?;
     let folder = std::env::temp_dir().join(format!("changeproof-bench-iceberg-{}", std::process::id()));
-    let measured = changelog(&runtime, &folder.join("rewritten")).and_then(|()| manifests(&runtime, &folder));
+    let measured = changelog(&runtime, &folder.join("changed"))
+        .and_then(|()| deleted(&runtime, &folder.join("deleted")))
+        .and_then(|()| manifests(&runtime, &folder));
     std::fs::remove_dir_all(&folder).while_doing("the bench", "remove its folder")?;
     measured
 }
@@ -41,25 +43,8 @@ fn must_be<T: Copy + PartialEq + std::fmt::Debug>(what: &str, got: T, expected: 
 }
 
 fn changelog(runtime: &Runtime, folder: &Path) -> Result<()> {
-    let table = runtime.block_on(Rewritten::create(folder))?;
-    let changed = usize::try_from(CHANGED).unwrap_or(0);
-    must_be("changes", runtime.block_on(table.scan())?, changed)?;
-    must_be("rows", table.read()?, usize::try_from(2 * ROWS).unwrap_or(0))?;
-    let mut criterion = criterion();
-    criterion.bench_function("changelog/scan", |bench| bench.iter(|| runtime.block_on(table.scan()).is_ok()));
-    criterion.bench_function("changelog/floor", |bench| bench.iter(|| table.read().is_ok()));
-    // One after the other, so that a machine that gets slower does so for both.
-    let (mut scans, mut floors) = (Vec::new(), Vec::new());
-    for _ in 0..RUNS {
-        let began = Instant::now();
-        runtime.block_on(table.scan())?;
-        scans.push(began.elapsed());
-        let began = Instant::now();
-        table.read()?;
-        floors.push(began.elapsed());
-    }
-    let (scan, floor) = (median(scans), median(floors));
-    println!("changelog: scan {:.0} ms, plain read {:.0} ms, ratio {:.2}", ms(scan), ms(floor), ms(scan) / ms(floor));
+    let table = runtime.block_on(Rewritten::create(folder, Rewrite::Changed))?;
+    let scan = against_the_floor(runtime, "changelog", &table, 2 * ROWS)?;
     if std::env::var_os(WITH_SPARK).is_some_and(|with| with == "1") {
         let told = runtime.block_on(spark(folder, table.snapshots()))?;
         // The JVM has things to say on the same stream.
@@ -75,6 +60,33 @@ fn changelog(runtime: &Runtime, folder: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn deleted(runtime: &Runtime, folder: &Path) -> Result<()> {
+    let table = runtime.block_on(Rewritten::create(folder, Rewrite::Deleted))?;
+    against_the_floor(runtime, "deletes", &table, 2 * ROWS - CHANGED).map(drop)
+}
+
+/// Times the scan for the changes and a plain read of the same files, and returns the former.
+fn against_the_floor(runtime: &Runtime, name: &str, table: &Rewritten, rows: i64) -> Result<Duration> {
+    must_be("changes", runtime.block_on(table.scan())?, usize::try_from(CHANGED).unwrap_or(0))?;
+    must_be("rows", table.read()?, usize::try_from(rows).unwrap_or(0))?;
+    let mut criterion = criterion();
+    criterion.bench_function(&format!("{name}/scan"), |bench| bench.iter(|| runtime.block_on(table.scan()).is_ok()));
+    criterion.bench_function(&format!("{name}/floor"), |bench| bench.iter(|| table.read().is_ok()));
+    // One after the other, so that a machine that gets slower does so for both.
+    let (mut scans, mut floors) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        let began = Instant::now();
+        runtime.block_on(table.scan())?;
+        scans.push(began.elapsed());
+        let began = Instant::now();
+        table.read()?;
+        floors.push(began.elapsed());
+    }
+    let (scan, floor) = (median(scans), median(floors));
+    println!("{name}: scan {:.0} ms, plain read {:.0} ms, ratio {:.2}", ms(scan), ms(floor), ms(scan) / ms(floor));
+    Ok(scan)
 }
 
 async fn spark(folder: &Path, (before, after): (i64, i64)) -> Result<String> {

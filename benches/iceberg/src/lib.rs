@@ -1,7 +1,8 @@
 //! What scans of Apache Iceberg cost.
 //!
-//! - *changelog*: the changes of a commit that rewrote 1,000,000 rows copy-on-write and changed 10,000 of them, against a plain
-//!   read of the same Parquet files (the floor), and against Spark's `create_changelog_view` if it is asked for;
+//! - *changelog*: the changes of a commit that rewrote 1,000,000 rows copy-on-write and changed 10,000 of them, or deleted them,
+//!   against a plain read of the same Parquet files (the floor), and the former against Spark's `create_changelog_view` too if
+//!   it is asked for;
 //! - *manifests*: which files a commit added, in tables of 10 to 10,000 files.
 
 use std::{path::Path, sync::Arc};
@@ -37,6 +38,15 @@ fn name() -> TableName {
     "events".into()
 }
 
+/// What a commit did to one row in a hundred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// Another value stands in it.
+    Changed,
+    /// It is not there any more.
+    Deleted,
+}
+
 /// A table of which one commit has rewritten every file.
 pub struct Rewritten {
     source: Source,
@@ -50,13 +60,13 @@ impl Rewritten {
     ///
     /// # Errors
     /// A file can't be written.
-    pub async fn create(folder: &Path) -> Result<Self> {
+    pub async fn create(folder: &Path, rewrite: Rewrite) -> Result<Self> {
         let mut source = Source::create(folder).await?;
         let table = TableBuilder::new(name()).key("id", Type::BigInt).column("kind", Type::Text);
         let table = table.column("note", Type::Text).column("amount", Type::Double).build();
         source.apply(&Action::CreateTable(table).into()).await?;
-        let first = source.warehouse().commit(&ident(&name()), &Write { is_rewrite: false }).await?;
-        let second = source.warehouse().commit(&ident(&name()), &Write { is_rewrite: true }).await?;
+        let first = source.warehouse().commit(&ident(&name()), &Write { rewrite: None }).await?;
+        let second = source.warehouse().commit(&ident(&name()), &Write { rewrite: Some(rewrite) }).await?;
         let id = |table: &Table| table.metadata().current_snapshot_id().unwrap_or_default();
         let (before, after) = (id(&first), id(&second));
         let diff = diff_files(&second, Some(&snapshot(&second, before)?), &snapshot(&second, after)?).await?;
@@ -103,9 +113,9 @@ impl Rewritten {
     }
 }
 
-/// Writes all rows, or all of them anew with one in a hundred changed.
+/// Writes all rows, or all of them anew but for one in a hundred.
 struct Write {
-    is_rewrite: bool,
+    rewrite: Option<Rewrite>,
 }
 
 #[async_trait]
@@ -117,15 +127,16 @@ impl TableChange for Write {
         }
         for file in 0..FILES {
             let range = ROWS / FILES * file..ROWS / FILES * (file + 1);
-            delta.added.extend(write_batch(table, &rows(table, range, self.is_rewrite)?).await?);
+            delta.added.extend(write_batch(table, &rows(table, range, self.rewrite)?).await?);
         }
         commit_of(table, &delta).await.map(Some)
     }
 }
 
-fn rows(table: &Table, ids: std::ops::Range<i64>, is_rewrite: bool) -> Result<RecordBatch> {
+fn rows(table: &Table, ids: std::ops::Range<i64>, rewrite: Option<Rewrite>) -> Result<RecordBatch> {
     let schema = schema_to_arrow_schema(table.metadata().current_schema()).while_doing("the bench", "make rows")?;
-    let is_changed = |id: i64| is_rewrite && id % 100 == 0;
+    let is_changed = |id: i64| rewrite == Some(Rewrite::Changed) && id % 100 == 0;
+    let ids = ids.filter(|id| rewrite != Some(Rewrite::Deleted) || id % 100 > 0);
     let kinds = ids.clone().map(|id| {
         if is_changed(id) { "changed" } else { ["click", "view", "buy"][usize::try_from(id % 3).unwrap_or(0)] }
     });

@@ -28,11 +28,11 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::{
     Iceberg,
-    changelog::ChangelogScan,
     changes::{changes, shape},
     files::{FilesDiff, LiveFile, diff_files},
-    snapshots::{ancestors, between, snapshot},
+    snapshots::{between, snapshot},
     source::{fence, name_of, read_rows, services, warehouse},
+    tail::Since,
     warehouse::Warehouse,
 };
 
@@ -226,9 +226,7 @@ impl Tail {
         match reader {
             Reader::Rows => {
                 let rollback = rolled_back(table, now.snapshot, current);
-                let scan = ChangelogScan::new(table).up_to(current.snapshot_id());
-                let scan = now.snapshot.iter().fold(scan, |scan, from| scan.after(*from));
-                let mut batches = if rollback.is_some() { scan.net() } else { scan }.stream();
+                let mut batches = Since::new(table, now.snapshot, current).scan().stream();
                 while let Some(batch) = batches.next().await {
                     let batch = batch?;
                     let mut rows = changes(&batch, &name)?;
@@ -263,10 +261,9 @@ impl Tail {
 /// A name for what a rollback took back, if there was one: the snapshot that was told is no ancestor of the present one. No
 /// snapshot stands for that, so the difference is told as one commit.
 fn rolled_back(table: &Table, told: Option<i64>, current: &SnapshotRef) -> Option<TxId> {
-    let told = table.metadata().snapshot_by_id(told?)?.snapshot_id();
-    let line = ancestors(table.metadata(), current);
-    let is_ancestor = line.iter().any(|ancestor| ancestor.snapshot_id() == told);
-    (!is_ancestor).then(|| TxId(format!("{told} back to {}", current.snapshot_id())))
+    let since = Since::new(table, told, current);
+    let name = |told| TxId(format!("{told} back to {}", current.snapshot_id()));
+    told.filter(|_| since.is_rollback).map(name)
 }
 
 async fn reads(table: &Table, at: &SnapshotRef) -> Result<Vec<Change>> {

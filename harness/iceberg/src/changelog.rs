@@ -5,32 +5,26 @@
 //! over, and is not told. What is left of both sides under the same identifier fields is an update (specification, "Identifier
 //! Field IDs").
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use changeproof::error::{Context, Error, Result};
-use futures_util::stream::{BoxStream, StreamExt};
+use changeproof::error::{Context, Result};
+use futures_util::stream::BoxStream;
 use iceberg::{
+    expr::Predicate,
     spec::{Operation, SchemaRef, SnapshotRef},
     table::Table,
 };
 use tokio::sync::mpsc::Sender;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     SERVICE,
-    carried::{Carried, Side, filtered},
-    deletes::Encoder,
+    comparison::Comparison,
     files::Manifests,
+    filter::Filter,
     guarded::streamed,
-    hashes::RowHasher,
-    plan::{Marker, Plan, Work, plan, plan_rows},
-    reading::read,
+    plan::{plan, plan_rows},
     snapshots::{between, snapshot},
-    types::key_of,
 };
 
 /// What happened to rows.
@@ -64,15 +58,6 @@ pub struct ChangeBatch {
 /// Compares with no more than about so much of the rows in memory unless told otherwise.
 const MEMORY_LIMIT_BYTES: u64 = 512 << 20;
 
-/// A row in memory takes about so many times the bytes that it takes in a compressed file.
-const BYTES_IN_MEMORY_PER_BYTE: u64 = 6;
-
-/// So many files are read and hashed side by side.
-const FILES_READ_TOGETHER: usize = 4;
-
-/// So many rows are told in a batch.
-const BATCH_ROWS: usize = 8192;
-
 /// A scan for the changes between two snapshots of a table.
 #[derive(Clone, Debug)]
 pub struct ChangelogScan {
@@ -82,6 +67,7 @@ pub struct ChangelogScan {
     is_net: bool,
     by_present_schema: bool,
     memory_limit_bytes: u64,
+    filter: Option<Predicate>,
 }
 
 impl ChangelogScan {
@@ -94,6 +80,7 @@ impl ChangelogScan {
             is_net: false,
             by_present_schema: false,
             memory_limit_bytes: MEMORY_LIMIT_BYTES,
+            filter: None,
         }
     }
 
@@ -134,16 +121,31 @@ impl ChangelogScan {
         self
     }
 
+    /// Only the rows that the predicate is true of: the changelog of the table as a reader sees it who filters it so. An update is
+    /// told as one if the predicate is true of the row before and after; if it is true of one of them only, as a delete of the
+    /// row that a filtering reader doesn't see any more, or as an insert of one that he didn't see.
+    ///
+    /// The names are those of the table's present columns, also for snapshots that had others. A comparison with NULL is true of
+    /// no row, `NOT` or not, and a NaN is greater than all numbers. Manifests and files that can't hold such a row are not
+    /// read, as far as partitions and statistics tell.
+    #[must_use]
+    pub fn filter(mut self, predicate: Predicate) -> Self {
+        self.filter = Some(predicate);
+        self
+    }
+
     /// The changes in the order of their snapshots; within one, deletes before updates before inserts.
     ///
     /// # Errors
-    /// In the stream: a snapshot that is unknown, expired or no ancestor, a file that is missing or damaged.
+    /// In the stream: a snapshot that is unknown, expired or no ancestor, a file that is missing or damaged, a filter by a column
+    /// that there isn't.
     pub fn stream(self) -> BoxStream<'static, Result<ChangeBatch>> {
         streamed(|sender| async move { self.run(&sender).await })
     }
 
     async fn run(&self, sender: &Sender<Result<ChangeBatch>>) -> Result<()> {
-        let manifests = Manifests::new(&self.table);
+        let filter = self.filter.as_ref().map(|predicate| Filter::new(&self.table, predicate)).transpose()?;
+        let manifests = Manifests::new(&self.table).filtered(filter.map(Arc::new));
         let to = match self.to {
             Some(to) => snapshot(&self.table, to)?,
             None => match self.table.metadata().current_snapshot() {
@@ -198,198 +200,4 @@ pub fn rows_at(table: &Table, at: &SnapshotRef, schema: SchemaRef) -> BoxStream<
         let comparison = Comparison { table: &table, plan: &plan, ordinal: 0, snapshot: &at, sender: &sender };
         comparison.tell_all(Kind::Insert).await
     })
-}
-
-/// Two snapshots being compared.
-struct Comparison<'a> {
-    table: &'a Table,
-    plan: &'a Arc<Plan>,
-    ordinal: u32,
-    snapshot: &'a SnapshotRef,
-    sender: &'a Sender<Result<ChangeBatch>>,
-}
-
-impl Comparison<'_> {
-    async fn run(&self, memory_limit_bytes: u64) -> Result<()> {
-        let work = &self.plan.work;
-        if !work.iter().any(Work::may_delete) {
-            return self.tell_all(Kind::Insert).await;
-        }
-        if !work.iter().any(Work::may_insert) {
-            return self.tell_all(Kind::Delete).await;
-        }
-        let bytes: u64 = work.iter().map(|work| work.file.file.file_size_in_bytes()).sum();
-        let passes = (bytes * BYTES_IN_MEMORY_PER_BYTE).div_ceil(memory_limit_bytes).max(1);
-        for pass in 0..passes {
-            self.pass(Part { pass, passes }).await?;
-        }
-        Ok(())
-    }
-
-    /// Tells all rows that have come, or that have gone, where none can have been carried over.
-    async fn tell_all(&self, kind: Kind) -> Result<()> {
-        let mut marker = Marker::default();
-        for work in &self.plan.work {
-            let mut batches = read(self.table, &work.file, &self.plan.read_schema).await?;
-            let mut first = 0;
-            while let Some(batch) = batches.next().await? {
-                let marks = marker.mark(work, &self.plan.read_schema, first, &batch)?;
-                first += rows_of(&batch);
-                let rows = kept(self.plan, &batch, if kind == Kind::Insert { marks.came } else { marks.gone })?;
-                if rows.num_rows() > 0 {
-                    self.tell(kind, rows).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Compares the rows that are of one part of the hashes: rows that are the same, or have the same key, are of the same part.
-    async fn pass(&self, part: Part) -> Result<()> {
-        let mut carried = Carried::default();
-        for side in [Kind::Delete, Kind::Insert] {
-            let is_of_it = |work: &Work| if side == Kind::Delete { work.may_delete() } else { work.may_insert() };
-            let of_it = (0..self.plan.work.len()).filter(|at| is_of_it(&self.plan.work[*at]));
-            // Files are read and hashed side by side, and compared in their order.
-            let mut waiting = of_it.map(|at| hashed(self.table.clone(), Arc::clone(self.plan), at, side, part));
-            let mut reading: VecDeque<_> = waiting.by_ref().take(FILES_READ_TOGETHER).collect();
-            while let Some(mut rows) = reading.pop_front() {
-                while let Some(rows) = rows.next().await {
-                    let (rows, hashes) = rows?;
-                    match side {
-                        Kind::Delete => carried.gone(rows, &hashes),
-                        _ => carried.came(&rows, &hashes)?,
-                    }
-                }
-                reading.extend(waiting.next());
-            }
-        }
-        let (gone, came) = carried.left()?;
-        self.tell_pairs(gone, came, &key_columns(&self.plan.schema)).await
-    }
-
-    /// Tells what is left of both sides: updates where the key is the same.
-    async fn tell_pairs(&self, gone: Side, came: Side, key: &[usize]) -> Result<()> {
-        let mut encoder = Encoder::default();
-        let mut by_key: HashMap<Box<[u8]>, Vec<(usize, usize)>> = HashMap::new();
-        if !key.is_empty() {
-            for (number, batch) in gone.batches.iter().enumerate() {
-                encoder.encode(batch, key.iter().copied(), |row, bytes| {
-                    by_key.entry(bytes.into()).or_default().push((number, row));
-                })?;
-            }
-        }
-        let (mut updated, mut inserted) = (Vec::new(), Vec::new());
-        for (number, batch) in came.batches.iter().enumerate() {
-            if key.is_empty() {
-                inserted.extend((0..batch.num_rows()).map(|row| (number, row)));
-                continue;
-            }
-            encoder.encode(batch, key.iter().copied(), |row, bytes| {
-                match by_key.get_mut(bytes).and_then(Vec::pop) {
-                    Some(old) => updated.push((old, (number, row))),
-                    None => inserted.push((number, row)),
-                }
-            })?;
-        }
-        let is_updated: std::collections::HashSet<(usize, usize)> = updated.iter().map(|(old, _)| *old).collect();
-        let deleted = gone.batches.iter().enumerate();
-        let deleted = deleted.flat_map(|(number, batch)| (0..batch.num_rows()).map(move |row| (number, row)));
-        let deleted: Vec<_> = deleted.filter(|row| !is_updated.contains(row)).collect();
-        for rows in deleted.chunks(BATCH_ROWS) {
-            self.tell(Kind::Delete, gone.take(rows)?).await?;
-        }
-        for pairs in updated.chunks(BATCH_ROWS) {
-            let (old, new): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
-            let (before, after) = (gone.take(&old)?, came.take(&new)?);
-            self.send(Kind::Update, Some(before), Some(after)).await?;
-        }
-        for rows in inserted.chunks(BATCH_ROWS) {
-            self.tell(Kind::Insert, came.take(rows)?).await?;
-        }
-        Ok(())
-    }
-
-    async fn tell(&self, kind: Kind, rows: RecordBatch) -> Result<()> {
-        match kind {
-            Kind::Delete => self.send(kind, Some(rows), None).await,
-            _ => self.send(kind, None, Some(rows)).await,
-        }
-    }
-
-    async fn send(&self, kind: Kind, before: Option<RecordBatch>, after: Option<RecordBatch>) -> Result<()> {
-        let (ordinal, snapshot, schema) = (self.ordinal, self.snapshot.clone(), Arc::clone(&self.plan.schema));
-        let sent = self.sender.send(Ok(ChangeBatch { kind, before, after, ordinal, snapshot, schema })).await;
-        sent.map_err(|_| Error::new(SERVICE, "tell changes", "nobody reads them any more"))
-    }
-}
-
-/// The marked rows, without the columns that were read for comparison only.
-fn kept(plan: &Plan, batch: &RecordBatch, marks: Vec<bool>) -> Result<RecordBatch> {
-    let columns: Vec<usize> = (0..plan.schema.as_struct().fields().len()).collect();
-    let batch = batch.project(&columns).while_doing(SERVICE, "leave columns out")?;
-    if marks.iter().all(|mark| *mark) { Ok(batch) } else { filtered(&batch, marks) }
-}
-
-/// The rows of a file that have gone, or come, and that are of a part; with their hashes.
-fn hashed(
-    table: Table,
-    plan: Arc<Plan>,
-    at: usize,
-    side: Kind,
-    part: Part,
-) -> BoxStream<'static, Result<(RecordBatch, Vec<u128>)>> {
-    streamed(move |sender| async move {
-        let (work, key) = (&plan.work[at], key_columns(&plan.schema));
-        let (mut marker, mut hasher) = (Marker::default(), RowHasher::default());
-        let mut encoder = Encoder::default();
-        let mut batches = read(&table, &work.file, &plan.read_schema).await?;
-        let mut first = 0;
-        while let Some(batch) = batches.next().await? {
-            let marks = marker.mark(work, &plan.read_schema, first, &batch)?;
-            first += rows_of(&batch);
-            let rows = kept(&plan, &batch, if side == Kind::Delete { marks.gone } else { marks.came })?;
-            let rows = part.of(rows, &key, &mut encoder)?;
-            if rows.num_rows() > 0 {
-                let hashes = hasher.hash(&rows)?;
-                // Whoever has stopped to read has stopped the scan.
-                let _ = sender.send(Ok((rows, hashes))).await;
-            }
-        }
-        Ok(())
-    })
-}
-
-/// One of several parts of the rows, for which there is memory at a time.
-#[derive(Clone, Copy, Debug)]
-struct Part {
-    pass: u64,
-    passes: u64,
-}
-
-impl Part {
-    /// The rows of the part: by their key, so that an update's two halves meet, or by all they hold.
-    fn of(self, rows: RecordBatch, key: &[usize], encoder: &mut Encoder) -> Result<RecordBatch> {
-        if self.passes == 1 {
-            return Ok(rows);
-        }
-        let mut is_of_it = Vec::with_capacity(rows.num_rows());
-        let whole: Vec<usize> = (0..rows.num_columns()).collect();
-        let columns = if key.is_empty() { &whole } else { key };
-        encoder.encode(&rows, columns.iter().copied(), |_, bytes| {
-            is_of_it.push(xxh3_64(bytes) % self.passes == self.pass);
-        })?;
-        filtered(&rows, is_of_it)
-    }
-}
-
-/// The places of the identifier fields among a schema's columns.
-fn key_columns(schema: &SchemaRef) -> Vec<usize> {
-    let names = key_of(schema);
-    let fields = schema.as_struct().fields().iter().enumerate();
-    fields.filter(|(_, field)| names.contains(&field.name)).map(|(at, _)| at).collect()
-}
-
-fn rows_of(batch: &RecordBatch) -> u64 {
-    u64::try_from(batch.num_rows()).unwrap_or(u64::MAX)
 }

@@ -15,7 +15,7 @@ use iceberg::{
     table::Table,
 };
 
-use crate::{SERVICE, guarded::guarded};
+use crate::{SERVICE, filter::Filter, guarded::guarded};
 
 /// See [`LiveFile::identity`].
 pub(crate) type FileIdentity = (String, Option<i64>);
@@ -72,12 +72,23 @@ pub struct FilesDiff {
 #[derive(Debug)]
 pub(crate) struct Manifests<'a> {
     table: &'a Table,
+    filter: Option<Arc<Filter>>,
     read: Mutex<HashMap<String, Arc<Manifest>>>,
 }
 
 impl<'a> Manifests<'a> {
     pub(crate) fn new(table: &'a Table) -> Self {
-        Self { table, read: Mutex::default() }
+        Self { table, filter: None, read: Mutex::default() }
+    }
+
+    /// Leaves out manifests that name no file of which a row matches.
+    pub(crate) fn filtered(mut self, filter: Option<Arc<Filter>>) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    pub(crate) fn filter(&self) -> Option<&Arc<Filter>> {
+        self.filter.as_ref()
     }
 
     pub(crate) fn table(&self) -> &'a Table {
@@ -88,7 +99,8 @@ impl<'a> Manifests<'a> {
     pub(crate) async fn list(&self, snapshot: &SnapshotRef) -> Result<Vec<ManifestFile>> {
         let doing = || format!("read the manifest list {}", snapshot.manifest_list());
         let list = self.table.manifest_list_reader(snapshot).load().await.while_doing(SERVICE, doing())?;
-        Ok(list.consume_entries().into_iter().collect())
+        let may_match = |file: &ManifestFile| self.filter.as_ref().is_none_or(|filter| filter.may_name(file));
+        Ok(list.consume_entries().into_iter().filter(may_match).collect())
     }
 
     pub(crate) async fn manifest(&self, file: &ManifestFile) -> Result<Arc<Manifest>> {

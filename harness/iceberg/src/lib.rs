@@ -3,28 +3,37 @@
 //! - [`ChangelogScan`] tells the changes of rows between two snapshots of a table, copy-on-write and merge-on-read: position
 //!   deletes, equality deletes, deletion vectors. Iceberg's own changelog scan refuses tables with delete files
 //!   (apache/iceberg#14264).
+//! - [`ChangelogTail`] follows a table as it grows.
 //! - [`diff_files`] tells which files two snapshots differ in, from the metadata alone.
 //! - [`Source`] is a warehouse that scripts are applied to, and [`IcebergChangelogScan`] and [`IcebergManifestDiff`] follow it.
 //!
 //! "Specification" is the Iceberg table specification, versions 2 and 3: <https://iceberg.apache.org/spec/>.
 
+mod aligned;
 mod capture;
 mod carried;
 mod changelog;
 mod changes;
+mod comparison;
 mod deletes;
+mod equal;
 mod export;
 mod files;
+mod filter;
 mod guarded;
 mod hashes;
 mod maintenance;
 mod mutation;
 mod open;
+mod pairs;
 mod plan;
+mod pruning;
 mod reading;
 mod rest;
+mod rows;
 mod snapshots;
 mod source;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -43,6 +52,7 @@ pub use self::{
     rest::{RestSettings, S3Settings},
     snapshots::{ancestors, between, snapshot},
     source::{Iceberg, Source, WAREHOUSE, ident, one_commit},
+    tail::{ChangelogTail, TableSource, TailEvent},
     warehouse::{Commit, TableChange, Warehouse},
     writer::{FilesDelta, commit_of, write_batch, write_rows},
 };

@@ -11,8 +11,10 @@ use iceberg::spec::{DataContentType, ManifestContentType, SchemaRef, SnapshotRef
 use roaring::RoaringTreemap;
 
 use crate::{
+    changelog::Kind,
     deletes::{DeleteFiles, Deletes, Encoder, EqualityDeletes, may_apply},
     files::{LiveFile, Manifests},
+    filter::Filter,
     reading::with_columns,
 };
 
@@ -47,6 +49,11 @@ impl Work {
     pub(crate) fn may_insert(&self) -> bool {
         self.after.is_some() && self.before.as_ref().is_none_or(|before| !before.is_empty())
     }
+
+    /// Whether rows of it may have gone, or come.
+    pub(crate) fn may(&self, side: Kind) -> bool {
+        if side == Kind::Delete { self.may_delete() } else { self.may_insert() }
+    }
 }
 
 /// What to read, and by which schema.
@@ -55,8 +62,10 @@ pub(crate) struct Plan {
     pub(crate) work: Vec<Work>,
     /// The columns of the later snapshot.
     pub(crate) schema: SchemaRef,
-    /// Those and the ones that equality deletes compare.
+    /// Those and the ones that equality deletes or the filter compare.
     pub(crate) read_schema: SchemaRef,
+    /// Which rows are told.
+    pub(crate) filter: Option<Arc<Filter>>,
 }
 
 /// Makes the plan for two snapshots; before the first one there is no file.
@@ -67,9 +76,12 @@ pub(crate) async fn plan(
     schema: SchemaRef,
 ) -> Result<Plan> {
     let diff = manifests.diff(before, after).await?;
+    let filter = manifests.filter().cloned();
+    // Only now: a file's statistics may have been told otherwise by another manifest, and the file is the same.
+    let may_match = |file: &LiveFile| filter.as_ref().is_none_or(|filter| filter.may_hold(file));
     let is_data = |file: &LiveFile| file.file.content_type() == DataContentType::Data;
-    let (added, new_deletes): (Vec<_>, Vec<_>) = diff.added.into_iter().partition(is_data);
-    let (removed, old_deletes): (Vec<_>, Vec<_>) = diff.removed.into_iter().partition(is_data);
+    let (added, new_deletes): (Vec<_>, Vec<_>) = diff.added.into_iter().filter(may_match).partition(is_data);
+    let (removed, old_deletes): (Vec<_>, Vec<_>) = diff.removed.into_iter().filter(may_match).partition(is_data);
     let changed_deletes: Vec<LiveFile> = new_deletes.into_iter().chain(old_deletes).collect();
 
     let deletes_before = match before {
@@ -78,7 +90,8 @@ pub(crate) async fn plan(
     };
     let deletes_after = manifests.all(after, ManifestContentType::Deletes).await?;
     let compared = [&deletes_before, &deletes_after].into_iter().flatten();
-    let compared: BTreeSet<i32> = compared.filter_map(|file| file.file.equality_ids()).flatten().collect();
+    let mut compared: BTreeSet<i32> = compared.filter_map(|file| file.file.equality_ids()).flatten().collect();
+    compared.extend(filter.iter().flat_map(|filter| filter.columns()));
     let compared: Vec<i32> = compared.into_iter().collect();
     let read_schema = with_columns(manifests.table(), &schema, &compared)?;
     let mut planner = Planner { manifests, schema: &read_schema, files: DeleteFiles::default() };
@@ -91,7 +104,10 @@ pub(crate) async fn plan(
     if !changed_deletes.is_empty() {
         let new: BTreeSet<String> = added.iter().map(|file| file.file.file_path().to_owned()).collect();
         for file in manifests.all(after, ManifestContentType::Data).await? {
-            if new.contains(file.file.file_path()) || !planner.is_touched(&file, &changed_deletes).await? {
+            if !may_match(&file)
+                || new.contains(file.file.file_path())
+                || !planner.is_touched(&file, &changed_deletes).await?
+            {
                 continue;
             }
             let before = planner.dead(&file, &deletes_before).await?;
@@ -103,7 +119,7 @@ pub(crate) async fn plan(
         let dead = planner.dead(&file, &deletes_after).await?;
         work.push(Work { file, before: None, after: Some(dead) });
     }
-    Ok(Plan { work, schema, read_schema })
+    Ok(Plan { work, schema, read_schema, filter })
 }
 
 /// The live rows of a snapshot: all of its data files, of which nothing was there before.

@@ -18,7 +18,10 @@ use changeproof::{
 };
 use changeproof_iceberg::{ChangelogScan, IcebergChangelogScan, Source, WriteMode, changes, ident, one_commit};
 use futures_util::StreamExt;
-use iceberg::spec::{FormatVersion, Transform};
+use iceberg::{
+    expr::{Predicate, Reference},
+    spec::{Datum, FormatVersion, Transform},
+};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -212,7 +215,17 @@ impl Case {
                 );
             }
         }
-        let (each, by_limit) = (self.scan(false, None).await?, self.scan(false, Some(SMALL_BYTES)).await?);
+        let (each, by_limit) = (self.scan(false, None, None).await?, self.scan(false, Some(SMALL_BYTES), None).await?);
+        for filter in filters() {
+            let expected = sorted_changes(each.iter().filter_map(|change| filter.of(change)));
+            for limit in [None, Some(SMALL_BYTES)] {
+                let told = sorted_changes(self.scan(false, limit, Some(&filter.predicate)).await?);
+                if told != expected {
+                    let what = format!("tell the changes where {}", filter.predicate);
+                    return failed(&what, format!("{told:#?} and not {expected:#?}"));
+                }
+            }
+        }
         let guarantees = IcebergChangelogScan.guarantees(&Options::default());
         let without_shapes = |verdict: Verdict| match verdict {
             // What a tail adds to a scan is when a definition changed.
@@ -228,7 +241,7 @@ impl Case {
             }
         }
         for limit in [None, Some(SMALL_BYTES)] {
-            let net = self.scan(true, limit).await?;
+            let net = self.scan(true, limit, None).await?;
             let keys: BTreeSet<_> =
                 net.iter().filter(|c| !c.key.is_empty()).map(|c| (&c.table, format!("{:?}", c.key))).collect();
             let keyed = net.iter().filter(|change| !change.key.is_empty()).count();
@@ -255,7 +268,7 @@ impl Case {
         Ok(())
     }
 
-    async fn scan(&self, is_net: bool, memory_limit: Option<u64>) -> Result<Vec<Change>> {
+    async fn scan(&self, is_net: bool, memory_limit: Option<u64>, filter: Option<&Predicate>) -> Result<Vec<Change>> {
         let mut told = Vec::new();
         for name in [TableName::from("keyed"), TableName::from("loose")] {
             let table = self.source.warehouse().table(&ident(&name)).await?;
@@ -263,6 +276,7 @@ impl Case {
             let scan = ChangelogScan::new(&table);
             let scan = if is_net { scan.net().by_present_schema() } else { scan };
             let scan = memory_limit.into_iter().fold(scan, ChangelogScan::memory_limit);
+            let scan = filter.cloned().into_iter().fold(scan, ChangelogScan::filter);
             let mut batches = scan.stream();
             while let Some(batch) = batches.next().await {
                 told.extend(changes(&batch?, &name)?);
@@ -270,6 +284,65 @@ impl Case {
         }
         Ok(told)
     }
+}
+
+/// A predicate, and what it is true of.
+struct Filter {
+    predicate: Predicate,
+    is_true: fn(&Row) -> bool,
+}
+
+impl Filter {
+    /// The change as a reader sees it who sees no other rows.
+    fn of(&self, change: &Change) -> Option<Change> {
+        let seen = |row: &Option<Row>| row.clone().filter(self.is_true);
+        let (before, after) = (seen(&change.before), seen(&change.after));
+        let op = match (&before, &after) {
+            (None, None) => return None,
+            (Some(_), None) => Op::Delete,
+            (None, Some(_)) => Op::Insert,
+            (Some(_), Some(_)) => change.op,
+        };
+        Some(Change { op, before, after, ..change.clone() })
+    }
+}
+
+fn int(row: &Row, column: &str) -> Option<i64> {
+    match row.get(column) {
+        Some(Value::Int(number)) => i64::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+fn begins_with(row: &Row, with: &str) -> bool {
+    matches!(row.get("t"), Some(Value::Text(text)) if text.starts_with(with))
+}
+
+fn filters() -> Vec<Filter> {
+    let (n, t) = (|| Reference::new("n"), || Reference::new("t"));
+    vec![
+        Filter { predicate: n().less_than(Datum::int(2)), is_true: |row| int(row, "n").is_some_and(|n| n < 2) },
+        Filter {
+            predicate: !n().equal_to(Datum::int(3)).or(n().is_null()),
+            is_true: |row| int(row, "n").is_some_and(|n| n != 3),
+        },
+        Filter {
+            predicate: n().is_in([Datum::int(1), Datum::int(4)]).and(t().starts_with(Datum::string("t"))),
+            is_true: |row| matches!(int(row, "n"), Some(1 | 4)) && begins_with(row, "t"),
+        },
+        Filter {
+            predicate: t().not_starts_with(Datum::string("u")).or(n().greater_than_or_equal_to(Datum::int(4))),
+            is_true: |row| !begins_with(row, "u") || int(row, "n").is_some_and(|n| n >= 4),
+        },
+        Filter { predicate: n().is_null(), is_true: |row| int(row, "n").is_none() },
+    ]
+}
+
+/// Changes in an order of their own: within a snapshot, only that of their kinds is promised.
+fn sorted_changes(changes: impl IntoIterator<Item = Change>) -> Vec<String> {
+    let mut changes: Vec<_> = changes.into_iter().map(|change| format!("{change:?}")).collect();
+    changes.sort_unstable();
+    changes
 }
 
 fn sorted(rows: &[Row]) -> Vec<Vec<(&str, &Value)>> {

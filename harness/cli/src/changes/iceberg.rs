@@ -12,8 +12,8 @@ use changeproof::{
     schema::TableName,
 };
 use changeproof_iceberg::{
-    ChangeBatch, ChangelogScan, RestSettings, S3Settings, Warehouse, ancestors, between, changes, diff_files,
-    open_in_bucket, open_table, snapshot, told_files,
+    ChangeBatch, ChangelogScan, ChangelogTail, RestSettings, S3Settings, TailEvent, Warehouse, ancestors, between,
+    changes, diff_files, open_in_bucket, open_table, snapshot, told_files,
 };
 use futures_util::StreamExt;
 use iceberg::{TableIdent, spec::SnapshotRef, table::Table};
@@ -32,8 +32,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub(super) async fn tell(arguments: &Arguments) -> Result<()> {
     let mut output = Output::new(arguments);
     let mut parquet = arguments.output.as_deref().map(ParquetFile::create).transpose()?;
-    let mut table = open(arguments).await?;
+    let place = Place::of(arguments);
+    let mut table = place.clone().open().await?;
     let mut from = arguments.from.as_deref().map(|from| find(&table, from)).transpose()?.map(|from| from.snapshot_id());
+    if arguments.tail && !arguments.files {
+        return follow(place, from, &TableName::from(table.identifier().name()), &mut output).await;
+    }
     loop {
         let to = match &arguments.to {
             Some(to) => Some(find(&table, to)?),
@@ -52,27 +56,56 @@ pub(super) async fn tell(arguments: &Arguments) -> Result<()> {
             return parquet.map_or(Ok(()), ParquetFile::finish);
         }
         tokio::time::sleep(LOOK_EVERY).await;
-        table = open(arguments).await?;
+        table = place.clone().open().await?;
     }
 }
 
-/// The table as it is now: by its catalog, or by its files alone.
-async fn open(arguments: &Arguments) -> Result<Table> {
-    let Some(catalog) = &arguments.catalog else {
-        return match arguments.table.starts_with("s3://") {
-            true => open_in_bucket(&arguments.table, &S3Settings::from_environment()).await,
-            false => open_table(Path::new(&arguments.table)).await,
+/// Where the table is.
+#[derive(Clone)]
+struct Place {
+    table: String,
+    catalog: Option<String>,
+    warehouse: Option<String>,
+}
+
+impl Place {
+    fn of(arguments: &Arguments) -> Self {
+        let Arguments { table, catalog, warehouse, .. } = arguments;
+        Self { table: table.clone(), catalog: catalog.clone(), warehouse: warehouse.clone() }
+    }
+
+    /// The table as it is now: by its catalog, or by its files alone.
+    async fn open(self) -> Result<Table> {
+        let s3 = S3Settings::from_environment();
+        let Some(uri) = self.catalog else {
+            return match self.table.starts_with("s3://") {
+                true => open_in_bucket(&self.table, &s3).await,
+                false => open_table(Path::new(&self.table)).await,
+            };
         };
-    };
-    let settings = RestSettings {
-        uri: catalog.clone(),
-        warehouse: arguments.warehouse.clone(),
-        token: std::env::var("ICEBERG_REST_TOKEN").ok(),
-        s3: S3Settings::from_environment(),
-    };
-    let ident = TableIdent::from_strs(arguments.table.split('.'));
-    let ident = ident.while_doing("cdc", format!("read the name {} as NAMESPACE.TABLE", arguments.table))?;
-    Warehouse::connect(&settings, None).await?.table(&ident).await
+        let token = std::env::var("ICEBERG_REST_TOKEN").ok();
+        let settings = RestSettings { uri, warehouse: self.warehouse, token, s3 };
+        let ident = TableIdent::from_strs(self.table.split('.'));
+        let ident = ident.while_doing("cdc", format!("read the name {} as NAMESPACE.TABLE", self.table))?;
+        Warehouse::connect(&settings, None).await?.table(&ident).await
+    }
+}
+
+async fn follow(place: Place, from: Option<i64>, name: &TableName, output: &mut Output) -> Result<()> {
+    let tail = ChangelogTail::new(move || place.clone().open());
+    let mut events = from.into_iter().fold(tail.every(LOOK_EVERY), ChangelogTail::after).stream();
+    while let Some(event) = events.next().await {
+        match event? {
+            TailEvent::Changes(batch) => tell_batch(&batch, name, output)?,
+            TailEvent::UpTo(_) => output.flush()?,
+        }
+    }
+    Ok(())
+}
+
+fn tell_batch(batch: &ChangeBatch, name: &TableName, output: &mut Output) -> Result<()> {
+    let heading = || heading(&batch.snapshot);
+    changes(batch, name)?.iter().try_for_each(|change| output.change(batch.snapshot.snapshot_id(), heading, change))
 }
 
 /// A snapshot by its number, or the present one of a moment.
@@ -103,11 +136,7 @@ async fn tell_rows(
         let batch = batch?;
         match parquet.as_mut() {
             Some(parquet) => write(&batch, parquet, output)?,
-            None => {
-                let changes = changes(&batch, &name)?;
-                let heading = || heading(&batch.snapshot);
-                changes.iter().try_for_each(|change| output.change(batch.snapshot.snapshot_id(), heading, change))?;
-            }
+            None => tell_batch(&batch, &name, output)?,
         }
     }
     Ok(())

@@ -82,6 +82,9 @@ impl Arguments {
 
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.tail && arguments.format == Format::Parquet {
+        return Err(Failure::input("a Parquet file has an end, and a tail has none: choose another format"));
+    }
     let told = tokio::select! {
         told = tell(arguments) => told,
         // A tail has no other end, and what it has told is complete.
