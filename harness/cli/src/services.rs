@@ -10,6 +10,8 @@ use crate::exit::Failure;
 enum StackName {
     /// PostgreSQL alone
     Postgres,
+    /// MySQL alone
+    Mysql,
     /// Kafka alone
     Kafka,
     /// PostgreSQL, Kafka, and Kafka Connect with Debezium
@@ -28,7 +30,8 @@ pub(crate) async fn up(arguments: &UpArguments) -> Result<(), Failure> {
     let services: &[Service] = match arguments.stack {
         StackName::Postgres => &[Service::Postgres],
         StackName::Kafka => &[Service::Kafka],
-        StackName::Debezium => &Service::ALL,
+        StackName::Debezium => &[Service::Postgres, Service::Kafka, Service::Connect],
+        StackName::Mysql => &[Service::Mysql],
     };
     let titles: Vec<_> = services.iter().map(|service| service.title()).collect();
     anstream::eprintln!("starting {} …", titles.join(", "));

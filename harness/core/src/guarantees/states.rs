@@ -43,6 +43,8 @@ struct Watched {
     tables: Tables,
     seen: BTreeMap<TableName, Vec<Seen>>,
     marks: BTreeMap<TableName, Stamp>,
+    /// Whether an update that leaves a row as it was gives it a new time.
+    tells_unchanged: bool,
 }
 
 impl Guarantees {
@@ -55,7 +57,7 @@ impl Guarantees {
         looks: &[usize],
     ) -> Promise {
         let mut promise = Promise::default();
-        let mut watched = Watched::default();
+        let mut watched = Watched { tells_unchanged: self.unchanged_updates, ..Watched::default() };
         committed.iter().take(cut).for_each(|transaction| watched.follow(transaction, mark, &mut BTreeSet::new()));
         watched.begin();
         if self.initial_snapshot {
@@ -130,6 +132,11 @@ impl Watched {
                 // The tables' rows and what is known of them are kept in the same order: see `Tables::apply`.
                 let at = before.as_ref().and_then(|before| state.rows.iter().rposition(|row| row == before));
                 let old = at.map(|at| seen.remove(at));
+                if before == after && !self.tells_unchanged {
+                    losses.insert(Loss::UnchangedUpdateMissed);
+                    seen.extend(old);
+                    return;
+                }
                 if old.is_some() {
                     losses.insert(Loss::NoBeforeImage);
                 }

@@ -53,6 +53,8 @@ pub enum Form {
     Utc,
     /// An amount of money as a plain decimal.
     Amount,
+    /// A truth value as the number that it is kept as, 0 or 1.
+    Number,
     /// Bits: one alone as a truth value, several as bytes, the least significant first and without zeros at the end.
     Bits,
     /// A point as a JSON object that holds it a second time in well-known binary.
@@ -115,6 +117,14 @@ impl Values {
         self.rules.iter().find(|rule| rule.ty == name).map(|rule| rule.form)
     }
 
+    /// A type's name as a change of the definition tells it.
+    pub(super) fn type_name(&self, ty: &Type) -> String {
+        match self.form(ty) {
+            Some(Form::Number) => "tinyint".to_owned(),
+            _ => ty.to_string(),
+        }
+    }
+
     fn tells_column(&self, ty: &Type, is_generated: bool) -> bool {
         (self.generated_columns || !is_generated) && self.form(ty) != Some(Form::Absent)
     }
@@ -163,6 +173,9 @@ impl Form {
         if let (Self::NullUnlessFinite, Value::Float(number)) = (self, value) {
             return if number.get().is_finite() { value.clone() } else { Value::Null };
         }
+        if let (Self::Number, Value::Bool(truth)) = (self, value) {
+            return Value::Int((*truth).into());
+        }
         let text = match value {
             Value::Text(text) | Value::Decimal(text) => text.as_str(),
             _ => return value.clone(),
@@ -173,7 +186,7 @@ impl Form {
             Self::ShortNumeric if text.contains('.') => {
                 Some(Value::Decimal(text.trim_end_matches('0').trim_end_matches('.').to_owned()))
             }
-            Self::NullUnlessFinite | Self::ShortNumeric => None,
+            Self::NullUnlessFinite | Self::ShortNumeric | Self::Number => None,
             Self::Micros => micros(text).map(Value::Int),
             Self::Utc => utc(text).map(Value::Text),
             Self::Amount => Some(Value::Decimal(text.chars().filter(|c| !matches!(c, '$' | ',')).collect())),

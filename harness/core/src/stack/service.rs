@@ -19,7 +19,10 @@ use testcontainers_modules::{
 };
 
 use super::{State, docker, image};
-use crate::error::{Context, Error, Result};
+use crate::{
+    error::{Context, Error, Result},
+    mysql,
+};
 
 /// How long a service may take from the start of its container until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(90);
@@ -42,6 +45,8 @@ pub const MEMORY_MB: u32 = 128;
 pub enum Service {
     /// PostgreSQL with `wal_level=logical`.
     Postgres,
+    /// MySQL with a binary log of rows and global transaction identifiers.
+    Mysql,
     /// A single Kafka broker in KRaft mode.
     Kafka,
     /// Kafka Connect with Debezium's plugins. Needs Kafka.
@@ -59,11 +64,12 @@ struct Definition {
 
 impl Service {
     /// Every service.
-    pub const ALL: [Self; 3] = [Self::Postgres, Self::Kafka, Self::Connect];
+    pub const ALL: [Self; 4] = [Self::Postgres, Self::Mysql, Self::Kafka, Self::Connect];
 
     fn definition(self) -> Definition {
         let (title, name, image, port, memory_mb) = match self {
             Self::Postgres => ("PostgreSQL", "postgres", "postgres", 5432, 512),
+            Self::Mysql => ("MySQL", "mysql", "mysql", 3306, 512),
             Self::Kafka => ("Kafka", "kafka", "kafka", 9092, 2048),
             Self::Connect => ("Kafka Connect", "connect", "kafka", 8083, 1024),
         };
@@ -138,6 +144,7 @@ impl Endpoint {
         let (address, password) = (self.address(), &self.password);
         match service {
             Service::Postgres => self.url(USER),
+            Service::Mysql => format!("mysql://{USER}:{password}@{address}"),
             Service::Kafka => {
                 format!("{address}  (SASL_PLAINTEXT, PLAIN, user {USER}, password {password})")
             }
@@ -191,11 +198,12 @@ async fn started(service: Service, state: &State, container: String, image: Stri
     let password = uuid::Uuid::new_v4().simple().to_string();
     let sockets = match service {
         Service::Postgres => Some(state.shared_folder(&container)?),
-        Service::Kafka | Service::Connect => None,
+        Service::Mysql | Service::Kafka | Service::Connect => None,
     };
     let mut endpoint = Endpoint { container, image, port: 0, password, sockets };
     endpoint.port = match service {
         Service::Postgres => start_postgres(state, &endpoint).await?,
+        Service::Mysql => start_mysql(state, &endpoint).await?,
         Service::Kafka => start_kafka(state, &endpoint).await?,
         Service::Connect => start_connect(state, &endpoint).await?,
     };
@@ -234,6 +242,44 @@ async fn start_postgres(state: &State, endpoint: &Endpoint) -> Result<u16> {
     let arguments = settings.iter().flat_map(|setting| ["-c", *setting]);
     let request = postgres.with_name(name).with_tag(tag).with_cmd(arguments);
     start(Service::Postgres, state, endpoint, request, 0).await
+}
+
+async fn start_mysql(state: &State, endpoint: &Endpoint) -> Result<u16> {
+    // The project's own image has these as its defaults; another of the same contract need not.
+    let settings = [
+        "--server-id=1",
+        "--log-bin=binlog",
+        "--gtid-mode=ON",
+        "--enforce-gtid-consistency=ON",
+        "--binlog-row-metadata=FULL",
+        "--sync-binlog=0",
+        "--innodb-flush-log-at-trx-commit=0",
+        "--innodb-buffer-pool-size=64M",
+        "--performance-schema=OFF",
+        "--max-connections=300",
+    ];
+    let (name, tag) = split_tag(&endpoint.image);
+    let request = GenericImage::new(name, tag)
+        .with_env_var("MYSQL_ROOT_PASSWORD", &endpoint.password)
+        .with_env_var("MYSQL_USER", USER)
+        .with_env_var("MYSQL_PASSWORD", &endpoint.password)
+        .with_env_var("MYSQL_DATABASE", USER)
+        .with_cmd(settings);
+    let port = start(Service::Mysql, state, endpoint, request, 0).await?;
+    wait_for_mysql(&Endpoint { port, ..endpoint.clone() }).await?;
+    Ok(port)
+}
+
+/// The official image starts a server without a network first, to set it up; only the second one can be reached.
+async fn wait_for_mysql(endpoint: &Endpoint) -> Result<()> {
+    let deadline = Instant::now() + READY_WITHIN;
+    while let Err(error) = mysql::give_rights(endpoint).await {
+        if Instant::now() > deadline || !docker::is_running(&endpoint.container).await? {
+            return Err(error.log(docker::log_tail(&endpoint.container).await));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }
 
 async fn start_kafka(state: &State, endpoint: &Endpoint) -> Result<u16> {
