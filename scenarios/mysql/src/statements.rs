@@ -8,9 +8,9 @@ async fn replace(s: &mut Scenario) -> Result<()> {
     let stock = s.create(table("stock").key("id", Int).column("pieces", Int)).await?;
     s.start_capture().await?;
 
-    s.apply(raw("REPLACE INTO stock VALUES (1, 5)", [stock.insert(row! { id: 1, pieces: 5 })])).await?;
+    s.apply(raw("REPLACE INTO stock (id, pieces) VALUES (1, 5)", [stock.insert(row! { id: 1, pieces: 5 })])).await?;
     s.catch_up().await?;
-    s.apply(raw("REPLACE INTO stock VALUES (1, 7)", [stock.update(1, row! { pieces: 7 })])).await?;
+    s.apply(raw("REPLACE INTO stock (id, pieces) VALUES (1, 7)", [stock.update(1, row! { pieces: 7 })])).await?;
 
     s.judge().await
 }

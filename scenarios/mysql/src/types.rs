@@ -165,7 +165,7 @@ async fn documents(s: &mut Scenario) -> Result<()> {
     ] {
         s.apply(notes.insert(row! { id: id, body: body })).await?;
     }
-    let sql = "INSERT INTO notes VALUES (6, JSON_OBJECT('d', CAST(1.50 AS DECIMAL(10, 2)), 't', TIME '10:11:12', \
+    let sql = "INSERT INTO notes (id, body) VALUES (6, JSON_OBJECT('d', CAST(1.50 AS DECIMAL(10, 2)), 't', TIME '10:11:12', \
                'at', TIMESTAMP '2024-02-29 12:00:00', 'on', DATE '2024-02-29'))";
     let body = r#"{"d": 1.50, "t": "10:11:12.000000", "at": "2024-02-29 12:00:00.000000", "on": "2024-02-29"}"#;
     s.apply(raw(sql, [notes.insert(row! { id: 6, body: body })])).await?;

@@ -42,12 +42,12 @@ async fn insert_on_conflict(s: &mut Scenario) -> Result<()> {
         postgres: "ON CONFLICT (sku) DO UPDATE SET pieces = stock.pieces + excluded.pieces",
         mysql: "ON DUPLICATE KEY UPDATE pieces = pieces + VALUES(pieces)",
     })?;
-    let upsert = |pieces: i32| format!("INSERT INTO stock VALUES ('A-1', {pieces}) {on_conflict}");
+    let upsert = |pieces: i32| format!("INSERT INTO stock (sku, pieces) VALUES ('A-1', {pieces}) {on_conflict}");
     s.apply(raw(&upsert(5), [stock.insert(row! { sku: "A-1", pieces: 5 })])).await?;
     s.apply(raw(&upsert(2), [stock.update("A-1", row! { pieces: 7 })])).await?;
     let ignore = s.say(Sql {
         postgres: "INSERT INTO stock VALUES ('A-1', 0) ON CONFLICT DO NOTHING",
-        mysql: "INSERT IGNORE INTO stock VALUES ('A-1', 0)",
+        mysql: "INSERT IGNORE INTO stock (sku, pieces) VALUES ('A-1', 0)",
     })?;
     s.apply(raw(ignore, [])).await?;
 
@@ -55,7 +55,8 @@ async fn insert_on_conflict(s: &mut Scenario) -> Result<()> {
 }
 
 /// A foreign key that cascades: the rows it deletes and updates are changes like any other, in PostgreSQL after the one that
-/// caused them, in MySQL before it. (MySQL's log had none of them while its storage engine cascaded by itself.)
+/// caused them, in MySQL before it. (MySQL's log had none of them while its storage engine cascaded by itself.) A time
+/// that `ON UPDATE` keeps stays what it was in the rows that a cascade updates, so polling of MySQL never sees them.
 #[scenario]
 async fn foreign_key_cascades(s: &mut Scenario) -> Result<()> {
     let orders = s.create(table("orders").key("id", Int)).await?;
@@ -78,7 +79,8 @@ async fn foreign_key_cascades(s: &mut Scenario) -> Result<()> {
     let updates = in_order(orders.update(2, row! { id: 3 }), lines.update(20, row! { order_id: 3 }));
     s.apply(raw("UPDATE orders SET id = 3 WHERE id = 2", updates)).await?;
 
-    s.judge().await
+    let reference = "https://dev.mysql.com/doc/refman/9.7/en/timestamp-initialization.html";
+    s.judge_known_flaw_in(MySql, "polling", reference, &[FaultKind::Lost, FaultKind::WrongState]).await
 }
 
 /// Triggers of the application: one changes the row before it is stored, another writes to a second table.
@@ -96,7 +98,8 @@ async fn triggers_that_write(s: &mut Scenario) -> Result<()> {
     ];
     let in_mysql = [
         "CREATE TRIGGER round_up BEFORE INSERT ON orders FOR EACH ROW SET NEW.total = (NEW.total + 9) DIV 10 * 10",
-        "CREATE TRIGGER write_down AFTER INSERT ON orders FOR EACH ROW INSERT INTO journal VALUES (NEW.id, 'ordered')",
+        "CREATE TRIGGER write_down AFTER INSERT ON orders FOR EACH ROW INSERT INTO journal (order_id, what) \
+         VALUES (NEW.id, 'ordered')",
     ];
     let triggers = match s.dialect()? {
         PostgreSql => &in_postgres[..],
@@ -108,7 +111,7 @@ async fn triggers_that_write(s: &mut Scenario) -> Result<()> {
     s.start_capture().await?;
 
     let means = [orders.insert(row! { id: 1, total: 20 }), journal.insert(row! { order_id: 1, what: "ordered" })];
-    s.apply(raw("INSERT INTO orders VALUES (1, 11)", means)).await?;
+    s.apply(raw("INSERT INTO orders (id, total) VALUES (1, 11)", means)).await?;
 
     s.judge().await
 }

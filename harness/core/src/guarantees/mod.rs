@@ -102,6 +102,27 @@ pub struct Mark {
     pub touched_by_updates: bool,
     /// Whether rows are read again that bear a time somewhat before the mark, for what was committed late.
     pub overlap: bool,
+    /// What a row's time is the time of.
+    #[serde(default)]
+    pub time_of: TimeOf,
+    /// Whether a table that gets another name keeps its mark; if not it is a new one, and all its rows are.
+    #[serde(default = "yes")]
+    pub follows_renames: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What a row's time is the time of, where the database sets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeOf {
+    /// The beginning of its transaction: `now()` in PostgreSQL (manual, 9.9.5 "Current Date/Time").
+    #[default]
+    Transaction,
+    /// The beginning of its statement: `NOW()` in MySQL (manual, 14.7 "Date and Time Functions").
+    Statement,
 }
 
 /// In which order transactions arrive.

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 pub use mysql_async::Conn;
 use mysql_async::{Opts, OptsBuilder, prelude::Queryable};
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, OnceCell},
     time::{Instant, sleep},
 };
 
@@ -46,7 +46,29 @@ const SERVICE: &str = "MySQL";
 pub const HIDDEN_TIME: &str = "changeproof_updated_at";
 
 /// The table of the harness's database that fences are written to.
-pub(crate) const FENCE: &str = "fence";
+const FENCE: &str = "fence";
+
+/// The fence's table, as methods see it that look at tables.
+pub(crate) fn fence() -> (TableName, TableShape) {
+    let id = ColumnShape { name: "id".to_owned(), ty: Type::BigInt, is_generated: false };
+    let key = vec![id.name.clone()];
+    (TableName::new(HARNESS_SCHEMA, FENCE), TableShape { columns: vec![id], key })
+}
+
+/// The table of the harness's database that says what is to be done to new tables.
+const NEW_TABLES: &str = "new_tables";
+
+/// Has each table that the script will create altered in this way, unless it has the column by itself: for methods that need
+/// more of a table than the script gives it.
+///
+/// # Errors
+/// The server refuses.
+pub async fn alter_new_tables(conn: &mut Conn, lease: &str, alteration: &str, unless: &str) -> Result<()> {
+    let table = format!("{}.{NEW_TABLES}", database_of(lease, HARNESS_SCHEMA));
+    let (alteration, unless) = (quote(alteration), quote(unless));
+    let tell = format!("CREATE TABLE {table} SELECT {alteration} AS alteration, {unless} AS unless_there_is");
+    conn.query_drop(tell).await.while_doing(SERVICE, "have new tables altered")
+}
 
 const CAPTURE_CONNECTS_WITHIN: Duration = Duration::from_secs(20);
 
@@ -122,6 +144,8 @@ pub struct Source {
     /// Sessions with an open transaction.
     open: BTreeSet<String>,
     declared: Declared,
+    /// What is to be done to new tables, and the column of those that are left alone; asked for at the first.
+    alteration: OnceCell<Option<(String, String)>>,
     fences: i64,
 }
 
@@ -157,6 +181,7 @@ impl Source {
             sessions: BTreeMap::new(),
             open: BTreeSet::new(),
             declared: Declared::default(),
+            alteration: OnceCell::new(),
             fences: 0,
         })
     }
@@ -193,6 +218,46 @@ impl Source {
         Ok(())
     }
 
+    /// Does to the tables that an action has made what [`alter_new_tables`] asks for.
+    async fn alter_new(&self, action: &Action) -> Result<()> {
+        let created: Vec<_> = match action {
+            Action::CreateTable(table) => vec![table],
+            Action::Raw { means, .. } => {
+                let created = means.iter().filter_map(|action| match action {
+                    Action::CreateTable(table) => Some(table),
+                    _ => None,
+                });
+                created.collect()
+            }
+            _ => Vec::new(),
+        };
+        if created.is_empty() {
+            return Ok(());
+        }
+        let Some((alteration, unless)) = self.alteration.get_or_try_init(|| self.ask_for_alteration()).await? else {
+            return Ok(());
+        };
+        let mut admin = self.admin.lock().await;
+        for created in created.iter().filter(|created| created.column(unless).is_none()) {
+            let alter = format!("ALTER TABLE {} {alteration}", table(&self.lease, &created.name));
+            admin.query_drop(&alter).await.while_doing(SERVICE, format!("run `{}`", shorten(&alter)))?;
+        }
+        Ok(())
+    }
+
+    async fn ask_for_alteration(&self) -> Result<Option<(String, String)>> {
+        let harness = database_of(&self.lease, HARNESS_SCHEMA);
+        let is_asked = format!(
+            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{harness}' AND TABLE_NAME = '{NEW_TABLES}'"
+        );
+        match ask::<String>(&self.admin, &is_asked).await? {
+            Some(_) => {
+                ask(&self.admin, &format!("SELECT alteration, unless_there_is FROM {harness}.{NEW_TABLES}")).await
+            }
+            None => Ok(None),
+        }
+    }
+
     fn follow(&mut self, step: &Step) {
         match step.action {
             Action::Begin => {
@@ -213,6 +278,7 @@ impl source::Source for Source {
         let sql = Writer { lease: &self.lease, declared: &self.declared }.statement(&step.action)?;
         let session = self.session(&step.session).await?;
         session.query_drop(&sql).await.while_doing(SERVICE, format!("run `{}`", shorten(&sql)))?;
+        self.alter_new(&step.action).await?;
         self.follow(step);
         Ok(())
     }
