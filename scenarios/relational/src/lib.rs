@@ -5,6 +5,7 @@
 mod basics;
 mod connections;
 mod keys;
+pub mod mutants;
 mod schema_evolution;
 mod snapshots;
 mod statements;

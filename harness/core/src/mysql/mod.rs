@@ -132,6 +132,31 @@ pub(crate) async fn give_rights(endpoint: &Endpoint) -> Result<()> {
     root.disconnect().await.while_doing(SERVICE, "disconnect")
 }
 
+/// A connection to a server.
+pub(crate) struct Connection {
+    id: u64,
+    pub(crate) user: String,
+    database: Option<String>,
+    /// What it does.
+    pub(crate) command: String,
+}
+
+/// The connections to a server. (`information_schema.PROCESSLIST` is an error while a statement with letters of four bytes
+/// runs.)
+pub(crate) async fn connections(conn: &mut Conn) -> Result<Vec<Connection>> {
+    let listed: Vec<mysql_async::Row> =
+        conn.query("SHOW PROCESSLIST").await.while_doing(SERVICE, "list connections")?;
+    let connection = |row: &mysql_async::Row| {
+        Some(Connection {
+            id: row.get("Id")?,
+            user: row.get("User")?,
+            database: row.get_opt("db").and_then(Result::ok),
+            command: row.get("Command")?,
+        })
+    };
+    Ok(listed.iter().filter_map(connection).collect())
+}
+
 /// What a user may that captures: read tables and the log (MySQL manual, 8.2.2 "Privileges Provided by MySQL").
 const RIGHTS: &str = "SELECT, RELOAD, SHOW DATABASES, REPLICATION SLAVE, REPLICATION CLIENT, LOCK TABLES";
 
@@ -322,16 +347,16 @@ impl source::Source for Source {
 
     async fn end_captures(&self) -> Result<()> {
         let doing = "end the capture's connections";
-        let theirs = format!("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = '{}'", self.lease);
         let deadline = Instant::now() + CAPTURE_CONNECTS_WITHIN;
         let mut admin = self.admin.lock().await;
         loop {
-            let ids: Vec<u64> = admin.query(&theirs).await.while_doing(SERVICE, doing)?;
-            for id in &ids {
+            let mut theirs = connections(&mut admin).await?;
+            theirs.retain(|connection| connection.user == self.lease);
+            for Connection { id, .. } in &theirs {
                 // One that has ended by itself meanwhile is as good.
                 let _ = admin.query_drop(format!("KILL {id}")).await;
             }
-            if !ids.is_empty() {
+            if !theirs.is_empty() {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -425,10 +450,11 @@ impl Storage for MySql {
 pub async fn remove_databases(endpoint: &Endpoint, lease: &str) -> Result<()> {
     let doing = || format!("remove the databases of {lease}");
     let mut server = open(endpoint, USER, None).await?;
-    let theirs =
-        format!("SELECT ID FROM information_schema.PROCESSLIST WHERE USER = '{lease}' OR DB REGEXP '^{lease}(_|$)'");
-    let ids: Vec<u64> = server.query(theirs).await.while_doing(SERVICE, doing())?;
-    for id in ids {
+    let is_theirs = |connection: &Connection| {
+        let database = connection.database.as_deref().unwrap_or_default();
+        connection.user == lease || schema_of(lease, database).is_some()
+    };
+    for Connection { id, .. } in connections(&mut server).await?.into_iter().filter(is_theirs) {
         // An open transaction would keep its tables from being removed; one that has ended meanwhile is as good.
         let _ = server.query_drop(format!("KILL {id}")).await;
     }

@@ -171,8 +171,12 @@ fn column_definition(column: &Column, is_key: bool) -> Result<String> {
     // Said aloud, for a TIMESTAMP of older servers takes no NULL unless told to.
     sql += if column.nullable { " NULL" } else { " NOT NULL" };
     if let Some(default) = &column.default {
-        // A default in parentheses is an expression, and every type takes one; without them a text without limit doesn't.
-        sql += &format!(" DEFAULT ({})", literal(default, Some(&column.ty))?);
+        let default = literal(default, Some(&column.ty))?;
+        // A default in parentheses is an expression, which is the only one that a text without limit takes.
+        sql += &match &column.ty {
+            Type::Text | Type::Bytes | Type::Json => format!(" DEFAULT ({default})"),
+            _ => format!(" DEFAULT {default}"),
+        };
     }
     Ok(sql)
 }
@@ -261,13 +265,13 @@ mod tests {
         let create = Action::CreateTable(table.clone().build());
         assert_eq!(
             written(&declared, &create)?,
-            "CREATE TABLE `cp_1`.`t` (`id` int NOT NULL, `n` int NOT NULL DEFAULT (7), PRIMARY KEY (`id`))"
+            "CREATE TABLE `cp_1`.`t` (`id` int NOT NULL, `n` int NOT NULL DEFAULT 7, PRIMARY KEY (`id`))"
         );
         declared.follow(&create);
         let t = table.handle();
         assert_eq!(
             written(&declared, &t.change_type("n", Type::BigInt).action)?,
-            "ALTER TABLE `cp_1`.`t` MODIFY COLUMN `n` bigint NOT NULL DEFAULT (7)"
+            "ALTER TABLE `cp_1`.`t` MODIFY COLUMN `n` bigint NOT NULL DEFAULT 7"
         );
         let rename = t.rename_to("u").action;
         assert_eq!(written(&declared, &rename)?, "ALTER TABLE `cp_1`.`t` RENAME TO `cp_1`.`u`");

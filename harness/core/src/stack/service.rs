@@ -358,7 +358,8 @@ async fn wait_for_rest(endpoint: &Endpoint, port: u16) -> Result<()> {
     }
 }
 
-fn jaas_login(password: &str) -> String {
+/// How a client of Kafka logs in.
+pub(crate) fn jaas_login(password: &str) -> String {
     let module = "org.apache.kafka.common.security.plain.PlainLoginModule";
     format!("{module} required username=\"{USER}\" password=\"{password}\"")
 }
