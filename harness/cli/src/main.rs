@@ -73,6 +73,7 @@ fn main() -> ExitCode {
 fn catalogues() -> Vec<&'static Catalogue> {
     vec![
         &CATALOGUE,
+        &scenarios_mysql::CATALOGUE,
         #[cfg(feature = "iceberg")]
         &scenarios_iceberg::CATALOGUE,
         #[cfg(feature = "delta")]

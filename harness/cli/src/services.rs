@@ -10,6 +10,8 @@ use crate::exit::Failure;
 enum StackName {
     /// PostgreSQL alone
     Postgres,
+    /// MySQL alone
+    Mysql,
     /// Kafka alone
     Kafka,
     /// PostgreSQL, Kafka, and Kafka Connect with Debezium
@@ -32,6 +34,7 @@ pub(crate) async fn up(arguments: &UpArguments) -> Result<(), Failure> {
         StackName::Kafka => &[Service::Kafka],
         StackName::Debezium => &[Service::Postgres, Service::Kafka, Service::Connect],
         StackName::Lakehouse => &[Service::Minio, Service::IcebergRest],
+        StackName::Mysql => &[Service::Mysql],
     };
     let titles: Vec<_> = services.iter().map(|service| service.title()).collect();
     anstream::eprintln!("starting {} …", titles.join(", "));

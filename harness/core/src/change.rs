@@ -69,12 +69,56 @@ impl Serialize for Lsn {
     }
 }
 
+/// A global transaction identifier: the server that committed a transaction, and its number there (MySQL manual, 19.1.3.1
+/// "GTID Format and Storage"). Those of one server are ordered as it wrote them to its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Gtid {
+    /// The server's UUID.
+    pub server: u128,
+    /// The transaction's number, from 1 on.
+    pub number: u64,
+}
+
+impl Gtid {
+    /// The last transaction of a server in a set of identifiers as MySQL prints it, such as `gtid_executed`.
+    pub fn last_of(server: &str, set: &str) -> Option<Self> {
+        let of_server = set.split(',').find_map(|part| part.trim().strip_prefix(server)?.strip_prefix(':'))?;
+        let last = of_server.rsplit([':', '-']).next()?;
+        format!("{server}:{last}").parse().ok()
+    }
+}
+
+impl fmt::Display for Gtid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", uuid::Uuid::from_u128(self.server).hyphenated(), self.number)
+    }
+}
+
+impl FromStr for Gtid {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || format!("`{text}` is no transaction identifier: SERVER:NUMBER");
+        let (server, number) = text.split_once(':').ok_or_else(wrong)?;
+        let server = uuid::Uuid::parse_str(server).map_err(|_| wrong())?.as_u128();
+        Ok(Self { server, number: number.parse().map_err(|_| wrong())? })
+    }
+}
+
+impl Serialize for Gtid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Where in its source's history a change stands. Positions of one source are ordered as the source wrote them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Position {
     /// In the write-ahead log of PostgreSQL.
     Lsn(Lsn),
+    /// In the binary log of MySQL.
+    Gtid(Gtid),
     /// In an audit table, by the number that its sequence gave the entry.
     Audit(i64),
     /// In a table's history of numbered versions (Delta Lake).
@@ -90,6 +134,7 @@ impl Position {
     pub fn kind(self) -> &'static str {
         match self {
             Self::Lsn(_) => "lsn",
+            Self::Gtid(_) => "gtid",
             Self::Audit(_) => "audit",
             Self::Version(_) => "version",
             Self::Snapshot(_) => "snapshot",
@@ -157,6 +202,17 @@ mod tests {
         assert_eq!(lsn.to_string(), "16/B374D848");
         assert!("9/FFFFFFFF".parse::<Lsn>()? < "10/0".parse::<Lsn>()?);
         assert!("x/1".parse::<Lsn>().is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn the_last_transaction_of_a_server_is_found_in_a_set() -> Result<(), String> {
+        let (a, b) = ("3e11fa47-71ca-11e1-9e33-c80aa9429562", "4e11fa47-71ca-11e1-9e33-c80aa9429562");
+        let set = format!("{a}:1-3:11:47-49,\n{b}:7");
+        assert_eq!(Gtid::last_of(a, &set), Some(format!("{a}:49").parse()?));
+        assert_eq!(Gtid::last_of(b, &set).map(|gtid| gtid.to_string()), Some(format!("{b}:7")));
+        assert_eq!(Gtid::last_of("5e11fa47-71ca-11e1-9e33-c80aa9429562", &set), None);
+        assert!("x:1".parse::<Gtid>().is_err());
         Ok(())
     }
 }

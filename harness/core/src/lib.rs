@@ -6,6 +6,7 @@
 //!    └─────► Model (ideal) ─────────────────► judge ──► Verdict
 //! ```
 
+pub mod binlog;
 pub mod capture;
 pub mod change;
 pub mod debezium;
@@ -17,6 +18,7 @@ pub mod judge;
 pub mod logical;
 pub mod matrix;
 pub mod model;
+pub mod mysql;
 mod pages;
 pub mod polling;
 pub mod postgres;

@@ -44,6 +44,8 @@ pub enum IdealChange {
 pub struct IdealTransaction {
     /// Its changes in the order in which they were made.
     pub changes: Vec<IdealChange>,
+    /// Of each change the number of the statement that made it, among all that the script ran.
+    pub statements: Vec<usize>,
     /// When it began: its number among all transactions that the script began.
     pub began: usize,
     /// How many transactions had been committed when it began: later ones ran beside it.
@@ -171,6 +173,7 @@ fn altered(state: TableState, change: &Alter) -> TableState {
 #[derive(Debug, Default)]
 struct Open {
     changes: Vec<(IdealChange, Undo)>,
+    statements: Vec<usize>,
     savepoints: Vec<(String, usize)>,
     began: usize,
     committed_before: usize,
@@ -199,6 +202,8 @@ pub struct Model {
     committed: Vec<IdealTransaction>,
     /// How many transactions the script has begun.
     begun: usize,
+    /// How many statements the script has run.
+    ran: usize,
 }
 
 impl Model {
@@ -249,15 +254,19 @@ impl Model {
                 let at = at.ok_or_else(|| ModelError::NotBegun(format!("the savepoint {name}"), session.clone()))?;
                 open.savepoints.truncate(at + 1);
                 let undone = open.changes.split_off(open.savepoints[at].1);
+                open.statements.truncate(open.changes.len());
                 self.undo(undone);
             }
             action => {
                 let mut done = Vec::new();
                 self.run(action, &mut done)?;
+                let statements = vec![self.ran; done.len()];
+                self.ran += 1;
                 if let Some(open) = self.open.get_mut(session) {
                     open.changes.extend(done);
+                    open.statements.extend(statements);
                 } else {
-                    let only = Open { changes: done, ..self.begin() };
+                    let only = Open { changes: done, statements, ..self.begin() };
                     self.commit(only);
                 }
             }
@@ -294,9 +303,9 @@ impl Model {
     }
 
     fn commit(&mut self, open: Open) {
-        let Open { changes, began, committed_before, .. } = open;
+        let Open { changes, statements, began, committed_before, .. } = open;
         let changes = changes.into_iter().map(|(change, _)| change).collect();
-        self.committed.push(IdealTransaction { changes, began, committed_before });
+        self.committed.push(IdealTransaction { changes, statements, began, committed_before });
     }
 
     fn undo(&mut self, changes: Vec<(IdealChange, Undo)>) {

@@ -97,13 +97,17 @@ impl Publication {
         let mut losses = BTreeSet::new();
         let mut created = BTreeSet::new();
         let transactions = model.committed().iter().map(|transaction| {
-            let changes = transaction.changes.iter().filter_map(|change| self.change(change, &mut losses));
+            let changes = transaction.changes.iter().zip(&transaction.statements);
+            let changes =
+                changes.filter_map(|(change, statement)| Some((self.change(change, &mut losses)?, *statement)));
             // A root is created once, whatever the number of its partitions.
-            let changes = changes.filter(|change| match change {
+            let changes = changes.filter(|(change, _)| match change {
                 IdealChange::Created(table) => created.insert(table.name.clone()),
                 _ => true,
             });
-            IdealTransaction { changes: changes.collect(), ..*transaction }
+            let (changes, statements) = changes.unzip();
+            let IdealTransaction { began, committed_before, .. } = *transaction;
+            IdealTransaction { changes, statements, began, committed_before }
         });
         let view = Model::of_committed(transactions.collect());
         (view, losses)

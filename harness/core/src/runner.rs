@@ -18,8 +18,8 @@ use crate::{
 pub struct Catalogue {
     /// The storage's name.
     pub storage: &'static str,
-    /// The crate that its scenarios stand in.
-    pub package: &'static str,
+    /// The crates that its scenarios stand in.
+    pub packages: &'static [&'static str],
     /// The methods, the primary one first.
     pub methods: &'static [&'static dyn Capture],
     /// The folder of the snapshots, with a folder in it for each method. Without one no page is compared: the judge alone
@@ -44,7 +44,7 @@ impl Catalogue {
 
     /// The scenarios in the order of their names.
     pub fn scenarios(&self) -> Vec<&'static Definition> {
-        Definition::of_package(self.package)
+        Definition::of_packages(self.packages)
     }
 }
 

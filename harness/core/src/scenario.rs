@@ -14,7 +14,7 @@ use crate::{
     model::Model,
     publication::Publication,
     script::{Action, Step, TableBuilder, TableRef, begin, commit},
-    source::{Place, Source},
+    source::{Dialect, Place, Source, Sql},
     stack::Stack,
     text,
     workspace::Workspace,
@@ -46,10 +46,10 @@ pub struct Definition {
 inventory::collect!(Definition);
 
 impl Definition {
-    /// The scenarios of a crate in the order of their names.
-    pub fn of_package(package: &str) -> Vec<&'static Self> {
+    /// The scenarios of some crates in the order of their names.
+    pub fn of_packages(packages: &[&str]) -> Vec<&'static Self> {
         let all = inventory::iter::<Self>.into_iter();
-        let mut found: Vec<_> = all.filter(|definition| definition.package == package).collect();
+        let mut found: Vec<_> = all.filter(|definition| packages.contains(&definition.package)).collect();
         found.sort_unstable_by_key(|definition| definition.name);
         found
     }
@@ -307,6 +307,25 @@ impl Scenario {
         self.workspace.source.as_a_mut()
     }
 
+    /// The SQL that the source understands.
+    ///
+    /// # Errors
+    /// It is no relational database.
+    pub fn dialect(&self) -> Result<Dialect> {
+        let storage = self.method.storage();
+        storage.dialect().ok_or_else(|| {
+            Error::new(self.name, format!("speak SQL to {}", storage.title()), "it is no relational database")
+        })
+    }
+
+    /// What to say to the source, or to expect of it, in its dialect.
+    ///
+    /// # Errors
+    /// It is no relational database.
+    pub fn say<'a>(&self, sql: Sql<'a>) -> Result<&'a str> {
+        Ok(sql.in_dialect(self.dialect()?))
+    }
+
     /// A name that no other scenario has, for what is the whole server's.
     pub fn unique(&self, name: &str) -> String {
         format!("{}_{name}", self.workspace.database())
@@ -384,6 +403,17 @@ impl Scenario {
         }
     }
 
+    /// Breaks the capture's connections to the source while changes are on their way: the server ends all that are not the
+    /// script's own.
+    ///
+    /// # Errors
+    /// The capture has none, or the server refuses.
+    pub async fn break_connections(&mut self) -> Result<()> {
+        self.workspace.source.end_captures().await?;
+        self.watch.is_broken = true;
+        Ok(())
+    }
+
     /// Sets an option of the method, by the method's own name, for the capture to come.
     pub fn configure(&mut self, setting: &str, value: &str) {
         self.options.settings.insert(setting.to_owned(), value.to_owned());
@@ -427,6 +457,24 @@ impl Scenario {
             Some(Outcome { verdict: Verdict::KnownFlaw { .. }, .. }) => Ok(()),
             _ => Err(Error::new(self.name, "see a known flaw", "the stream doesn't show it")
                 .help(format!("if {reference} has been mended, end the scenario with s.judge()"))),
+        }
+    }
+
+    /// As [`Scenario::judge_known_flaw`], of a method that has the flaw with the sources of one dialect only.
+    ///
+    /// # Errors
+    /// The faults are others, or there are none because the flaw has been mended.
+    pub async fn judge_known_flaw_in(
+        &mut self,
+        dialect: Dialect,
+        method: &str,
+        reference: &str,
+        kinds: &[FaultKind],
+    ) -> Result<()> {
+        if self.dialect()? == dialect {
+            self.judge_known_flaw(method, reference, kinds).await
+        } else {
+            self.judge().await
         }
     }
 

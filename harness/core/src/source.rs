@@ -26,11 +26,44 @@ pub enum Place {
     Memory,
 }
 
+/// A family of SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// PostgreSQL's.
+    PostgreSql,
+    /// MySQL's and MariaDB's.
+    MySql,
+}
+
+/// What a scenario says to a database, or expects to hear from it, in the words of each dialect.
+#[derive(Clone, Copy, Debug)]
+pub struct Sql<'a> {
+    /// In PostgreSQL's.
+    pub postgres: &'a str,
+    /// In MySQL's and MariaDB's.
+    pub mysql: &'a str,
+}
+
+impl<'a> Sql<'a> {
+    /// The words of a dialect.
+    pub fn in_dialect(self, dialect: Dialect) -> &'a str {
+        match dialect {
+            Dialect::PostgreSql => self.postgres,
+            Dialect::MySql => self.mysql,
+        }
+    }
+}
+
 /// A kind of source: PostgreSQL, Iceberg…
 #[async_trait]
 pub trait Storage: Send + Sync {
     /// Its name in messages.
     fn title(&self) -> &'static str;
+
+    /// The SQL that it understands, if it is a relational database.
+    fn dialect(&self) -> Option<Dialect> {
+        None
+    }
 
     /// The service that holds the sources, if one does and not a folder.
     fn server(&self) -> Option<Service>;
@@ -80,6 +113,15 @@ pub trait Source: Any + Send + Sync {
     /// # Errors
     /// It doesn't answer, or its tables have a history each and it has none of its own.
     async fn end_of_history(&self) -> Result<Position>;
+
+    /// Ends all connections to the source that are not the script's own, as soon as there is one: a capture that is ready may
+    /// still be about to connect for what comes.
+    ///
+    /// # Errors
+    /// There comes none, the source refuses, or nobody connects to it.
+    async fn end_captures(&self) -> Result<()> {
+        Err(Error::new("the source", "end the capture's connections", "nobody connects to a source of this storage"))
+    }
 }
 
 impl dyn Source {

@@ -37,6 +37,12 @@ pub(crate) fn time(micros: i64) -> Option<String> {
     (0..=DAY_US).contains(&i128::from(micros)).then(|| clock(micros.into()))
 }
 
+/// A span of time, from its microseconds; it may be negative, and longer than a day.
+pub(crate) fn span(micros: i64) -> String {
+    let sign = if micros < 0 { "-" } else { "" };
+    format!("{sign}{}", clock(i128::from(micros).abs()))
+}
+
 fn clock(micros: i128) -> String {
     let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
     let text = format!("{:02}:{:02}:{:02}.{fraction:06}", seconds / 3600, seconds / 60 % 60, seconds % 60);

@@ -12,7 +12,7 @@ use changeproof_delta::{DeltaChangeDataFeed, DeltaVersionDiff};
 /// The scenarios of Delta Lake and the methods that capture it.
 pub const CATALOGUE: Catalogue = Catalogue {
     storage: "delta",
-    package: env!("CARGO_PKG_NAME"),
+    packages: &[env!("CARGO_PKG_NAME")],
     methods: &[&DeltaChangeDataFeed, &DeltaVersionDiff],
     snapshots: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/delta")),
     versions: &[],

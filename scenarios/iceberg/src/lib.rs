@@ -14,7 +14,7 @@ use changeproof_iceberg::{IcebergChangelogScan, IcebergManifestDiff};
 /// The scenarios of Iceberg and the methods that capture it.
 pub const CATALOGUE: Catalogue = Catalogue {
     storage: "iceberg",
-    package: env!("CARGO_PKG_NAME"),
+    packages: &[env!("CARGO_PKG_NAME")],
     methods: &[&IcebergChangelogScan, &IcebergManifestDiff],
     snapshots: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/iceberg")),
     versions: &[],

@@ -1,4 +1,4 @@
-//! Change data capture of PostgreSQL, scenario by scenario.
+//! Change data capture of PostgreSQL, scenario by scenario: those of all relational databases, and its own.
 
 mod basics;
 mod keys;
@@ -6,12 +6,9 @@ mod options;
 mod publications;
 mod schema_evolution;
 mod slots;
-mod snapshots;
 mod statements;
 mod tables;
-mod timestamps;
 mod toast;
-mod transactions;
 mod truncate;
 mod types;
 
@@ -25,7 +22,7 @@ use changeproof::{
 /// The scenarios of PostgreSQL and the methods that capture it.
 pub const CATALOGUE: Catalogue = Catalogue {
     storage: "postgres",
-    package: env!("CARGO_PKG_NAME"),
+    packages: &[scenarios_relational::PACKAGE, env!("CARGO_PKG_NAME")],
     methods: &[&DebeziumPostgres, &LogicalReplication, &AuditTrigger, &TimestampPolling],
     snapshots: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/postgres")),
     versions: &["15", "18"],
@@ -66,13 +63,6 @@ pub use changeproof;
 
 /// What every page of scenarios begins with.
 mod prelude {
-    pub(crate) use changeproof::{
-        error::Result, judge::FaultKind, publication::publication, row, scenario, scenario::Scenario, schema::Type::*,
-        script::*,
-    };
-
-    /// Begins the declaration of a table.
-    pub(crate) fn table(name: &str) -> TableBuilder {
-        TableBuilder::new(name)
-    }
+    pub(crate) use changeproof::publication::publication;
+    pub(crate) use scenarios_relational::prelude::*;
 }

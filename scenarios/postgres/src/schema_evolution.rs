@@ -2,99 +2,6 @@
 
 use crate::prelude::*;
 
-/// A new column that takes NULL appears with the next row; rows that are not touched keep their old shape downstream.
-#[scenario]
-async fn add_a_nullable_column(s: &mut Scenario) -> Result<()> {
-    let customers = s.create(table("customers").key("id", Int).column("name", Text)).await?;
-    s.start_capture().await?;
-
-    s.apply(customers.insert(row! { id: 1, name: "Ada" })).await?;
-    s.catch_up().await?;
-    s.apply(customers.add_column("email", Text)).await?;
-    s.apply(customers.insert(row! { id: 2, name: "Bob", email: "bob@example.org" })).await?;
-    s.apply(customers.insert(row! { id: 3, name: "Cyd" })).await?;
-
-    s.judge().await
-}
-
-/// A new column with a default fills existing rows in the catalogue, without a change of any row: they are stale
-/// downstream until something else changes them.
-#[scenario]
-async fn add_a_column_not_null_with_a_default(s: &mut Scenario) -> Result<()> {
-    let customers = s.create(table("customers").key("id", Int).column("name", Text)).await?;
-    s.start_capture().await?;
-
-    s.apply(customers.insert(row! { id: 1, name: "Ada" })).await?;
-    s.apply(customers.insert(row! { id: 2, name: "Bob" })).await?;
-    s.catch_up().await?;
-    s.apply(customers.add_column_not_null("tier", Text, "basic")).await?;
-    s.apply(customers.update(2, row! { name: "Bobby" })).await?;
-    s.apply(customers.insert(row! { id: 3, name: "Cyd" })).await?;
-
-    s.judge().await
-}
-
-/// A dropped column is gone from the next row on; nothing says that it was dropped.
-#[scenario]
-async fn drop_a_column(s: &mut Scenario) -> Result<()> {
-    let customers = table("customers").key("id", Int).column("name", Text).column("fax", Text);
-    let customers = s.create(customers).await?;
-    s.start_capture().await?;
-
-    s.apply(customers.insert(row! { id: 1, name: "Ada", fax: "1" })).await?;
-    s.apply(customers.insert(row! { id: 2, name: "Bob", fax: "2" })).await?;
-    s.catch_up().await?;
-    s.apply(customers.drop_column("fax")).await?;
-    s.apply(customers.update(1, row! { name: "Ada Lovelace" })).await?;
-
-    s.judge().await
-}
-
-/// A wider integer: the rows are rewritten, their values are not changed, and larger ones fit from then on.
-#[scenario]
-async fn widen_an_int_to_bigint(s: &mut Scenario) -> Result<()> {
-    let meters = s.create(table("meters").key("id", Int).column("count", Int)).await?;
-    s.start_capture().await?;
-
-    s.apply(meters.insert(row! { id: 1, count: i32::MAX })).await?;
-    s.catch_up().await?;
-    s.apply(meters.change_type("count", BigInt)).await?;
-    s.apply(meters.update(1, row! { count: i64::from(i32::MAX) + 1 })).await?;
-    s.apply(meters.insert(row! { id: 2, count: i64::MAX })).await?;
-
-    s.judge().await
-}
-
-/// A text without the limit it had. Its values stay what they were.
-#[scenario]
-async fn widen_a_varchar_to_text(s: &mut Scenario) -> Result<()> {
-    let products = s.create(table("products").key("id", Int).column("name", Varchar(5))).await?;
-    s.start_capture().await?;
-
-    s.apply(products.insert(row! { id: 1, name: "short" })).await?;
-    s.refused(products.insert(row! { id: 2, name: "longer" }), "value too long").await?;
-    s.catch_up().await?;
-    s.apply(products.change_type("name", Text)).await?;
-    s.apply(products.insert(row! { id: 2, name: "longer than five" })).await?;
-
-    s.judge().await
-}
-
-/// More digits behind the point. Existing values are rewritten with the new scale, which no change tells.
-#[scenario]
-async fn change_the_scale_of_a_numeric(s: &mut Scenario) -> Result<()> {
-    let prices = table("prices").key("id", Int).column("amount", Numeric(Some((8, 2))));
-    let prices = s.create(prices).await?;
-    s.start_capture().await?;
-
-    s.apply(prices.insert(row! { id: 1, amount: "9.99" })).await?;
-    s.catch_up().await?;
-    s.apply(prices.change_type("amount", Numeric(Some((12, 4))))).await?;
-    s.apply(prices.insert(row! { id: 2, amount: "9.9999" })).await?;
-
-    s.judge().await
-}
-
 /// A text becomes a number by an expression. Every row is rewritten, and none is delivered again: downstream the old
 /// rows still hold texts.
 #[scenario]
@@ -112,74 +19,6 @@ async fn change_text_to_int_by_using(s: &mut Scenario) -> Result<()> {
     s.judge().await
 }
 
-/// A renamed column looks like a dropped one and a new one.
-#[scenario]
-async fn rename_a_column(s: &mut Scenario) -> Result<()> {
-    let customers = s.create(table("customers").key("id", Int).column("name", Text)).await?;
-    s.start_capture().await?;
-
-    s.apply(customers.insert(row! { id: 1, name: "Ada" })).await?;
-    s.apply(customers.insert(row! { id: 2, name: "Bob" })).await?;
-    s.catch_up().await?;
-    s.apply(customers.rename_column("name", "full_name")).await?;
-    s.apply(customers.update(1, row! { full_name: "Ada Lovelace" })).await?;
-
-    s.judge().await
-}
-
-/// A renamed table goes on in another topic; nothing says that it is the same table.
-#[scenario]
-async fn rename_a_table(s: &mut Scenario) -> Result<()> {
-    let customers = s.create(table("customers").key("id", Int).column("name", Text)).await?;
-    s.start_capture().await?;
-
-    s.apply(customers.insert(row! { id: 1, name: "Ada" })).await?;
-    s.apply(customers.insert(row! { id: 2, name: "Bob" })).await?;
-    s.catch_up().await?;
-    s.apply(customers.rename_to("clients")).await?;
-    let clients = customers.renamed("clients");
-    s.apply(clients.update(1, row! { name: "Ada Lovelace" })).await?;
-    s.apply(clients.delete(2)).await?;
-
-    s.judge().await
-}
-
-/// A table is renamed before its rows have been decoded. Debezium asks the catalogue of today for the key of the table
-/// of yesterday, finds no such table, and sends its rows without a key. Its manual warns of this side channel for changed keys.
-#[scenario]
-async fn rename_a_table_while_the_capture_lags(s: &mut Scenario) -> Result<()> {
-    let customers = s.create(table("customers").key("id", Int).column("name", Text)).await?;
-    s.start_capture().await?;
-    s.stop_capture().await?;
-
-    s.apply(customers.insert(row! { id: 1, name: "Ada" })).await?;
-    s.apply(customers.rename_to("clients")).await?;
-    s.apply(customers.renamed("clients").update(1, row! { name: "Ada Lovelace" })).await?;
-    s.resume_capture().await?;
-
-    let reference = "https://debezium.io/documentation/reference/3.5/connectors/postgresql.html";
-    let kinds = [FaultKind::WrongKey, FaultKind::WrongState, FaultKind::WrongState];
-    s.judge_known_flaw("debezium", reference, &kinds).await
-}
-
-/// What Debezium fills into a before-image for want of the value is what the catalogue says of the column *now*: of a column
-/// that was dropped meanwhile it makes NULL, though it never took NULL.
-#[scenario]
-async fn drop_a_column_while_the_capture_lags(s: &mut Scenario) -> Result<()> {
-    let orders = table("orders").key("id", Int).column_not_null_default("state", Text, "open");
-    let orders = s.create(orders).await?;
-    s.start_capture().await?;
-    s.stop_capture().await?;
-
-    s.apply(orders.insert(row! { id: 1, state: "paid" })).await?;
-    s.apply(orders.delete(1)).await?;
-    s.apply(orders.drop_column("state")).await?;
-    s.resume_capture().await?;
-
-    let reference = "https://debezium.io/documentation/reference/3.5/connectors/postgresql.html";
-    s.judge_known_flaw("debezium", reference, &[FaultKind::WrongBeforeImage]).await
-}
-
 /// A definition that changes between the changes of one transaction: each row has the shape of its moment.
 #[scenario]
 async fn ddl_between_dml_in_one_transaction(s: &mut Scenario) -> Result<()> {
@@ -194,23 +33,6 @@ async fn ddl_between_dml_in_one_transaction(s: &mut Scenario) -> Result<()> {
         customers.update(1, row! { email: "ada@example.org" }),
     ])
     .await?;
-
-    s.judge().await
-}
-
-/// A column is dropped and another of its name but of another type is added: same name, nothing else in common.
-#[scenario]
-async fn drop_and_add_again_with_another_type(s: &mut Scenario) -> Result<()> {
-    let customers = table("customers").key("id", Int).column("score", Text);
-    let customers = s.create(customers).await?;
-    s.start_capture().await?;
-
-    s.apply(customers.insert(row! { id: 1, score: "high" })).await?;
-    s.catch_up().await?;
-    s.apply(customers.drop_column("score")).await?;
-    s.apply(customers.add_column("score", Int)).await?;
-    s.apply(customers.insert(row! { id: 2, score: 10 })).await?;
-    s.apply(customers.update(1, row! { score: 20 })).await?;
 
     s.judge().await
 }

@@ -2,54 +2,6 @@
 
 use crate::prelude::*;
 
-/// An update that sets a column to the value it has is a change all the same: PostgreSQL writes a new version of the row.
-#[scenario]
-async fn update_that_changes_nothing(s: &mut Scenario) -> Result<()> {
-    let customers = table("customers").key("id", Int).column("name", Text).identity_full();
-    let customers = s.create(customers).await?;
-    s.start_capture().await?;
-
-    s.apply(customers.insert(row! { id: 1, name: "Ada" })).await?;
-    s.catch_up().await?;
-    s.apply(customers.update(1, row! { name: "Ada" })).await?;
-    s.apply(customers.update(2, row! { name: "Nobody" })).await?;
-
-    s.judge().await
-}
-
-/// A lock is no change.
-#[scenario]
-async fn select_for_update(s: &mut Scenario) -> Result<()> {
-    let accounts = s.create(table("accounts").key("id", Int).column("balance", Int)).await?;
-    s.start_capture().await?;
-
-    s.apply(accounts.insert(row! { id: 1, balance: 100 })).await?;
-    s.apply(begin()).await?;
-    s.apply(raw("SELECT * FROM accounts WHERE id = 1 FOR UPDATE", [])).await?;
-    s.apply(commit()).await?;
-
-    s.judge().await
-}
-
-/// INSERT … ON CONFLICT is an insert, an update, or nothing at all.
-#[scenario]
-async fn insert_on_conflict(s: &mut Scenario) -> Result<()> {
-    let stock = s.create(table("stock").key("sku", Text).column("pieces", Int)).await?;
-    s.start_capture().await?;
-
-    let upsert = |pieces: i32| {
-        format!(
-            "INSERT INTO stock VALUES ('A-1', {pieces}) \
-             ON CONFLICT (sku) DO UPDATE SET pieces = stock.pieces + excluded.pieces"
-        )
-    };
-    s.apply(raw(&upsert(5), [stock.insert(row! { sku: "A-1", pieces: 5 })])).await?;
-    s.apply(raw(&upsert(2), [stock.update("A-1", row! { pieces: 7 })])).await?;
-    s.apply(raw("INSERT INTO stock VALUES ('A-1', 0) ON CONFLICT DO NOTHING", [])).await?;
-
-    s.judge().await
-}
-
 /// MERGE updates, deletes and inserts by one statement, in the order in which it meets the rows.
 #[scenario]
 async fn merge(s: &mut Scenario) -> Result<()> {
@@ -93,50 +45,6 @@ async fn rows_moved_by_a_cte(s: &mut Scenario) -> Result<()> {
     let sql =
         "WITH moved AS (DELETE FROM open_orders WHERE id = 1 RETURNING *) INSERT INTO done_orders SELECT * FROM moved";
     s.apply(raw(sql, [open.delete(1), done.insert(row! { id: 1, total: 10 })])).await?;
-
-    s.judge().await
-}
-
-/// A foreign key that cascades: the rows it deletes and updates are changes like any other, after the one that caused them.
-#[scenario]
-async fn foreign_key_cascades(s: &mut Scenario) -> Result<()> {
-    let orders = s.create(table("orders").key("id", Int)).await?;
-    let lines = s.create(table("lines").key("id", Int).column("order_id", Int)).await?;
-    let foreign_key =
-        "ALTER TABLE lines ADD FOREIGN KEY (order_id) REFERENCES orders ON DELETE CASCADE ON UPDATE CASCADE";
-    s.apply(raw(foreign_key, [])).await?;
-    s.start_capture().await?;
-
-    s.apply(orders.insert_many([row! { id: 1 }, row! { id: 2 }])).await?;
-    s.apply(lines.insert_many([row! { id: 10, order_id: 1 }, row! { id: 20, order_id: 2 }])).await?;
-    s.catch_up().await?;
-    let deletes = [orders.delete(1), lines.delete(10)];
-    s.apply(raw("DELETE FROM orders WHERE id = 1", deletes)).await?;
-    let updates = [orders.update(2, row! { id: 3 }), lines.update(20, row! { order_id: 3 })];
-    s.apply(raw("UPDATE orders SET id = 3 WHERE id = 2", updates)).await?;
-
-    s.judge().await
-}
-
-/// Triggers of the application: one changes the row before it is stored, another writes to a second table.
-#[scenario]
-async fn triggers_that_write(s: &mut Scenario) -> Result<()> {
-    let orders = s.create(table("orders").key("id", Int).column("total", Int)).await?;
-    let journal = s.create(table("journal").key("order_id", Int).column("what", Text)).await?;
-    for sql in [
-        "CREATE FUNCTION round_up() RETURNS trigger LANGUAGE plpgsql AS \
-         $$ BEGIN NEW.total := (NEW.total + 9) / 10 * 10; RETURN NEW; END $$",
-        "CREATE FUNCTION write_down() RETURNS trigger LANGUAGE plpgsql AS \
-         $$ BEGIN INSERT INTO journal VALUES (NEW.id, 'ordered'); RETURN NULL; END $$",
-        "CREATE TRIGGER round_up BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION round_up()",
-        "CREATE TRIGGER write_down AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION write_down()",
-    ] {
-        s.apply(raw(sql, [])).await?;
-    }
-    s.start_capture().await?;
-
-    let means = [orders.insert(row! { id: 1, total: 20 }), journal.insert(row! { order_id: 1, what: "ordered" })];
-    s.apply(raw("INSERT INTO orders VALUES (1, 11)", means)).await?;
 
     s.judge().await
 }

@@ -69,42 +69,6 @@ async fn partition_attached(s: &mut Scenario) -> Result<()> {
     s.judge().await
 }
 
-/// A stored column that the database makes by an expression. Up to PostgreSQL 17 it is not in the log's messages; who reads
-/// the table itself sees it.
-#[scenario]
-async fn generated_columns(s: &mut Scenario) -> Result<()> {
-    let lines = table("lines").key("id", Int).column("price", Int).column("pieces", Int);
-    let lines = s.create(lines.column_generated("total", Int, "price * pieces")).await?;
-    s.start_capture().await?;
-
-    let inserted = lines.insert(row! { id: 1, price: 5, pieces: 2, total: 10 });
-    s.apply(raw("INSERT INTO lines VALUES (1, 5, 2)", [inserted])).await?;
-    s.catch_up().await?;
-    let updated = lines.update(1, row! { pieces: 3, total: 15 });
-    s.apply(raw("UPDATE lines SET pieces = 3 WHERE id = 1", [updated])).await?;
-
-    s.judge().await
-}
-
-/// Identity columns and sequences give numbers that a statement doesn't name; the change has them.
-#[scenario]
-async fn identity_columns(s: &mut Scenario) -> Result<()> {
-    let orders = table("orders").key("id", BigInt).column("who", Text);
-    let sql = "CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY (START 7) PRIMARY KEY, who text)";
-    s.apply(raw(sql, [create(&orders)])).await?;
-    let orders = orders.handle();
-    s.start_capture().await?;
-
-    s.apply(raw("INSERT INTO orders (who) VALUES ('Ada')", [orders.insert(row! { id: 7, who: "Ada" })])).await?;
-    // The number of a transaction that is rolled back is not given again.
-    s.apply(begin()).await?;
-    s.apply(raw("INSERT INTO orders (who) VALUES ('nobody')", [orders.insert(row! { id: 8, who: "nobody" })])).await?;
-    s.apply(rollback()).await?;
-    s.apply(raw("INSERT INTO orders (who) VALUES ('Bob')", [orders.insert(row! { id: 9, who: "Bob" })])).await?;
-
-    s.judge().await
-}
-
 /// REPLICA IDENTITY NOTHING: the log holds nothing of old rows, so PostgreSQL refuses updates and deletes of the published
 /// table.
 #[scenario(only = "debezium, logical", why = "PostgreSQL refuses nothing where no publication is")]
@@ -138,21 +102,6 @@ async fn unlogged_and_temporary_tables(s: &mut Scenario) -> Result<()> {
     s.judge().await
 }
 
-/// A table that is created while the capture runs is captured from its first row on.
-#[scenario]
-async fn table_created_while_capturing(s: &mut Scenario) -> Result<()> {
-    let orders = s.create(table("orders").key("id", Int)).await?;
-    s.start_capture().await?;
-
-    s.apply(orders.insert(row! { id: 1 })).await?;
-    let refunds = s.create(table("refunds").key("id", Int).column("why", Text)).await?;
-    s.apply(refunds.insert(row! { id: 1, why: "too late" })).await?;
-    s.catch_up().await?;
-    s.apply(refunds.update(1, row! { why: "broken" })).await?;
-
-    s.judge().await
-}
-
 /// VACUUM FULL and CLUSTER write every row anew, and change none.
 #[scenario]
 async fn vacuum_full_and_cluster(s: &mut Scenario) -> Result<()> {
@@ -177,58 +126,6 @@ async fn row_level_security(s: &mut Scenario) -> Result<()> {
 
     s.apply(notes.insert(row! { id: 1, owner: "ada" })).await?;
     s.apply(notes.update(1, row! { owner: "bob" })).await?;
-
-    s.judge().await
-}
-
-/// Nullability, defaults and checks are no part of a row's shape: no method tells that they changed.
-#[scenario]
-async fn nullability_and_default_changes(s: &mut Scenario) -> Result<()> {
-    let orders = s.create(table("orders").key("id", Int).column("note", Text)).await?;
-    s.start_capture().await?;
-
-    s.apply(orders.insert(row! { id: 1, note: "a" })).await?;
-    s.apply(raw("ALTER TABLE orders ALTER note SET NOT NULL", [])).await?;
-    s.apply(raw("ALTER TABLE orders ALTER note SET DEFAULT 'none'", [])).await?;
-    s.apply(raw("INSERT INTO orders (id) VALUES (2)", [orders.insert(row! { id: 2, note: "none" })])).await?;
-    s.apply(raw("ALTER TABLE orders ALTER note DROP NOT NULL", [])).await?;
-    s.apply(orders.insert(row! { id: 3, note: None::<&str> })).await?;
-
-    s.judge().await
-}
-
-/// Another column becomes the primary key. The next change has the new key.
-#[scenario]
-async fn another_primary_key(s: &mut Scenario) -> Result<()> {
-    let users = s.create(table("users").key("id", Int).column_not_null("email", Text)).await?;
-    s.start_capture().await?;
-
-    s.apply(users.insert(row! { id: 1, email: "ada@example.org" })).await?;
-    s.catch_up().await?;
-    s.apply(users.change_key(&["email"])).await?;
-    let users = users.keyed(&["email"]);
-    s.apply(users.insert(row! { id: 2, email: "bob@example.org" })).await?;
-    s.apply(users.update("ada@example.org", row! { id: 10 })).await?;
-    s.apply(users.delete("bob@example.org")).await?;
-
-    s.judge().await
-}
-
-/// A column is dropped while another session has a transaction open that wrote to other rows: the ALTER waits for it, and
-/// each row has the shape of its moment.
-#[scenario]
-async fn column_dropped_after_an_open_transaction(s: &mut Scenario) -> Result<()> {
-    let orders = s.create(table("orders").key("id", Int).column("note", Text)).await?;
-    s.start_capture().await?;
-
-    s.apply(begin().on("b")).await?;
-    s.apply(orders.insert(row! { id: 1, note: "old shape" }).on("b")).await?;
-    let waits = raw("SET lock_timeout = '50ms'", []);
-    s.apply(waits).await?;
-    s.refused(orders.drop_column("note"), "lock timeout").await?;
-    s.apply(commit().on("b")).await?;
-    s.apply(orders.drop_column("note")).await?;
-    s.apply(orders.insert(row! { id: 2 }).on("b")).await?;
 
     s.judge().await
 }

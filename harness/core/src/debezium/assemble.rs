@@ -5,6 +5,10 @@
 //! transaction is whole when that many have arrived, and not when some time has passed. In the same way the initial
 //! snapshot is whole when as many reads have arrived as its notifications count.
 //!
+//! MySQL's TRUNCATE belongs to no transaction that is counted, so counting doesn't tell whether one is still to come. Its record
+//! was sent before the END of what was committed after it: once everything has been read that there was when that END came,
+//! it is there too, and its identifier says where it belongs.
+//!
 //! A connector that starts again may send records again. They never stand for others, and they are never swallowed: what
 //! comes again is delivered again, for the judge to see. So is a tombstone without its delete.
 
@@ -12,7 +16,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::record::{Boundary, Event, Notification, transaction_id};
 use crate::{
-    change::{Change, Op},
+    change::{Change, Op, Position},
     schema::TableName,
     value::{Row, Value},
 };
@@ -65,6 +69,12 @@ pub(crate) struct Assembler {
     read: HashSet<(TableName, Vec<Value>)>,
     ready: VecDeque<Change>,
     sends_tombstones: bool,
+    /// Whether there are changes that belong to no transaction's count.
+    has_uncounted: bool,
+    /// Those that have come and whose turn hasn't.
+    uncounted: Vec<Change>,
+    /// How many of the ended transactions may be delivered, since nothing uncounted can come any more that stands before.
+    settled: usize,
 }
 
 impl Assembler {
@@ -83,7 +93,26 @@ impl Assembler {
             read: HashSet::new(),
             ready: VecDeque::new(),
             sends_tombstones,
+            has_uncounted: false,
+            uncounted: Vec::new(),
+            settled: 0,
         }
+    }
+
+    /// The same for a connector that sends changes which no transaction counts.
+    pub(crate) fn with_uncounted(self, has_uncounted: bool) -> Self {
+        Self { has_uncounted, ..self }
+    }
+
+    /// How many transactions wait for everything to be read that there is now; nought if none does.
+    pub(crate) fn unsettled(&self) -> usize {
+        if self.has_uncounted && self.settled == 0 { self.ended.len() } else { 0 }
+    }
+
+    /// Everything has been read that there was when so many transactions waited.
+    pub(crate) fn settle_all(&mut self, transactions: usize) {
+        self.settled = transactions;
+        self.deliver();
     }
 
     /// The next change whose turn has come.
@@ -123,7 +152,19 @@ impl Assembler {
                 *reads += 1;
             }
         }
-        self.ready.push_back(change);
+        if self.has_uncounted && change.op != Op::Read {
+            self.uncounted.push(change);
+        } else {
+            self.ready.push_back(change);
+        }
+    }
+
+    /// Delivers what no transaction counts and stands before this one.
+    fn deliver_uncounted(&mut self, tx: &str) {
+        let Some(place) = tx.parse().ok().map(Position::Gtid) else { return };
+        self.uncounted.sort_by_key(|change| change.position);
+        let count = self.uncounted.iter().take_while(|change| change.position < Some(place)).count();
+        self.ready.extend(self.uncounted.drain(..count));
     }
 
     fn change(&mut self, origin: (String, i32), mut change: Change, number: u64) {
@@ -228,10 +269,13 @@ impl Assembler {
             return;
         }
         while let Some(tx) = self.ended.front() {
-            if !self.pending.get(tx).is_some_and(Pending::is_whole) {
+            if !self.pending.get(tx).is_some_and(Pending::is_whole) || self.unsettled() > 0 {
                 return;
             }
-            let whole = self.pending.remove(tx).map(|pending| pending.changes);
+            let tx = tx.clone();
+            self.deliver_uncounted(&tx);
+            self.settled = self.settled.saturating_sub(1);
+            let whole = self.pending.remove(&tx).map(|pending| pending.changes);
             self.delivered.extend(self.ended.pop_front());
             let mut changes = whole.unwrap_or_default();
             changes.sort_by_key(|(number, _)| *number);
@@ -328,6 +372,26 @@ mod tests {
         assert!(assembler.waiting_for().contains("of whose 3 changes 2 have come"));
         assembler.event(("t", 2), change("x", 1, Op::Insert, 1));
         assert_eq!(popped(&mut assembler), ["+1", "+2", "+3"]);
+    }
+
+    #[test]
+    fn what_no_transaction_counts_stands_where_its_identifier_says() -> Result<(), String> {
+        let gtid = |number: u64| format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:{number}");
+        let position = Some(Position::Gtid(gtid(2).parse()?));
+        let truncate = Change { position, ..Change::new(Op::Truncate, "t".into()) };
+        let mut assembler = Assembler::new(false, true).with_uncounted(true);
+        for (number, id) in [(1, 1), (3, 3)] {
+            assembler.event(("t", 0), change(&gtid(number), 1, Op::Insert, id));
+            assembler.boundary(end(&gtid(number), 1));
+        }
+        assert_eq!((popped(&mut assembler), assembler.unsettled()), (vec![], 2), "more may stand before them");
+        assembler.event(("t", 1), Event::Change(Box::new(truncate), None));
+        assembler.settle_all(2);
+        assert_eq!(popped(&mut assembler), ["+1", "!NULL", "+3"]);
+        assembler.event(("t", 0), change(&gtid(4), 1, Op::Insert, 4));
+        assembler.boundary(end(&gtid(4), 1));
+        assert_eq!((popped(&mut assembler), assembler.unsettled()), (vec![], 1));
+        Ok(())
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! Debezium for PostgreSQL: pgoutput through Kafka Connect and Kafka to [`Change`]s.
+//! Debezium: a connector on Kafka Connect, its topics, and records to [`Change`](crate::change::Change)s.
 
 mod assemble;
 mod connect;
+mod mysql;
 mod postgres;
 mod record;
+mod subscription;
 mod topics;
 mod values;
 
-pub use self::postgres::DebeziumPostgres;
+pub use self::{mysql::DebeziumMySql, postgres::DebeziumPostgres};

@@ -9,7 +9,9 @@ use super::values::Schema;
 use crate::{
     change::{Change, Lsn, Op, Position, TxId},
     error::{Context, Error, Result},
+    mysql,
     schema::TableName,
+    source::Dialect,
     value::Row,
 };
 
@@ -71,10 +73,13 @@ struct Envelope {
 #[derive(Deserialize)]
 struct Source {
     #[serde(default)]
+    db: String,
+    #[serde(default)]
     schema: String,
     #[serde(default)]
     table: String,
     lsn: Option<u64>,
+    gtid: Option<String>,
     ts_us: Option<i64>,
 }
 
@@ -88,9 +93,60 @@ struct Transaction {
 #[derive(Default)]
 pub(crate) struct Decoder {
     schemas: HashMap<Box<str>, Arc<Schema>>,
+    origin: Origin,
+}
+
+/// Where records come from.
+#[derive(Default)]
+enum Origin {
+    #[default]
+    PostgreSql,
+    MySql {
+        lease: String,
+        /// The topic in which the connector keeps a history of definitions.
+        history: String,
+    },
+}
+
+impl Source {
+    fn table(&self, origin: &Origin) -> TableName {
+        match origin {
+            Origin::PostgreSql => TableName::new(&self.schema, &self.table),
+            Origin::MySql { lease, .. } => {
+                TableName::new(mysql::schema_of(lease, &self.db).unwrap_or(&self.db), &self.table)
+            }
+        }
+    }
+
+    fn position(&self) -> Option<Position> {
+        let gtid = || self.gtid.as_ref()?.parse().ok().map(Position::Gtid);
+        self.lsn.map(|lsn| Position::Lsn(Lsn(lsn))).or_else(gtid)
+    }
 }
 
 impl Decoder {
+    /// A decoder of what the connector for MySQL writes.
+    pub(crate) fn of_mysql(lease: &str, history: String) -> Self {
+        Self { schemas: HashMap::new(), origin: Origin::MySql { lease: lease.to_owned(), history } }
+    }
+
+    /// Whether the connector sends changes that no transaction counts: that for MySQL sends TRUNCATE so.
+    pub(crate) fn has_uncounted(&self) -> bool {
+        matches!(self.origin, Origin::MySql { .. })
+    }
+
+    /// Whether a topic is the connector's own, and holds no changes.
+    pub(crate) fn is_history(&self, topic: &str) -> bool {
+        matches!(&self.origin, Origin::MySql { history, .. } if history == topic)
+    }
+
+    fn dialect(&self) -> Dialect {
+        match self.origin {
+            Origin::PostgreSql => Dialect::PostgreSql,
+            Origin::MySql { .. } => Dialect::MySql,
+        }
+    }
+
     /// Decodes a record of a table's topic.
     pub(crate) fn event(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Event> {
         let key = key.map(|key| self.key(key)).transpose()?.unwrap_or_default();
@@ -107,19 +163,23 @@ impl Decoder {
             return Ok(Event::Other(envelope.transaction.map(number)));
         };
         let schema = self.schema(parts.schema)?;
+        let dialect = self.dialect();
         let row = |image: &Option<serde_json::Value>, field: &str| {
-            image.as_ref().and_then(|image| schema.field(field)?.row(image))
+            image.as_ref().and_then(|image| schema.field(field)?.row(image, dialect))
         };
         let Envelope { source, transaction, .. } = &envelope;
         let total_order = transaction.as_ref().map(|tx| tx.total_order);
+        // What MySQL's connector doesn't count as part of a transaction still bears its identifier.
+        let alone = source.gtid.as_deref().filter(|_| op != Op::Read);
+        let tx = transaction.as_ref().map(|tx| transaction_id(&tx.id)).or(alone);
         let change = Change {
             key,
             before: row(&envelope.before, "before"),
             after: row(&envelope.after, "after"),
-            position: source.lsn.filter(|_| op != Op::Read).map(|lsn| Position::Lsn(Lsn(lsn))),
-            tx: transaction.as_ref().map(|tx| TxId(transaction_id(&tx.id).to_owned())),
+            position: source.position().filter(|_| op != Op::Read),
+            tx: tx.map(|tx| TxId(tx.to_owned())),
             commit_time_us: source.ts_us,
-            ..Change::new(op, TableName::new(&source.schema, &source.table))
+            ..Change::new(op, source.table(&self.origin))
         };
         Ok(Event::Change(Box::new(change), total_order))
     }
@@ -128,7 +188,7 @@ impl Decoder {
         let parts = parts(key)?;
         let payload = parts.payload.map_or("null", RawValue::get);
         let payload = serde_json::from_str(payload).while_doing(DECODER, "read a key")?;
-        Ok(self.schema(parts.schema)?.row(&payload).unwrap_or_default())
+        Ok(self.schema(parts.schema)?.row(&payload, self.dialect()).unwrap_or_default())
     }
 
     fn schema(&mut self, schema: Option<&RawValue>) -> Result<Arc<Schema>> {
@@ -153,9 +213,13 @@ pub(crate) fn control<T: for<'a> Deserialize<'a>>(value: &[u8]) -> Result<T> {
     serde_json::from_str(payload).while_doing(DECODER, format!("read {}", shorten(payload)))
 }
 
-/// The transaction's own part of Debezium's `xid:lsn`, whose second half differs between BEGIN, changes and END.
+/// The transaction's own part of Debezium's `xid:lsn`, whose second half differs between BEGIN, changes and END. MySQL's
+/// `server:number` is its own as a whole.
 pub(crate) fn transaction_id(id: &str) -> &str {
-    id.split_once(':').map_or(id, |(xid, _)| xid)
+    match id.split_once(':') {
+        Some((xid, _)) if xid.bytes().all(|byte| byte.is_ascii_digit()) => xid,
+        _ => id,
+    }
 }
 
 fn parts(record: &[u8]) -> Result<WithSchema<'_>> {

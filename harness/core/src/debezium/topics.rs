@@ -85,6 +85,9 @@ fn is_of(prefix: &str, topic: &str) -> bool {
     topic.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'))
 }
 
+/// Where partitions end: by topic and partition the number of the next record.
+pub(crate) type Ends = Vec<(String, i32, i64)>;
+
 /// Reads all topics of a prefix from their beginning, without a consumer group and its rebalances.
 pub(crate) struct Reader {
     consumer: Arc<StreamConsumer>,
@@ -144,6 +147,31 @@ impl Reader {
             return Ok(());
         }
         self.consumer.incremental_assign(&new).while_doing(SERVICE, doing())
+    }
+
+    /// Where all partitions end now, those of new topics included.
+    pub(crate) async fn ends(&mut self) -> Result<Ends> {
+        self.refresh().await?;
+        let (consumer, partitions) = (Arc::clone(&self.consumer), self.assigned.clone());
+        let looking = tokio::task::spawn_blocking(move || {
+            let end = |(topic, partition): (String, i32)| {
+                let (_, end) = consumer.fetch_watermarks(&topic, partition, TIMEOUT)?;
+                Ok::<_, KafkaError>((topic, partition, end))
+            };
+            partitions.into_iter().map(end).collect::<Result<Vec<_>, _>>()
+        });
+        let doing = || format!("look where the topics of {} end", self.prefix);
+        looking.await.while_doing(SERVICE, doing())?.while_doing(SERVICE, doing())
+    }
+
+    /// Whether all partitions have been read up to these ends.
+    pub(crate) fn has_read(&self, ends: &Ends) -> Result<bool> {
+        let positions = self.consumer.position().while_doing(SERVICE, "ask what has been read")?;
+        let is_read = |(topic, partition, end): &(String, i32, i64)| {
+            let position = positions.find_partition(topic, *partition).map(|found| found.offset());
+            *end == 0 || matches!(position, Some(Offset::Offset(next)) if next >= *end)
+        };
+        Ok(ends.iter().all(is_read))
     }
 
     /// The next record of any of the topics. Dropping the future loses nothing.

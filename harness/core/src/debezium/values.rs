@@ -1,6 +1,6 @@
-//! Values of Connect's JSON converter as values of PostgreSQL.
+//! Values of Connect's JSON converter as values of PostgreSQL and MySQL.
 //!
-//! Sources: Kafka Connect's `JsonConverter`, Debezium's manual on the PostgreSQL connector, "Data type mappings".
+//! Sources: Kafka Connect's `JsonConverter`, Debezium's manual on the connectors, "Data type mappings".
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bigdecimal::{BigDecimal, num_bigint::BigInt};
@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use crate::{
+    source::Dialect,
     time,
     value::{Float, Row, Value, widen},
 };
@@ -38,28 +39,28 @@ impl Schema {
     }
 
     /// Decodes a struct as a row, in the order of the schema's fields.
-    pub(crate) fn row(&self, payload: &Json) -> Option<Row> {
+    pub(crate) fn row(&self, payload: &Json, dialect: Dialect) -> Option<Row> {
         let columns = payload.as_object()?;
         let column = |field: &Self| {
             let name = field.field.clone()?;
             let value = columns.get(&name)?;
-            Some((name, field.value(value)))
+            Some((name, field.value(value, dialect)))
         };
         Some(self.fields.iter().filter_map(column).collect())
     }
 
-    fn value(&self, json: &Json) -> Value {
+    fn value(&self, json: &Json, dialect: Dialect) -> Value {
         if json.is_null() {
             return Value::Null;
         }
         if is_unavailable(json) {
             return Value::Unavailable;
         }
-        let logical = self.name.as_deref().and_then(|name| self.logical(name, json));
-        logical.or_else(|| self.plain(json)).unwrap_or_else(|| Value::Text(text_of(json)))
+        let logical = self.name.as_deref().and_then(|name| self.logical(name, json, dialect));
+        logical.or_else(|| self.plain(json, dialect)).unwrap_or_else(|| Value::Text(text_of(json)))
     }
 
-    fn plain(&self, json: &Json) -> Option<Value> {
+    fn plain(&self, json: &Json, dialect: Dialect) -> Option<Value> {
         Some(match self.ty.as_str() {
             "boolean" => Value::Bool(json.as_bool()?),
             "int8" | "int16" | "int32" | "int64" => Value::Int(json.as_i64()?.into()),
@@ -68,19 +69,22 @@ impl Schema {
             "bytes" => Value::Bytes(BASE64_STANDARD.decode(json.as_str()?).ok()?),
             "array" => {
                 let items = self.items.as_ref()?;
-                Value::Array(json.as_array()?.iter().map(|item| items.value(item)).collect())
+                Value::Array(json.as_array()?.iter().map(|item| items.value(item, dialect)).collect())
             }
             _ => return None,
         })
     }
 
-    fn logical(&self, name: &str, json: &Json) -> Option<Value> {
+    fn logical(&self, name: &str, json: &Json, dialect: Dialect) -> Option<Value> {
         let text = match name {
             "io.debezium.time.Date" => time::date(json.as_i64()?),
             "io.debezium.time.Timestamp" => time::timestamp(i128::from(json.as_i64()?) * 1000),
             "io.debezium.time.MicroTimestamp" => time::timestamp(json.as_i64()?.into()),
             "io.debezium.time.Time" => time::time(json.as_i64()?.checked_mul(1000)?)?,
+            // A span of time, and no time of day.
+            "io.debezium.time.MicroTime" if dialect == Dialect::MySql => time::span(json.as_i64()?),
             "io.debezium.time.MicroTime" => time::time(json.as_i64()?)?,
+            "io.debezium.time.Year" => format!("{:04}", json.as_i64()?),
             "io.debezium.time.ZonedTimestamp" => time::zoned_timestamp(json.as_str()?)?,
             "org.apache.kafka.connect.data.Decimal" => {
                 let scale = self.parameters.get("scale")?.parse().ok()?;
@@ -131,7 +135,7 @@ mod tests {
     use super::*;
 
     fn decoded(schema: Json, payload: &Json) -> Result<Value, serde_json::Error> {
-        Ok(serde_json::from_value::<Schema>(schema)?.value(payload))
+        Ok(serde_json::from_value::<Schema>(schema)?.value(payload, Dialect::PostgreSql))
     }
 
     fn logical(ty: &str, name: &str, payload: &Json) -> Result<String, serde_json::Error> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    BeforeImages, Delivery, Expected, Guarantees, KeyChange, Loss, Order, Promise, SchemaChanges, Truncate,
+    BeforeImages, Delivery, Expected, Guarantees, KeyChange, Loss, Order, Promise, RowImage, SchemaChanges, Truncate,
     UnchangedToast,
 };
 use crate::{
@@ -111,8 +111,8 @@ impl Guarantees {
                         SchemaChanges::AtOnce => {
                             let after = model::altered_table(table, change);
                             promised.push(Expected {
-                                before: Some(types(table)),
-                                after: Some(types(&after)),
+                                before: Some(self.types(table)),
+                                after: Some(self.types(&after)),
                                 ..Expected::new(Op::Schema, after.name)
                             });
                         }
@@ -130,14 +130,20 @@ impl Guarantees {
         }
     }
 
+    /// A table's shape as a schema change tells it: its columns and their types.
+    fn types(&self, table: &Table) -> Row {
+        let told = |column: &Column| (column.name.clone(), Value::Text(self.values.type_name(&column.ty)));
+        table.columns.iter().map(told).collect()
+    }
+
     /// What is told of a table's definition before a change of its rows.
     pub(super) fn promise_shape_of(&self, table: &Arc<Table>, told: &mut ToldShapes, promised: &mut Vec<Expected>) {
         let last = told.insert(table.name.clone(), Arc::clone(table));
-        let last = last.filter(|last| types(last) != types(table) || last.name != table.name);
+        let last = last.filter(|last| self.types(last) != self.types(table) || last.name != table.name);
         if let (SchemaChanges::WithNextRow, Some(last)) = (self.schema_changes, last) {
             promised.push(Expected {
-                before: Some(types(&last)),
-                after: Some(types(table)),
+                before: Some(self.types(&last)),
+                after: Some(self.types(table)),
                 renamed_from: Some(&last.name).filter(|name| **name != table.name).cloned(),
                 ..Expected::new(Op::Schema, table.name.clone())
             });
@@ -203,6 +209,10 @@ impl Guarantees {
         promised: &mut Vec<Expected>,
         losses: &mut BTreeSet<Loss>,
     ) {
+        if !self.unchanged_updates && before == after {
+            losses.insert(Loss::UnchangedUpdateMissed);
+            return;
+        }
         let key_changed = table.key_of(before) != table.key_of(after);
         let delivered = self.new_row(table, before, after, losses);
         let new = Expected {
@@ -249,7 +259,7 @@ impl Guarantees {
     /// The promised part of an old row. An update that leaves the columns of the replica identity alone logs none of them.
     fn old_row(&self, table: &Table, before: &Row, after: Option<&Row>, losses: &mut BTreeSet<Loss>) -> Option<Row> {
         match self.before_images {
-            BeforeImages::Full => return Some(before.clone()),
+            BeforeImages::Full => return Some(self.old_image(table, before, losses)),
             BeforeImages::ReplicaIdentity if table.identity == ReplicaIdentity::Full => return Some(before.clone()),
             BeforeImages::ReplicaIdentity | BeforeImages::None => {}
         }
@@ -266,9 +276,42 @@ impl Guarantees {
         Some(image)
     }
 
-    /// The promised new row: large values that stayed the same may be left out.
+    /// What the log's image of an old row holds.
+    fn old_image(&self, table: &Table, before: &Row, losses: &mut BTreeSet<Loss>) -> Row {
+        let is_in = |column: &Column| match self.row_image {
+            RowImage::Full => true,
+            RowImage::NoBlob => table.key.contains(&column.name) || !is_blob(&column.ty),
+            RowImage::Minimal => table.key.is_empty() || table.key.contains(&column.name),
+        };
+        let image =
+            before.project(table.columns.iter().filter(|column| is_in(column)).map(|column| column.name.as_str()));
+        if image.len() < before.len() {
+            losses.insert(Loss::ColumnsLeftOut);
+        }
+        image
+    }
+
+    /// What the log's image of an updated row holds.
+    fn new_image(&self, table: &Table, before: &Row, after: &Row, losses: &mut BTreeSet<Loss>) -> Row {
+        let is_in = |name: &str| {
+            let has_changed = before.get(name) != after.get(name);
+            let is_blob = table.column(name).is_some_and(|column| is_blob(&column.ty));
+            match self.row_image {
+                RowImage::Full => true,
+                RowImage::NoBlob => has_changed || !is_blob || table.key.iter().any(|key| key == name),
+                RowImage::Minimal => has_changed,
+            }
+        };
+        let image = after.project(after.columns().filter(|name| is_in(name)));
+        if image.len() < after.len() {
+            losses.insert(Loss::ColumnsLeftOut);
+        }
+        image
+    }
+
+    /// The promised new row: large values that stayed the same may be left out, and so may all others.
     fn new_row(&self, table: &Table, before: &Row, after: &Row, losses: &mut BTreeSet<Loss>) -> Row {
-        let mut row = after.clone();
+        let mut row = self.new_image(table, before, after, losses);
         if self.unchanged_toast != UnchangedToast::Delivered && table.identity != ReplicaIdentity::Full {
             for column in table.columns.iter().filter(|column| column.external) {
                 let name = column.name.as_str();
@@ -319,7 +362,11 @@ pub(super) fn changes_shape(change: &Alter) -> bool {
     !matches!(change, Alter::Identity(_) | Alter::Key(_))
 }
 
-/// A table's shape as a schema change tells it: its columns and their types.
-fn types(table: &Table) -> Row {
-    table.columns.iter().map(|column| (column.name.clone(), Value::Text(column.ty.to_string()))).collect()
+/// A text, or bytes, without a limit, or a document.
+fn is_blob(ty: &Type) -> bool {
+    match ty {
+        Type::Text | Type::Bytes | Type::Json => true,
+        Type::Other(name) => name.ends_with("text") || name.ends_with("blob"),
+        _ => false,
+    }
 }

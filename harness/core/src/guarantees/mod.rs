@@ -38,6 +38,8 @@ pub struct Guarantees {
     pub granularity: Granularity,
     /// What is delivered of a row's old version.
     pub before_images: BeforeImages,
+    /// Which columns of a row the source writes to its log when the row changes.
+    pub row_image: RowImage,
     /// Whether columns that a before-image doesn't hold are filled in: with NULL, or where a column doesn't take NULL with
     /// its default or its type's zero, as if that were its value.
     pub fills_before_images: bool,
@@ -47,6 +49,8 @@ pub struct Guarantees {
     pub key_change: KeyChange,
     /// How an update of a row arrives whose table has no key.
     pub keyless_update: KeyChange,
+    /// Whether an update that leaves its row as it was is delivered.
+    pub unchanged_updates: bool,
     /// Whether changes tell the transaction they belong to, and transactions arrive whole.
     pub transactions: bool,
     /// In which order transactions arrive.
@@ -98,6 +102,27 @@ pub struct Mark {
     pub touched_by_updates: bool,
     /// Whether rows are read again that bear a time somewhat before the mark, for what was committed late.
     pub overlap: bool,
+    /// What a row's time is the time of.
+    #[serde(default)]
+    pub time_of: TimeOf,
+    /// Whether a table that gets another name keeps its mark; if not it is a new one, and all its rows are.
+    #[serde(default = "yes")]
+    pub follows_renames: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What a row's time is the time of, where the database sets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeOf {
+    /// The beginning of its transaction: `now()` in PostgreSQL (manual, 9.9.5 "Current Date/Time").
+    #[default]
+    Transaction,
+    /// The beginning of its statement: `NOW()` in MySQL (manual, 14.7 "Date and Time Functions").
+    Statement,
 }
 
 /// In which order transactions arrive.
@@ -124,6 +149,19 @@ pub enum BeforeImages {
     Full,
     /// What the table's replica identity writes to the log: the key, if it changed or the row was deleted; or the whole row.
     ReplicaIdentity,
+}
+
+/// Which columns of a row MySQL writes to its log when the row changes (manual, 19.1.6.4: `binlog_row_image`). What isn't
+/// there is left out of the images, and nothing tells it from a dropped column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowImage {
+    /// All, before and after.
+    Full,
+    /// All but the texts and bytes without a limit that an update leaves as they are; and none of these before.
+    NoBlob,
+    /// The key before, and after it what has changed; all columns of a table without a key before.
+    Minimal,
 }
 
 /// What is delivered of a TRUNCATE.
@@ -247,11 +285,13 @@ pub enum Loss {
     OrderAcrossTables,
     /// Not rows are told but the files that hold them, and how many.
     RowsNotTold,
+    /// A column that didn't change is left out of the new row, or any but those of the key out of the old one.
+    ColumnsLeftOut,
 }
 
 impl Loss {
     /// Every loss.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::BeforeImageKeyOnly,
         Self::BeforeImageFilled,
         Self::NoBeforeImage,
@@ -281,6 +321,7 @@ impl Loss {
         Self::UpdateSplit,
         Self::OrderAcrossTables,
         Self::RowsNotTold,
+        Self::ColumnsLeftOut,
     ];
 
     /// In a word or two, for tables.
@@ -315,6 +356,7 @@ impl Loss {
             Self::UpdateSplit => "update split",
             Self::OrderAcrossTables => "order of tables",
             Self::RowsNotTold => "files only",
+            Self::ColumnsLeftOut => "partial rows",
         }
     }
 }
@@ -351,6 +393,7 @@ impl fmt::Display for Loss {
             Self::UpdateSplit => "update told as delete + insert",
             Self::OrderAcrossTables => "order across tables not told",
             Self::RowsNotTold => "files and counts told, but no rows",
+            Self::ColumnsLeftOut => "unchanged columns not sent",
         })
     }
 }
@@ -428,10 +471,12 @@ impl Default for Guarantees {
             initial_snapshot: true,
             granularity: Granularity::EachChange,
             before_images: BeforeImages::ReplicaIdentity,
+            row_image: RowImage::Full,
             fills_before_images: false,
             keys_by_identity: true,
             key_change: KeyChange::Update,
             keyless_update: KeyChange::Update,
+            unchanged_updates: true,
             transactions: true,
             order: Order::Commit,
             truncate: Truncate::Told,

@@ -1,12 +1,12 @@
 //! The promise of methods that look from time to time at how rows stand.
 //!
-//! Such a method asks for the rows whose time is later than the latest it has seen of the table. In PostgreSQL that time
-//! is usually `now()`, when the row's transaction *began* (manual, 9.9.5 "Current Date/Time"), so here it is the number of
-//! that beginning; where the script's table has the column itself, it is the value that the script gave.
+//! Such a method asks for the rows whose time is later than the latest it has seen of the table. Where the database sets it,
+//! that is the time at which the row's transaction, or statement, *began* ([`TimeOf`]), so here it is the number of that
+//! beginning; where the script's table has the column itself, it is the value that the script gave.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Delivery, Expected, Guarantees, Loss, Mark, Promise, changes};
+use super::{Delivery, Expected, Guarantees, Loss, Mark, Promise, TimeOf, changes};
 use crate::{
     change::Op,
     model::{IdealChange, IdealTransaction, Tables},
@@ -21,7 +21,7 @@ pub const TIME_COLUMN: &str = "updated_at";
 /// The time that a row bears.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stamp {
-    /// That at which the transaction of this number began.
+    /// That at which the transaction, or the statement, of this number began.
     Began(usize),
     /// What the script wrote.
     Given(Value),
@@ -43,6 +43,8 @@ struct Watched {
     tables: Tables,
     seen: BTreeMap<TableName, Vec<Seen>>,
     marks: BTreeMap<TableName, Stamp>,
+    /// Whether an update that leaves a row as it was gives it a new time.
+    tells_unchanged: bool,
 }
 
 impl Guarantees {
@@ -55,7 +57,7 @@ impl Guarantees {
         looks: &[usize],
     ) -> Promise {
         let mut promise = Promise::default();
-        let mut watched = Watched::default();
+        let mut watched = Watched { tells_unchanged: self.unchanged_updates, ..Watched::default() };
         committed.iter().take(cut).for_each(|transaction| watched.follow(transaction, mark, &mut BTreeSet::new()));
         watched.begin();
         if self.initial_snapshot {
@@ -96,8 +98,12 @@ impl Watched {
         if rows.count() > 1 {
             losses.insert(Loss::NoTransactions);
         }
-        for change in &transaction.changes {
-            self.follow_change(change, transaction.began, mark, losses);
+        for (change, statement) in transaction.changes.iter().zip(&transaction.statements) {
+            let began = match mark.time_of {
+                TimeOf::Transaction => transaction.began,
+                TimeOf::Statement => *statement,
+            };
+            self.follow_change(change, began, mark, losses);
             self.tables.apply(change);
         }
     }
@@ -113,11 +119,14 @@ impl Watched {
                 }
                 if let Alter::RenameTable(name) = change {
                     let renamed = TableName::new(&table.name.schema, name);
-                    let seen = self.seen.remove(&table.name).unwrap_or_default();
-                    self.seen.insert(renamed.clone(), seen);
-                    if let Some(mark) = self.marks.remove(&table.name) {
-                        self.marks.insert(renamed, mark);
+                    let mut seen = self.seen.remove(&table.name).unwrap_or_default();
+                    let latest = self.marks.remove(&table.name);
+                    if mark.follows_renames {
+                        self.marks.extend(latest.map(|latest| (renamed.clone(), latest)));
+                    } else {
+                        seen.iter_mut().for_each(|seen| (seen.is_delivered, seen.delivered) = (false, None));
                     }
+                    self.seen.insert(renamed, seen);
                 }
             }
             IdealChange::Row { op: Op::Truncate, table, .. } => {
@@ -130,6 +139,11 @@ impl Watched {
                 // The tables' rows and what is known of them are kept in the same order: see `Tables::apply`.
                 let at = before.as_ref().and_then(|before| state.rows.iter().rposition(|row| row == before));
                 let old = at.map(|at| seen.remove(at));
+                if before == after && !self.tells_unchanged {
+                    losses.insert(Loss::UnchangedUpdateMissed);
+                    seen.extend(old);
+                    return;
+                }
                 if old.is_some() {
                     losses.insert(Loss::NoBeforeImage);
                 }

@@ -10,10 +10,12 @@ const EVERYTHING: Guarantees = Guarantees {
     initial_snapshot: true,
     granularity: Granularity::EachChange,
     before_images: BeforeImages::Full,
+    row_image: RowImage::Full,
     fills_before_images: false,
     keys_by_identity: false,
     key_change: KeyChange::Update,
     keyless_update: KeyChange::Update,
+    unchanged_updates: true,
     transactions: true,
     order: Order::Commit,
     truncate: Truncate::Told,
@@ -145,7 +147,8 @@ fn states(mark: Mark, steps: &[Step], looks: &[usize]) -> Result<Promise, ModelE
     Ok(polled.promise(&model, 1, looks))
 }
 
-const TOUCHED: Mark = Mark { touched_by_updates: true, overlap: false };
+const TOUCHED: Mark =
+    Mark { touched_by_updates: true, overlap: false, time_of: TimeOf::Transaction, follows_renames: true };
 
 #[test]
 fn a_look_finds_the_last_version_of_each_row_and_no_delete() -> Result<(), ModelError> {
@@ -162,7 +165,7 @@ fn a_look_finds_the_last_version_of_each_row_and_no_delete() -> Result<(), Model
     assert_eq!(changes(&promised), ["±id: 1  n: 1", "±id: 2  n: 1", "±id: 1  n: 3"]);
     let losses = [Loss::NoBeforeImage, Loss::InsertOrUpdate, Loss::DeleteMissed, Loss::VersionsCollapsed];
     assert_eq!(promised.losses, BTreeSet::from(losses));
-    let untouched = states(Mark { touched_by_updates: false, overlap: false }, &steps, &[3, 6])?;
+    let untouched = states(Mark { touched_by_updates: false, ..TOUCHED }, &steps, &[3, 6])?;
     assert_eq!(changes(&untouched), ["±id: 1  n: 1", "±id: 2  n: 1"]);
     assert!(untouched.losses.contains(&Loss::BehindTheMark));
     Ok(())

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::Loss;
 use crate::{
+    mysql,
     schema::{Table, Type},
     value::{Row, Value},
 };
@@ -53,6 +54,14 @@ pub enum Form {
     Utc,
     /// An amount of money as a plain decimal.
     Amount,
+    /// A truth value as the number that it is kept as, 0 or 1.
+    Number,
+    /// A time without the zeros at the end of its fraction.
+    ShortFraction,
+    /// The same with its zone, which is UTC.
+    Moment,
+    /// JSON without a blank between its parts.
+    DenseJson,
     /// Bits: one alone as a truth value, several as bytes, the least significant first and without zeros at the end.
     Bits,
     /// A point as a JSON object that holds it a second time in well-known binary.
@@ -115,6 +124,14 @@ impl Values {
         self.rules.iter().find(|rule| rule.ty == name).map(|rule| rule.form)
     }
 
+    /// A type's name as a change of the definition tells it.
+    pub(super) fn type_name(&self, ty: &Type) -> String {
+        match self.form(ty) {
+            Some(Form::Number) => "tinyint".to_owned(),
+            _ => ty.to_string(),
+        }
+    }
+
     fn tells_column(&self, ty: &Type, is_generated: bool) -> bool {
         (self.generated_columns || !is_generated) && self.form(ty) != Some(Form::Absent)
     }
@@ -148,6 +165,8 @@ fn name_of(ty: &Type) -> String {
         Type::Numeric(None) => "numeric".to_owned(),
         Type::Numeric(Some(_)) => "numeric with scale".to_owned(),
         Type::Json => "jsonb".to_owned(),
+        Type::Timestamp => "timestamp without time zone".to_owned(),
+        Type::TimestampTz => "timestamp with time zone".to_owned(),
         Type::Composite { .. } => "composite".to_owned(),
         Type::Other(name) => match (name.find('('), name.find(')')) {
             (Some(open), Some(close)) if open < close => format!("{}{}", &name[..open], &name[close + 1..]),
@@ -163,6 +182,9 @@ impl Form {
         if let (Self::NullUnlessFinite, Value::Float(number)) = (self, value) {
             return if number.get().is_finite() { value.clone() } else { Value::Null };
         }
+        if let (Self::Number, Value::Bool(truth)) = (self, value) {
+            return Value::Int((*truth).into());
+        }
         let text = match value {
             Value::Text(text) | Value::Decimal(text) => text.as_str(),
             _ => return value.clone(),
@@ -173,7 +195,7 @@ impl Form {
             Self::ShortNumeric if text.contains('.') => {
                 Some(Value::Decimal(text.trim_end_matches('0').trim_end_matches('.').to_owned()))
             }
-            Self::NullUnlessFinite | Self::ShortNumeric => None,
+            Self::NullUnlessFinite | Self::ShortNumeric | Self::Number => None,
             Self::Micros => micros(text).map(Value::Int),
             Self::Utc => utc(text).map(Value::Text),
             Self::Amount => Some(Value::Decimal(text.chars().filter(|c| !matches!(c, '$' | ',')).collect())),
@@ -181,10 +203,25 @@ impl Form {
             Self::Point => point(text).map(Value::Text),
             Self::JsonObject => hstore(text, ":", ",").map(Value::Text),
             Self::SpacedJsonObject => hstore(text, ": ", ", ").map(Value::Text),
+            Self::ShortFraction => Some(Value::Text(mysql::short(text).to_owned())),
+            Self::Moment => Some(Value::Text(format!("{}+00", mysql::short(text)))),
+            Self::DenseJson => Some(Value::Text(dense_json(text))),
             Self::BinaryJson => binary_json(text).map(Value::Text),
         };
         told.unwrap_or_else(|| value.clone())
     }
+}
+
+/// JSON without the blanks that stand between its parts and in no string.
+fn dense_json(text: &str) -> String {
+    let (mut is_string, mut is_escaped) = (false, false);
+    let keep = |c: &char| {
+        let is_kept = is_string || *c != ' ';
+        is_string ^= *c == '"' && !is_escaped;
+        is_escaped = *c == '\\' && !is_escaped;
+        is_kept
+    };
+    text.chars().filter(keep).collect()
 }
 
 fn is_infinite(text: &str) -> bool {
@@ -348,6 +385,10 @@ mod tests {
             (Form::ShortNumeric, "0.00", Value::Decimal("0".into())),
             (Form::ShortNumeric, "1.250", Value::Decimal("1.25".into())),
             (Form::ShortNumeric, "100", text("100")),
+            (Form::ShortFraction, "838:59:59.120", text("838:59:59.12")),
+            (Form::ShortFraction, "2024-02-29 12:00:00", text("2024-02-29 12:00:00")),
+            (Form::Moment, "2024-02-29 12:00:00.000", text("2024-02-29 12:00:00+00")),
+            (Form::DenseJson, r#"{"a": [1, "b: \", c"]}"#, text(r#"{"a":[1,"b: \", c"]}"#)),
             (Form::Null, "x", Value::Null),
         ] {
             assert_eq!(form.of(&text(stored)), told, "{form:?} of {stored}");

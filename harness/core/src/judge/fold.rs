@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{Fault, FaultKind};
 use crate::{
     change::{Change, Op, Position},
-    guarantees::{Granularity, Guarantees, Loss, ROWS, SchemaChanges, Truncate, UnchangedToast, Values},
+    guarantees::{Granularity, Guarantees, Loss, ROWS, RowImage, SchemaChanges, Truncate, UnchangedToast, Values},
     schema::{TableName, Type},
     text,
     value::{Row, Value},
@@ -174,7 +174,8 @@ pub fn judge_fold(
         let name = alterations.last_name(&change.table);
         let table = folded.entry(name.clone()).or_default();
         let altered = alterations.columns.get(name);
-        let leaves_out = guarantees.unchanged_toast == UnchangedToast::LeftOut;
+        let leaves_out =
+            guarantees.unchanged_toast == UnchangedToast::LeftOut || guarantees.row_image != RowImage::Full;
         let may_lack = |column: &str| leaves_out && !is_altered(altered, column);
         if let Err(fault) = table.apply(change, altered, may_lack) {
             let is_allowed = fault.kind == FaultKind::Duplicated && may_have_surplus(name, alterations, guarantees);

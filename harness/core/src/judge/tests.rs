@@ -9,8 +9,8 @@ mod tables;
 use crate::{
     change::{Lsn, Position, TxId},
     guarantees::{
-        AfterABreak, BeforeImages, Granularity, KeyChange, Order, Promise, SchemaChanges, Truncate, UnchangedToast,
-        Values,
+        AfterABreak, BeforeImages, Granularity, KeyChange, Order, Promise, RowImage, SchemaChanges, Truncate,
+        UnchangedToast, Values,
     },
     model::ModelError,
     row,
@@ -23,10 +23,12 @@ const DEBEZIUM: Guarantees = Guarantees {
     initial_snapshot: false,
     granularity: Granularity::EachChange,
     before_images: BeforeImages::ReplicaIdentity,
+    row_image: RowImage::Full,
     fills_before_images: true,
     keys_by_identity: true,
     key_change: KeyChange::DeleteAndInsert,
     keyless_update: KeyChange::Update,
+    unchanged_updates: true,
     transactions: true,
     order: Order::Commit,
     truncate: Truncate::Told,
@@ -39,9 +41,11 @@ const DEBEZIUM: Guarantees = Guarantees {
 
 const LOSSLESS: Guarantees = Guarantees {
     before_images: BeforeImages::Full,
+    row_image: RowImage::Full,
     fills_before_images: false,
     key_change: KeyChange::Update,
     keyless_update: KeyChange::Update,
+    unchanged_updates: true,
     unchanged_toast: UnchangedToast::Delivered,
     tombstones: false,
     ..DEBEZIUM

@@ -1,4 +1,9 @@
 //! Timestamp polling: ask from time to time for the rows whose `updated_at` is later than the latest seen.
+//!
+//! What a look is, and what is known after it, is the same for every database; what is said to one stands in a file of its own.
+
+mod mysql;
+mod postgres;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -7,111 +12,94 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::time::{Interval, MissedTickBehavior, interval};
-use tokio_postgres::{Client, SimpleQueryMessage};
 
+pub use self::{mysql::MySqlTimestampPolling, postgres::TimestampPolling};
 use crate::{
-    capture::{Capture, Options, SnapshotMode, Subject, Subscription},
+    capture::{Options, SnapshotMode, Subscription},
     change::{Change, Op, Position},
     error::{Context, Result},
     guarantees::{
-        AfterABreak, BeforeImages, Granularity, Guarantees, KeyChange, Mark, Order, SchemaChanges, TIME_COLUMN,
-        Truncate, UnchangedToast, Values,
+        AfterABreak, BeforeImages, Granularity, Guarantees, KeyChange, Mark, Order, RowImage, SchemaChanges, Truncate,
+        UnchangedToast, Values,
     },
-    postgres::{self, HARNESS_SCHEMA, HIDDEN_TIME, TableShape, ident, table},
     schema::TableName,
-    stack::{Endpoint, Service},
+    source::HARNESS_SCHEMA,
     value::{Row, Value},
 };
 
 const SERVICE: &str = "polling";
 
-const SET_UP: &str = include_str!("set_up.sql");
+const SUMMARY: &str = "query-based: rows whose updated_at is later than the latest seen";
 
 const DEFAULT_INTERVAL_MS: u64 = 100;
 
-/// Polling by a table's column `updated_at`, or where it has none, by one that the set-up has given it.
-///
-/// Settings: `interval.ms` (100 by default) between two looks; `overlap.ms` (0) by which a look reaches back behind the
-/// mark; `touch` (`true`), whether a trigger sets the time of updated rows.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TimestampPolling;
-
+/// What polling says to a database.
 #[async_trait]
-impl Capture for TimestampPolling {
-    fn name(&self) -> &'static str {
-        "polling"
-    }
+trait Database: Send + Sync {
+    /// A table as its catalogue describes it.
+    type Shape: Send + Sync;
 
-    fn summary(&self) -> &'static str {
-        "query-based: rows whose updated_at is later than the latest seen"
-    }
+    /// Begins to see all tables as they are at one moment. A look that was cut short is given up.
+    async fn begin(&mut self) -> Result<()>;
 
-    fn services(&self) -> &'static [Service] {
-        &[Service::Postgres]
-    }
+    /// The tables that there are, the harness's fence last.
+    async fn tables(&mut self) -> Result<Vec<Watched<Self::Shape>>>;
 
-    fn guarantees(&self, options: &Options) -> Guarantees {
-        let mark = Mark {
-            touched_by_updates: options.settings.get("touch").is_none_or(|touch| touch != "false"),
-            overlap: options.settings.get("overlap.ms").is_some_and(|overlap| overlap != "0"),
-        };
-        Guarantees {
-            initial_snapshot: options.snapshot == SnapshotMode::Initial,
-            granularity: Granularity::LatestState(mark),
-            before_images: BeforeImages::None,
-            fills_before_images: false,
-            keys_by_identity: false,
-            key_change: KeyChange::Update,
-            keyless_update: KeyChange::Update,
-            transactions: false,
-            order: Order::Commit,
-            truncate: Truncate::Missed,
-            schema_changes: SchemaChanges::NextRow,
-            unchanged_toast: UnchangedToast::Delivered,
-            after_a_break: AfterABreak::ExactlyOnce,
-            tombstones: false,
-            values: Values::AS_STORED,
-        }
-    }
+    /// The rows of a table that bear a time later than the mark. Rows without a time are never found.
+    async fn find(&mut self, table: &Watched<Self::Shape>, mark: Option<Micros>) -> Result<Vec<Found>>;
 
-    async fn prepare(&self, subject: Subject<'_>) -> Result<()> {
-        let client = postgres::connect(subject.stack.endpoint(Service::Postgres)?, subject.database).await?;
-        client.batch_execute(SET_UP).await.while_doing(SERVICE, "give each table a time")
-    }
+    /// Ends the look.
+    async fn end(&mut self) -> Result<()>;
 
-    async fn start(&self, subject: Subject<'_>, options: &Options) -> Result<Box<dyn Subscription>> {
-        let (endpoint, database) = (subject.stack.endpoint(Service::Postgres)?.clone(), subject.database.to_owned());
-        let client = postgres::connect_to_capture(&endpoint, &database).await?;
-        if options.settings.get("touch").is_some_and(|touch| touch == "false") {
-            let untouched = "DROP FUNCTION changeproof_harness.touch CASCADE";
-            client.batch_execute(untouched).await.while_doing(SERVICE, "leave updated rows as they are")?;
-        }
-        let every = Duration::from_millis(number(options, "interval.ms")?.unwrap_or(DEFAULT_INTERVAL_MS).max(1));
-        let mut every = interval(every);
-        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let overlap_us = i64::try_from(number(options, "overlap.ms")?.unwrap_or(0).saturating_mul(1000));
-        let overlap_us = overlap_us.while_doing(SERVICE, "read the setting overlap.ms")?;
-        let (marks, delivered, ready) = (HashMap::new(), HashMap::new(), VecDeque::new());
-        let mut subscription = Polling {
-            endpoint,
-            database,
-            client,
-            every,
-            overlap_us,
-            marks,
-            delivered,
-            ready,
-            is_looking: false,
-            looks: 0,
-        };
-        subscription.look(Look::First(options.snapshot)).await?;
-        Ok(Box::new(subscription))
-    }
+    /// Makes a connection that broke again.
+    async fn reconnect(&mut self) -> Result<()>;
+}
 
-    /// All that it makes is in the database and goes with it.
-    async fn clean_up(&self, _subject: Subject<'_>) -> Result<()> {
-        Ok(())
+/// By what a table is known from look to look.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Identity {
+    /// A number that a rename doesn't change.
+    Number(u32),
+    /// Its name alone.
+    Name(TableName),
+}
+
+/// A table that is looked at, with its shape in the words of its database.
+struct Watched<S> {
+    identity: Identity,
+    name: TableName,
+    shape: S,
+}
+
+fn guarantees(options: &Options, mark: Mark, unchanged_updates: bool) -> Guarantees {
+    Guarantees {
+        initial_snapshot: options.snapshot == SnapshotMode::Initial,
+        granularity: Granularity::LatestState(mark),
+        before_images: BeforeImages::None,
+        row_image: RowImage::Full,
+        fills_before_images: false,
+        keys_by_identity: false,
+        key_change: KeyChange::Update,
+        keyless_update: KeyChange::Update,
+        unchanged_updates,
+        transactions: false,
+        order: Order::Commit,
+        truncate: Truncate::Missed,
+        schema_changes: SchemaChanges::NextRow,
+        unchanged_toast: UnchangedToast::Delivered,
+        after_a_break: AfterABreak::ExactlyOnce,
+        tombstones: false,
+        values: Values::AS_STORED,
     }
+}
+
+/// Whether the database sets the time of updated rows.
+fn is_touched(options: &Options) -> bool {
+    options.settings.get("touch").is_none_or(|touch| touch != "false")
+}
+
+fn overlaps(options: &Options) -> bool {
+    options.settings.get("overlap.ms").is_some_and(|overlap| overlap != "0")
 }
 
 fn number(options: &Options, setting: &str) -> Result<Option<u64>> {
@@ -119,22 +107,31 @@ fn number(options: &Options, setting: &str) -> Result<Option<u64>> {
     given.map(|text| text.parse().while_doing(SERVICE, format!("read the setting {setting}={text}"))).transpose()
 }
 
+/// Takes the first look.
+async fn start(database: impl Database + 'static, options: &Options) -> Result<Box<dyn Subscription>> {
+    let every = Duration::from_millis(number(options, "interval.ms")?.unwrap_or(DEFAULT_INTERVAL_MS).max(1));
+    let mut every = interval(every);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let overlap_us = i64::try_from(number(options, "overlap.ms")?.unwrap_or(0).saturating_mul(1000));
+    let overlap_us = overlap_us.while_doing(SERVICE, "read the setting overlap.ms")?;
+    let (marks, delivered, ready) = (HashMap::new(), HashMap::new(), VecDeque::new());
+    let mut subscription = Polling { database, every, overlap_us, marks, delivered, ready, looks: 0 };
+    subscription.look(Look::First(options.snapshot)).await?;
+    Ok(Box::new(subscription))
+}
+
 /// Microseconds since 1970-01-01 00:00 UTC.
 type Micros = i64;
 
-struct Polling {
-    endpoint: Endpoint,
-    database: String,
-    client: Client,
+struct Polling<D> {
+    database: D,
     every: Interval,
     overlap_us: Micros,
-    /// The latest time seen of each table, by the table's object identifier.
-    marks: HashMap<u32, Micros>,
+    /// The latest time seen of each table.
+    marks: HashMap<Identity, Micros>,
     /// The time of each row's version that was delivered last. Only kept where looks overlap.
-    delivered: HashMap<(u32, Vec<Value>), Micros>,
+    delivered: HashMap<(Identity, Vec<Value>), Micros>,
     ready: VecDeque<Change>,
-    /// Whether a look has begun that has not ended: its future was dropped.
-    is_looking: bool,
     /// How many looks have found anything.
     looks: u64,
 }
@@ -143,8 +140,8 @@ struct Polling {
 #[derive(Default)]
 struct Seen {
     changes: Vec<Change>,
-    marks: HashMap<u32, Micros>,
-    delivered: HashMap<(u32, Vec<Value>), Micros>,
+    marks: HashMap<Identity, Micros>,
+    delivered: HashMap<(Identity, Vec<Value>), Micros>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -160,21 +157,16 @@ struct Found {
     row: Row,
 }
 
-impl Polling {
+impl<D: Database> Polling<D> {
     /// Looks at all tables as they are at one moment.
     async fn look(&mut self, look: Look) -> Result<()> {
-        let rollback = if self.is_looking { "ROLLBACK; " } else { "" };
-        self.is_looking = true;
-        let begin = format!("{rollback}BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-        self.client.batch_execute(&begin).await.while_doing(SERVICE, "begin a look")?;
+        self.database.begin().await?;
         let mut seen = Seen::default();
-        let tables = postgres::shapes(&self.client).await?;
         // The fence comes last: it says that all before it has been delivered.
-        for (name, shape) in tables.into_iter().chain([postgres::fence()]) {
-            self.look_at(&name, &shape, look, &mut seen).await?;
+        for table in self.database.tables().await? {
+            self.look_at(&table, look, &mut seen).await?;
         }
-        self.client.batch_execute("COMMIT").await.while_doing(SERVICE, "end a look")?;
-        self.is_looking = false;
+        self.database.end().await?;
         self.marks.extend(seen.marks);
         self.delivered.extend(seen.delivered);
         let is_fence = |change: &Change| change.table.schema == HARNESS_SCHEMA;
@@ -184,13 +176,13 @@ impl Polling {
         Ok(())
     }
 
-    async fn look_at(&self, name: &TableName, shape: &TableShape, look: Look, seen: &mut Seen) -> Result<()> {
-        let mark = self.marks.get(&shape.oid).copied();
-        let mut found = find(&self.client, name, shape, mark.map(|mark| mark.saturating_sub(self.overlap_us))).await?;
+    async fn look_at(&mut self, table: &Watched<D::Shape>, look: Look, seen: &mut Seen) -> Result<()> {
+        let mark = self.marks.get(&table.identity).copied();
+        let mut found = self.database.find(table, mark.map(|mark| mark.saturating_sub(self.overlap_us))).await?;
         if self.overlap_us > 0 {
             // Where looks overlap, a row is met again; it is new if it bears another time.
             found.retain(|found| {
-                let row = (shape.oid, values(if found.key.is_empty() { &found.row } else { &found.key }));
+                let row = (table.identity.clone(), values(if found.key.is_empty() { &found.row } else { &found.key }));
                 let is_new = self.delivered.get(&row) != Some(&found.time);
                 seen.delivered.insert(row, found.time);
                 is_new
@@ -198,14 +190,15 @@ impl Polling {
         }
         found.sort_by_cached_key(|found| (found.time, values(&found.key), values(&found.row)));
         if let Some(latest) = found.last() {
-            seen.marks.insert(shape.oid, mark.map_or(latest.time, |mark| mark.max(latest.time)));
+            seen.marks.insert(table.identity.clone(), mark.map_or(latest.time, |mark| mark.max(latest.time)));
         }
         let op = match look {
             Look::First(SnapshotMode::NoData) => return Ok(()),
             Look::First(SnapshotMode::Initial) => Op::Read,
             Look::Next => Op::Upsert,
         };
-        let change = |found: Found| Change { key: found.key, after: Some(found.row), ..Change::new(op, name.clone()) };
+        let change =
+            |found: Found| Change { key: found.key, after: Some(found.row), ..Change::new(op, table.name.clone()) };
         seen.changes.extend(found.into_iter().map(change));
         Ok(())
     }
@@ -215,34 +208,8 @@ fn values(row: &Row) -> Vec<Value> {
     row.iter().map(|(_, value)| value.clone()).collect()
 }
 
-/// The rows of a table that bear a time later than the mark. Rows without a time, or with an infinite one, are never found.
-async fn find(client: &Client, name: &TableName, shape: &TableShape, mark: Option<Micros>) -> Result<Vec<Found>> {
-    let has_own = shape.columns.iter().any(|column| column.name == TIME_COLUMN);
-    let time = ident(if has_own { TIME_COLUMN } else { HIDDEN_TIME });
-    let columns: Vec<_> = shape.columns.iter().map(|column| ident(&column.name)).collect();
-    let micros = format!("(extract(epoch FROM {time}) * 1000000)::bigint");
-    let columns = std::iter::once(micros).chain(columns).collect::<Vec<_>>().join(", ");
-    // The column itself is compared, so that an index on it serves.
-    let after = mark.map(|mark| format!(" AND {time} > timestamptz 'epoch' + interval '{mark} microseconds'"));
-    let after = after.unwrap_or_default();
-    let query = format!("SELECT {columns} FROM {} WHERE isfinite({time}){after}", table(name));
-    let doing = || format!("look at the table {name}");
-    let messages = client.simple_query(&query).await.while_doing(SERVICE, doing())?;
-    let rows = messages.iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
-    rows.map(|found| {
-        let time = found.get(0).unwrap_or_default().parse().while_doing(SERVICE, doing())?;
-        let row = postgres::row(found, 1, shape);
-        let key = row.project(shape.key.iter().map(String::as_str));
-        Ok(Found { time, key, row })
-    })
-    .collect()
-}
-
 #[async_trait]
-impl Subscription for Polling {
+impl<D: Database> Subscription for Polling<D> {
     async fn next(&mut self) -> Result<Change> {
         loop {
             if let Some(change) = self.ready.pop_front() {
@@ -251,8 +218,7 @@ impl Subscription for Polling {
             self.every.tick().await;
             if self.look(Look::Next).await.is_err() {
                 // A connection that broke is made again, once; a look takes effect at its end, so nothing is skipped.
-                self.client = postgres::connect_to_capture(&self.endpoint, &self.database).await?;
-                self.is_looking = false;
+                self.database.reconnect().await?;
                 self.look(Look::Next).await?;
             }
         }

@@ -26,7 +26,7 @@ use crate::{
     judge::{Contents, StoredColumn, TableContents},
     schema::{TableName, Type},
     script::Step,
-    source::{self, Place, Storage},
+    source::{self, Dialect, Place, Storage},
     stack::{Endpoint, MEMORY_DIR, Service, Stack, USER},
     value::{Row, Value},
 };
@@ -229,27 +229,6 @@ impl Source {
         shapes(&self.admin).await
     }
 
-    /// Ends all connections to the database that are not the script's own, as soon as there is one: a capture that is ready
-    /// may still be about to connect for what comes.
-    ///
-    /// # Errors
-    /// There comes none, or the server refuses.
-    pub async fn end_captures(&self) -> Result<()> {
-        let doing = "end the capture's connections";
-        let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
-                   WHERE datname = current_database() AND application_name <> $1";
-        let deadline = Instant::now() + CAPTURE_CONNECTS_WITHIN;
-        while self.admin.execute(end, &[&SCRIPT]).await.while_doing(SERVICE, doing)? == 0 {
-            if Instant::now() > deadline {
-                return Err(Error::new(SERVICE, doing, "the database has none but the script's").help(
-                    "a capture in Rust connects by postgres::connect_to_capture, others under any name of their own",
-                ));
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
-
     /// The connection for questions about the server, apart from the script's sessions.
     pub fn admin(&self) -> &Client {
         &self.admin
@@ -264,6 +243,10 @@ pub struct PostgreSql;
 impl Storage for PostgreSql {
     fn title(&self) -> &'static str {
         SERVICE
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        Some(Dialect::PostgreSql)
     }
 
     fn server(&self) -> Option<Service> {
@@ -316,6 +299,22 @@ impl source::Source for Source {
 
     async fn end_of_history(&self) -> Result<Position> {
         end_of_log(&self.admin).await.map(Position::Lsn)
+    }
+
+    async fn end_captures(&self) -> Result<()> {
+        let doing = "end the capture's connections";
+        let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND application_name <> $1";
+        let deadline = Instant::now() + CAPTURE_CONNECTS_WITHIN;
+        while self.admin.execute(end, &[&SCRIPT]).await.while_doing(SERVICE, doing)? == 0 {
+            if Instant::now() > deadline {
+                return Err(Error::new(SERVICE, doing, "the database has none but the script's").help(
+                    "a capture in Rust connects by postgres::connect_to_capture, others under any name of their own",
+                ));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 }
 

@@ -32,15 +32,4 @@ impl Scenario {
             _ => Err(Error::new(self.name, format!("see that `{question}`"), "it is not so")),
         }
     }
-
-    /// Breaks the capture's connections to the source while changes are on their way: the server ends all that are not the
-    /// script's own.
-    ///
-    /// # Errors
-    /// The capture has none, or the server refuses.
-    pub async fn break_connections(&mut self) -> Result<()> {
-        self.source::<Source>()?.end_captures().await?;
-        self.watch.is_broken = true;
-        Ok(())
-    }
 }

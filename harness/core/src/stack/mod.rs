@@ -21,7 +21,7 @@ use std::{
 
 use futures_util::future::try_join_all;
 
-pub(crate) use self::service::{MEMORY_DIR, USER};
+pub(crate) use self::service::{MEMORY_DIR, USER, jaas_login};
 pub use self::{
     guard::run_if_asked as run_guard_if_asked,
     image::tag_of as image_tag,

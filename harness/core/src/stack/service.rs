@@ -19,7 +19,10 @@ use testcontainers_modules::{
 };
 
 use super::{State, docker, image};
-use crate::error::{Context, Error, Result};
+use crate::{
+    error::{Context, Error, Result},
+    mysql,
+};
 
 /// How long a service may take from the start of its container until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(90);
@@ -45,6 +48,8 @@ pub const MEMORY_MB: u32 = 128;
 pub enum Service {
     /// PostgreSQL with `wal_level=logical`.
     Postgres,
+    /// MySQL with a binary log of rows and global transaction identifiers.
+    Mysql,
     /// A single Kafka broker in KRaft mode.
     Kafka,
     /// Kafka Connect with Debezium's plugins. Needs Kafka.
@@ -67,11 +72,13 @@ struct Definition {
 
 impl Service {
     /// Every service.
-    pub const ALL: [Self; 5] = [Self::Postgres, Self::Kafka, Self::Connect, Self::Minio, Self::IcebergRest];
+    pub const ALL: [Self; 6] =
+        [Self::Postgres, Self::Mysql, Self::Kafka, Self::Connect, Self::Minio, Self::IcebergRest];
 
     fn definition(self) -> Definition {
         let (title, name, image, port, memory_mb) = match self {
             Self::Postgres => ("PostgreSQL", "postgres", "postgres", 5432, 512),
+            Self::Mysql => ("MySQL", "mysql", "mysql", 3306, 512),
             Self::Kafka => ("Kafka", "kafka", "kafka", 9092, 2048),
             Self::Connect => ("Kafka Connect", "connect", "kafka", 8083, 1024),
             Self::Minio => ("MinIO", "minio", "minio", 9000, 512),
@@ -148,6 +155,7 @@ impl Endpoint {
         let (address, password) = (self.address(), &self.password);
         match service {
             Service::Postgres => self.url(USER),
+            Service::Mysql => format!("mysql://{USER}:{password}@{address}"),
             Service::Kafka => {
                 format!("{address}  (SASL_PLAINTEXT, PLAIN, user {USER}, password {password})")
             }
@@ -208,6 +216,7 @@ async fn started(service: Service, state: &State, container: String, image: Stri
     let mut endpoint = Endpoint { container, image, port: 0, password, sockets };
     endpoint.port = match service {
         Service::Postgres => start_postgres(state, &endpoint).await?,
+        Service::Mysql => start_mysql(state, &endpoint).await?,
         Service::Kafka => start_kafka(state, &endpoint).await?,
         Service::Connect => start_connect(state, &endpoint).await?,
         Service::Minio => start_minio(state, &endpoint).await?,
@@ -248,6 +257,44 @@ async fn start_postgres(state: &State, endpoint: &Endpoint) -> Result<u16> {
     let arguments = settings.iter().flat_map(|setting| ["-c", *setting]);
     let request = postgres.with_name(name).with_tag(tag).with_cmd(arguments);
     start(Service::Postgres, state, endpoint, request, 0).await
+}
+
+async fn start_mysql(state: &State, endpoint: &Endpoint) -> Result<u16> {
+    // The project's own image has these as its defaults; another of the same contract need not.
+    let settings = [
+        "--server-id=1",
+        "--log-bin=binlog",
+        "--gtid-mode=ON",
+        "--enforce-gtid-consistency=ON",
+        "--binlog-row-metadata=FULL",
+        "--sync-binlog=0",
+        "--innodb-flush-log-at-trx-commit=0",
+        "--innodb-buffer-pool-size=64M",
+        "--performance-schema=OFF",
+        "--max-connections=300",
+    ];
+    let (name, tag) = split_tag(&endpoint.image);
+    let request = GenericImage::new(name, tag)
+        .with_env_var("MYSQL_ROOT_PASSWORD", &endpoint.password)
+        .with_env_var("MYSQL_USER", USER)
+        .with_env_var("MYSQL_PASSWORD", &endpoint.password)
+        .with_env_var("MYSQL_DATABASE", USER)
+        .with_cmd(settings);
+    let port = start(Service::Mysql, state, endpoint, request, 0).await?;
+    wait_for_mysql(&Endpoint { port, ..endpoint.clone() }).await?;
+    Ok(port)
+}
+
+/// The official image starts a server without a network first, to set it up; only the second one can be reached.
+async fn wait_for_mysql(endpoint: &Endpoint) -> Result<()> {
+    let deadline = Instant::now() + READY_WITHIN;
+    while let Err(error) = mysql::give_rights(endpoint).await {
+        if Instant::now() > deadline || !docker::is_running(&endpoint.container).await? {
+            return Err(error.log(docker::log_tail(&endpoint.container).await));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }
 
 async fn start_kafka(state: &State, endpoint: &Endpoint) -> Result<u16> {
@@ -358,7 +405,8 @@ async fn wait_until_it_answers(service: Service, endpoint: &Endpoint, port: u16,
     }
 }
 
-fn jaas_login(password: &str) -> String {
+/// How a client of Kafka logs in.
+pub(crate) fn jaas_login(password: &str) -> String {
     let module = "org.apache.kafka.common.security.plain.PlainLoginModule";
     format!("{module} required username=\"{USER}\" password=\"{password}\"")
 }

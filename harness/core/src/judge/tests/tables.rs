@@ -7,6 +7,7 @@ const CHANGELOG: Guarantees = Guarantees {
     granularity: Granularity::Difference(Difference { each_commit: true, keyed: true }),
     key_change: KeyChange::DeleteAndInsert,
     keyless_update: KeyChange::DeleteAndInsert,
+    unchanged_updates: true,
     order: Order::CommitOfEachTable,
     truncate: Truncate::AsDeletes,
     schema_changes: SchemaChanges::WithNextRow,

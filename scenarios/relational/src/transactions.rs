@@ -95,7 +95,8 @@ async fn transaction_of_10_000_rows(s: &mut Scenario) -> Result<()> {
 }
 
 /// The capture is stopped while a transaction is open, other transactions are committed meanwhile, and it is started
-/// again before the open one ends. The replication slot keeps what the capture has not seen.
+/// again before the open one ends. The log keeps what the capture has not seen: in PostgreSQL because a slot holds it back,
+/// in MySQL for as long as it is not purged.
 #[scenario]
 async fn capture_stopped_in_mid_transaction(s: &mut Scenario) -> Result<()> {
     let events = s.create(table("events").key("id", Int).column("when", Text)).await?;

@@ -33,7 +33,7 @@ async fn initial_snapshot_of_existing_rows(s: &mut Scenario) -> Result<()> {
 }
 
 /// Rows are written before, during and after the initial snapshot, without a pause. Each arrives once: read by the
-/// snapshot or streamed after it. The slot's own snapshot is the one point at which both meet.
+/// snapshot or streamed after it. There is one point in the log at which both meet.
 #[scenario(initial_snapshot)]
 async fn initial_snapshot_amid_writes(s: &mut Scenario) -> Result<()> {
     let orders = s.create(table("orders").key("id", Int).column("total", Int)).await?;

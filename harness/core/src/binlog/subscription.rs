@@ -1,0 +1,183 @@
+//! The log being read: from an initial snapshot, or from now on, and again after a broken connection.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, Error as DriverError, prelude::Queryable};
+
+use super::{SERVICE, charset::Collations, decode::Decoder, gtids::GtidSet, table};
+use crate::{
+    capture::{SnapshotMode, Subscription},
+    change::{Change, Op},
+    error::{Context, Error, Result},
+    mysql::{self, TableShape},
+    schema::{TableName, Type},
+    stack::Endpoint,
+    value::{Row, Value},
+};
+
+/// The server's error for a log that it can't give (`ER_SOURCE_FATAL_ERROR_READING_BINLOG`).
+const CANT_GIVE: u16 = 1236;
+
+/// A capture by the binary log.
+pub(super) struct Binlog {
+    endpoint: Endpoint,
+    lease: String,
+    /// By which the server knows a replica from others; each capture has one of its own.
+    server_id: u32,
+    stream: Option<BinlogStream>,
+    is_stopped: bool,
+    decoder: Decoder,
+    /// What has been delivered, or was there before the capture began.
+    seen: GtidSet,
+    ready: VecDeque<Change>,
+}
+
+impl Binlog {
+    /// Begins to capture: with an initial snapshot after what that has read, else after what there is now.
+    pub(super) async fn start(endpoint: Endpoint, lease: &str, snapshot: SnapshotMode) -> Result<Self> {
+        let mut conn = mysql::connect_to_capture(&endpoint, lease).await?;
+        let collations = Collations::of(&mut conn).await?;
+        let is_initial = snapshot == SnapshotMode::Initial;
+        if is_initial {
+            begin_snapshot(&mut conn).await?;
+        }
+        let seen = executed(&mut conn).await?;
+        let shapes = mysql::shapes(&mut conn, lease).await?;
+        let mut ready = VecDeque::new();
+        if is_initial {
+            run(&mut conn, "UNLOCK TABLES").await?;
+            ready = reads(&mut conn, lease, &shapes).await?;
+            run(&mut conn, "COMMIT").await?;
+        }
+        let shapes = shapes.into_iter().map(|(name, shape)| (name, told_shape(&shape)));
+        let decoder = Decoder::new(lease, collations, shapes);
+        let (server_id, lease) = (server_id(), lease.to_owned());
+        let mut binlog = Self { endpoint, lease, server_id, stream: None, is_stopped: false, decoder, seen, ready };
+        binlog.connect().await?;
+        Ok(binlog)
+    }
+
+    async fn connect(&mut self) -> Result<()> {
+        self.decoder.reconnected();
+        let conn = mysql::connect_to_capture(&self.endpoint, &self.lease).await?;
+        let request = BinlogStreamRequest::new(self.server_id).with_gtid().with_gtid_set(self.seen.sids());
+        let stream = conn.get_binlog_stream(request).await;
+        self.stream = Some(stream.map_err(|error| self.told(error))?);
+        Ok(())
+    }
+
+    /// An error of the server's, in words that say what it means for the capture.
+    fn told(&self, error: DriverError) -> Error {
+        match &error {
+            DriverError::Server(refusal) if refusal.code == CANT_GIVE && refusal.message.contains("purged") => {
+                let cause = format!("the server has purged log that it still needs: {}", refusal.message);
+                Error::new(SERVICE, format!("go on after {}", self.seen), cause)
+                    .help("what was committed since is lost to this capture: begin anew with an initial snapshot")
+            }
+            _ => match Err::<(), _>(error).while_doing(SERVICE, "read the log") {
+                Err(error) => error,
+                Ok(()) => Error::new(SERVICE, "read the log", "unknown"),
+            },
+        }
+    }
+
+    /// Reads an event. Returns whether the connection is still there.
+    async fn read(&mut self) -> Result<bool> {
+        let Some(stream) = &mut self.stream else { return Ok(false) };
+        let event = match stream.next().await {
+            None | Some(Err(DriverError::Io(_))) => return Ok(false),
+            Some(Err(error)) => return Err(self.told(error)),
+            Some(Ok(event)) => event,
+        };
+        let Some(data) = event.read_data().while_doing(SERVICE, "read an event of the log")? else { return Ok(true) };
+        if let Some(transaction) = self.decoder.event(&data)? {
+            self.seen.insert(transaction.gtid);
+            self.ready.extend(transaction.changes);
+        }
+        Ok(true)
+    }
+}
+
+/// Any number but those that servers usually have.
+fn server_id() -> u32 {
+    let (id, ..) = uuid::Uuid::new_v4().as_fields();
+    id | 0x8000_0000
+}
+
+async fn run(conn: &mut Conn, statement: &str) -> Result<()> {
+    conn.query_drop(statement).await.while_doing("MySQL", format!("run `{statement}`"))
+}
+
+/// Nothing is committed between the snapshot and the question what has been (MySQL manual, 19.1.2.5; as `mysqldump
+/// --single-transaction --source-data` does it).
+async fn begin_snapshot(conn: &mut Conn) -> Result<()> {
+    run(conn, "FLUSH TABLES WITH READ LOCK").await?;
+    run(conn, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
+    run(conn, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await
+}
+
+async fn executed(conn: &mut Conn) -> Result<GtidSet> {
+    let doing = "ask what has been committed";
+    let executed: Option<String> =
+        conn.query_first("SELECT @@global.gtid_executed").await.while_doing("MySQL", doing)?;
+    GtidSet::parse(&executed.unwrap_or_default()).map_err(|error| Error::new("MySQL", doing, error))
+}
+
+/// All rows of the snapshot, with values as the log will tell them.
+async fn reads(conn: &mut Conn, lease: &str, shapes: &BTreeMap<TableName, TableShape>) -> Result<VecDeque<Change>> {
+    let mut reads = VecDeque::new();
+    for (name, shape) in shapes {
+        let mut shape = shape.clone();
+        for column in shape.columns.iter_mut().filter(|column| column.ty == Type::Bool) {
+            column.ty = Type::Other("tinyint(1)".to_owned());
+        }
+        for row in mysql::rows(conn, lease, name, &shape).await? {
+            let key = row.project(shape.key.iter().map(String::as_str));
+            reads.push_back(Change { key, after: Some(row), ..Change::new(Op::Read, name.clone()) });
+        }
+    }
+    Ok(reads)
+}
+
+fn told_shape(shape: &TableShape) -> Row {
+    let told = |column: &mysql::ColumnShape| (column.name.clone(), Value::Text(table::told_type(&column.ty)));
+    shape.columns.iter().map(told).collect()
+}
+
+#[async_trait]
+impl Subscription for Binlog {
+    async fn next(&mut self) -> Result<Change> {
+        loop {
+            if let Some(change) = self.ready.pop_front() {
+                return Ok(change);
+            }
+            if self.is_stopped {
+                return Err(Error::new(SERVICE, "deliver the next change", "the capture is stopped"));
+            }
+            if self.stream.is_none() {
+                self.connect().await?;
+            }
+            // A connection that broke is made again, and the log goes on after what has been delivered.
+            if !self.read().await? {
+                self.stream = None;
+            }
+        }
+    }
+
+    fn waiting_for(&self) -> String {
+        format!("it waits for transactions other than {}", self.seen)
+    }
+
+    async fn stop(&mut self) -> Result<()> {
+        self.is_stopped = true;
+        self.stream = None;
+        Ok(())
+    }
+
+    async fn resume(&mut self) -> Result<()> {
+        self.is_stopped = false;
+        self.connect().await
+    }
+}

@@ -1,0 +1,272 @@
+//! A connector on Kafka Connect, its topics, and the stream that comes out: what is the same for every source.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rdkafka::{Message, message::BorrowedMessage};
+use serde_json::{Map, Value as Json, json};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+
+use super::{
+    assemble::Assembler,
+    connect::Connector,
+    record::{Decoder, control},
+    topics::{self, Ends, Reader},
+};
+use crate::{
+    capture::{Options, Profile, SnapshotMode, Subject, Subscription},
+    change::Change,
+    error::{Context, Error, Result},
+    stack::Service,
+};
+
+/// The reference setup's settings.
+const REFERENCE: &str = include_str!("../../../../fixtures/debezium/reference.json");
+
+/// What the low-latency profile sets differently.
+const LOW_LATENCY: &str = include_str!("../../../../fixtures/debezium/low_latency.json");
+
+/// How long a connector may take until it streams.
+const STREAMS_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often a connector that says nothing is asked whether it has failed.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
+
+/// What a server knows of a connector that reads its log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Attached {
+    /// What the connector does there, in the server's words, if it knows of it.
+    pub(super) state: Option<String>,
+    /// Whether the connector is sent the log.
+    pub(super) is_streaming: bool,
+    /// Whether nothing more is needed for what is committed from now on to be delivered.
+    pub(super) is_promised: bool,
+    /// Whether it has left what the next start of it needs.
+    pub(super) is_gone: bool,
+    /// Whether the connector can't go on, although it says nothing of it.
+    pub(super) is_lost: bool,
+}
+
+/// The side of the source: what differs from one connector to another.
+#[async_trait]
+pub(super) trait Server: Send {
+    /// Looks how the connector stands.
+    async fn look(&mut self) -> Result<Attached>;
+
+    /// The error of a connector that has lost its place, if it has told of it anywhere.
+    async fn tell_of_loss(&self, connector: &Connector) -> Result<()>;
+}
+
+/// The topics beside those of the tables.
+pub(super) struct ControlTopics {
+    pub(super) transactions: String,
+    pub(super) notifications: String,
+}
+
+impl ControlTopics {
+    fn new(prefix: &str) -> Self {
+        Self { transactions: format!("{prefix}.transaction"), notifications: format!("{prefix}.notification") }
+    }
+}
+
+pub(super) fn sends_tombstones(options: &Options) -> bool {
+    options.settings.get("tombstones.on.delete").is_none_or(|setting| setting != "false")
+}
+
+/// A connector's configuration: the profile, what the lease needs, and the settings asked for over both.
+fn configuration(
+    subject: Subject<'_>,
+    lease: &Json,
+    control: &ControlTopics,
+    options: &Options,
+) -> Result<Map<String, Json>> {
+    let profile = |text: &str| {
+        serde_json::from_str::<Map<String, Json>>(text).while_doing("Debezium", "read the profile in fixtures/debezium")
+    };
+    let mut configuration = profile(REFERENCE)?;
+    if options.profile == Profile::LowLatency {
+        configuration.extend(profile(LOW_LATENCY)?);
+    }
+    let snapshot = match options.snapshot {
+        SnapshotMode::NoData => "no_data",
+        SnapshotMode::Initial => "initial",
+    };
+    let every = json!({
+        "tasks.max": "1",
+        "topic.prefix": subject.name,
+        "snapshot.mode": snapshot,
+        "notification.enabled.channels": "sink",
+        "notification.sink.topic.name": control.notifications,
+    });
+    for settings in [&every, lease] {
+        configuration.extend(settings.as_object().cloned().unwrap_or_default());
+    }
+    // What one connector has and another doesn't know is taken out again by a null.
+    configuration.retain(|_, value| !value.is_null());
+    let settings = options.settings.iter().map(|(name, value)| (name.clone(), json!(value)));
+    configuration.extend(settings);
+    Ok(configuration)
+}
+
+/// Registers a connector with the settings that its lease needs, and waits until it streams.
+pub(super) async fn start(
+    subject: Subject<'_>,
+    lease: &Json,
+    server: impl Server + 'static,
+    decoder: Decoder,
+    options: &Options,
+) -> Result<Box<dyn Subscription>> {
+    let name = subject.name;
+    let kafka = subject.stack.endpoint(Service::Kafka)?;
+    let connector = Connector::new(subject.stack, name)?;
+    let control = ControlTopics::new(name);
+    let ordered = [control.transactions.as_str(), control.notifications.as_str()];
+    topics::create_ordered(kafka, &ordered).await?;
+    connector.create(&configuration(subject, lease, &control, options)?).await?;
+    let has_uncounted = decoder.has_uncounted();
+    let mut check = interval(CHECK_EVERY);
+    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut subscription = DebeziumSubscription {
+        connector,
+        server: Box::new(server),
+        reader: Reader::open(kafka, name, &ordered).await?,
+        control,
+        decoder,
+        assembler: Assembler::new(options.snapshot == SnapshotMode::Initial, sends_tombstones(options))
+            .with_uncounted(has_uncounted),
+        settling: None,
+        has_new_topics: false,
+        check,
+    };
+    // With an initial snapshot it is enough that what is committed later is in its stream.
+    let is_initial = options.snapshot == SnapshotMode::Initial;
+    subscription
+        .wait_for_server("the connector streams", |seen| seen.is_streaming || is_initial && seen.is_promised)
+        .await?;
+    Ok(Box::new(subscription))
+}
+
+/// Removes a connector and its topics.
+pub(super) async fn clean_up(subject: Subject<'_>) -> Result<()> {
+    Connector::new(subject.stack, subject.name)?.remove().await?;
+    topics::remove(subject.stack.endpoint(Service::Kafka)?, subject.name).await
+}
+
+struct DebeziumSubscription {
+    connector: Connector,
+    server: Box<dyn Server>,
+    reader: Reader,
+    control: ControlTopics,
+    decoder: Decoder,
+    assembler: Assembler,
+    /// How many transactions wait until everything has been read up to these ends of the partitions.
+    settling: Option<(usize, Ends)>,
+    has_new_topics: bool,
+    check: Interval,
+}
+
+impl DebeziumSubscription {
+    /// Lets transactions go that wait for everything to be read that there was when they came.
+    async fn settle(&mut self) -> Result<()> {
+        let waiting = self.assembler.unsettled();
+        if self.settling.is_none() && waiting > 0 {
+            self.settling = Some((waiting, self.reader.ends().await?));
+        }
+        if let Some((waiting, ends)) = &self.settling
+            && self.reader.has_read(ends)?
+        {
+            self.assembler.settle_all(*waiting);
+            self.settling = None;
+        }
+        Ok(())
+    }
+
+    async fn wait_for_server(&mut self, what: &str, is_it: impl Fn(&Attached) -> bool) -> Result<()> {
+        let deadline = Instant::now() + STREAMS_WITHIN;
+        let mut last_check = Instant::now();
+        loop {
+            let seen = self.server.look().await?;
+            if is_it(&seen) {
+                return Ok(());
+            }
+            if last_check.elapsed() > CHECK_EVERY {
+                self.connector.check().await?;
+                if seen.is_lost {
+                    self.server.tell_of_loss(&self.connector).await?;
+                }
+                last_check = Instant::now();
+            }
+            if Instant::now() > deadline {
+                let status = self.connector.check().await?;
+                let seen = format!("for the server it is {:?}, for Kafka Connect {status:?}", seen.state);
+                return Err(Error::new("Debezium", format!("wait until {what}"), seen));
+            }
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+    }
+}
+
+/// Hands a record to the assembler. Returns whether it tells of topics that may not be read yet.
+fn take(
+    record: &BorrowedMessage<'_>,
+    topics: &ControlTopics,
+    decoder: &mut Decoder,
+    assembler: &mut Assembler,
+) -> Result<bool> {
+    let (topic, value) = (record.topic(), record.payload());
+    match value {
+        Some(value) if topic == topics.transactions => Ok(assembler.boundary(control(value)?)),
+        Some(value) if topic == topics.notifications => Ok(assembler.notification(&control(value)?)),
+        _ if decoder.is_history(topic) => Ok(false),
+        value => {
+            let event = decoder.event(record.key(), value)?;
+            assembler.event((topic, record.partition()), event);
+            Ok(false)
+        }
+    }
+}
+
+#[async_trait]
+impl Subscription for DebeziumSubscription {
+    async fn next(&mut self) -> Result<Change> {
+        loop {
+            if let Some(change) = self.assembler.pop() {
+                return Ok(change);
+            }
+            if self.has_new_topics {
+                self.reader.refresh().await?;
+                self.has_new_topics = false;
+            }
+            self.settle().await?;
+            if let Some(change) = self.assembler.pop() {
+                return Ok(change);
+            }
+            tokio::select! {
+                record = self.reader.next() => {
+                    self.has_new_topics |=
+                        take(&record?, &self.control, &mut self.decoder, &mut self.assembler)?;
+                }
+                _ = self.check.tick() => {
+                    self.connector.check().await?;
+                    // A topic may have come into view of this client only after it was looked for.
+                    self.has_new_topics |= self.assembler.is_waiting();
+                }
+            }
+        }
+    }
+
+    fn waiting_for(&self) -> String {
+        let (missing, partitions) = (self.assembler.waiting_for(), self.reader.partitions());
+        format!("it waits for {missing}, reading {partitions} partitions")
+    }
+
+    async fn stop(&mut self) -> Result<()> {
+        self.connector.stop().await?;
+        self.wait_for_server("the connector has gone", |seen| seen.is_gone).await
+    }
+
+    async fn resume(&mut self) -> Result<()> {
+        self.connector.resume().await?;
+        self.wait_for_server("the connector streams", |seen| seen.is_streaming).await
+    }
+}

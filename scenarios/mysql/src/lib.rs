@@ -1,0 +1,30 @@
+//! Change data capture of MySQL, scenario by scenario: those of all relational databases, and its own.
+
+mod log;
+mod statements;
+mod tables;
+mod timestamps;
+mod types;
+
+use changeproof::{binlog::NativeBinlog, debezium::DebeziumMySql, polling::MySqlTimestampPolling, runner::Catalogue};
+
+/// The scenarios of MySQL and the methods that capture it.
+pub const CATALOGUE: Catalogue = Catalogue {
+    storage: "mysql",
+    packages: &[scenarios_relational::PACKAGE, env!("CARGO_PKG_NAME")],
+    methods: &[&DebeziumMySql, &NativeBinlog, &MySqlTimestampPolling],
+    snapshots: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/mysql")),
+    versions: &[],
+    readme: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")),
+};
+
+/// What every page of scenarios begins with.
+mod prelude {
+    pub(crate) use changeproof::schema::Type;
+    pub(crate) use scenarios_relational::prelude::*;
+
+    /// A type as MySQL spells it.
+    pub(crate) fn other(name: &str) -> Type {
+        Other(name.to_owned())
+    }
+}

@@ -1,0 +1,83 @@
+//! Statements of MySQL's own that do more, or less, than they seem to.
+
+use crate::prelude::*;
+
+/// REPLACE deletes the row that is in the way and inserts the new one; the log has an update where it can be one.
+#[scenario]
+async fn replace(s: &mut Scenario) -> Result<()> {
+    let stock = s.create(table("stock").key("id", Int).column("pieces", Int)).await?;
+    s.start_capture().await?;
+
+    s.apply(raw("REPLACE INTO stock (id, pieces) VALUES (1, 5)", [stock.insert(row! { id: 1, pieces: 5 })])).await?;
+    s.catch_up().await?;
+    s.apply(raw("REPLACE INTO stock (id, pieces) VALUES (1, 7)", [stock.update(1, row! { pieces: 7 })])).await?;
+
+    s.judge().await
+}
+
+/// One statement that updates, or deletes from, two tables. In which order is up to how it joins them.
+#[scenario]
+async fn update_and_delete_of_two_tables(s: &mut Scenario) -> Result<()> {
+    let orders = s.create(table("orders").key("id", Int).column("total", Int)).await?;
+    let lines = s.create(table("lines").key("id", Int).column("order_id", Int).column("price", Int)).await?;
+    s.start_capture().await?;
+
+    s.apply(orders.insert(row! { id: 1, total: 10 })).await?;
+    s.apply(lines.insert(row! { id: 10, order_id: 1, price: 10 })).await?;
+    s.catch_up().await?;
+    let updates = [lines.update(10, row! { price: 5 }), orders.update(1, row! { total: 5 })];
+    let both = "UPDATE orders o JOIN `lines` l ON l.order_id = o.id SET o.total = 5, l.price = 5";
+    s.apply(raw(both, updates)).await?;
+    s.catch_up().await?;
+    let deletes = [lines.delete(10), orders.delete(1)];
+    s.apply(raw("DELETE o, l FROM orders o JOIN `lines` l ON l.order_id = o.id", deletes)).await?;
+
+    s.judge().await
+}
+
+/// A table that is created from a query, with its rows: one transaction of DDL and rows.
+#[scenario]
+async fn create_table_as_select(s: &mut Scenario) -> Result<()> {
+    let orders = s.create(table("orders").key("id", Int).column("total", Int)).await?;
+    s.start_capture().await?;
+
+    s.apply(orders.insert(row! { id: 1, total: 10 })).await?;
+    s.catch_up().await?;
+    let copies = table("copies").key("id", Int).column("total", Int);
+    let copy = copies.handle();
+    let sql = "CREATE TABLE copies (PRIMARY KEY (id)) SELECT id, total FROM orders";
+    s.apply(raw(sql, [create(&copies), copy.insert(row! { id: 1, total: 10 })])).await?;
+    s.apply(copy.insert(row! { id: 2, total: 20 })).await?;
+
+    s.judge().await
+}
+
+/// Temporary tables are in no log.
+#[scenario]
+async fn temporary_tables(s: &mut Scenario) -> Result<()> {
+    let orders = s.create(table("orders").key("id", Int)).await?;
+    s.start_capture().await?;
+
+    s.apply(raw("CREATE TEMPORARY TABLE scratch (id int PRIMARY KEY)", [])).await?;
+    s.apply(raw("INSERT INTO scratch VALUES (1)", [])).await?;
+    s.apply(orders.insert(row! { id: 1 })).await?;
+    s.apply(raw("DROP TEMPORARY TABLE scratch", [])).await?;
+
+    s.judge().await
+}
+
+/// A gap in the numbers that AUTO_INCREMENT gives: an INSERT IGNORE that inserts nothing takes one all the same.
+#[scenario]
+async fn auto_increment_gaps(s: &mut Scenario) -> Result<()> {
+    let users = table("users").key("id", Int).column_not_null("name", Varchar(20));
+    let sql = "CREATE TABLE users (id int AUTO_INCREMENT PRIMARY KEY, name varchar(20) NOT NULL UNIQUE)";
+    s.apply(raw(sql, [create(&users)])).await?;
+    let users = users.handle();
+    s.start_capture().await?;
+
+    s.apply(raw("INSERT INTO users (name) VALUES ('ada')", [users.insert(row! { id: 1, name: "ada" })])).await?;
+    s.apply(raw("INSERT IGNORE INTO users (name) VALUES ('ada')", [])).await?;
+    s.apply(raw("INSERT INTO users (name) VALUES ('bob')", [users.insert(row! { id: 3, name: "bob" })])).await?;
+
+    s.judge().await
+}

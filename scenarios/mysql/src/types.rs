@@ -1,0 +1,267 @@
+//! Types: what each method makes of the values that MySQL can hold. What the database itself prints is the measure.
+
+use changeproof::{Value, mysql::from_text};
+
+use crate::prelude::*;
+
+/// A table with a row of these values, and another of NULLs.
+async fn one_row_of(s: &mut Scenario, columns: &[(&str, Type, &str)]) -> Result<()> {
+    let samples = table("samples").key("id", Int);
+    let samples = columns.iter().fold(samples, |table, (name, ty, _)| table.column(name, ty.clone()));
+    let samples = s.create(samples).await?;
+    s.start_capture().await?;
+
+    let values = columns.iter().map(|(name, ty, text)| ((*name).to_owned(), stored(text, ty)));
+    let row = std::iter::once(("id".to_owned(), Value::from(1))).chain(values).collect();
+    s.apply(samples.insert(row)).await?;
+    s.apply(samples.insert(row! { id: 2 })).await?;
+
+    s.judge().await
+}
+
+/// The value that the text stands for; bits are written as digits.
+fn stored(text: &str, ty: &Type) -> Value {
+    match ty {
+        Other(name) if name.starts_with("bit") => text.into(),
+        _ => from_text(text.as_bytes(), ty),
+    }
+}
+
+/// One column of each common type, delivered as the database itself prints it.
+#[scenario]
+async fn common_types(s: &mut Scenario) -> Result<()> {
+    one_row_of(
+        s,
+        &[
+            ("truth", Bool, "1"),
+            ("small", SmallInt, "-32768"),
+            ("large", BigInt, "9007199254740993"),
+            ("real", Real, "0.1"),
+            ("double", Double, "1e-300"),
+            ("exact", Numeric(Some((12, 4))), "12345678.9000"),
+            ("code", Varchar(8), "Köln"),
+            ("text", Text, "東京"),
+            ("raw", Bytes, "\0\u{1}a"),
+            ("day", Date, "1969-12-31"),
+            ("local", Timestamp, "2024-02-29 23:59:59.999999"),
+            ("moment", TimestampTz, "2024-07-01 12:00:00"),
+            ("json", Json, r#"{"a": [1, 2.5, null]}"#),
+        ],
+    )
+    .await
+}
+
+/// Integers without a sign reach twice as far. ZEROFILL pads with zeros when the value is printed,
+/// and is no part of it.
+#[scenario]
+async fn unsigned_integers(s: &mut Scenario) -> Result<()> {
+    one_row_of(
+        s,
+        &[
+            ("tiny", other("tinyint unsigned"), "255"),
+            ("small", other("smallint unsigned"), "65535"),
+            ("medium", other("mediumint unsigned"), "16777215"),
+            ("medium_signed", other("mediumint"), "-8388608"),
+            ("whole", other("int unsigned"), "4294967295"),
+            ("big", other("bigint unsigned"), "9223372036854775807"),
+            ("filled", other("int(10) unsigned zerofill"), "42"),
+            ("tiny_signed", other("tinyint"), "-128"),
+        ],
+    )
+    .await
+}
+
+/// Integers without a sign beyond those with one, up to 18446744073709551615. Debezium makes negative numbers of them unless
+/// `bigint.unsigned.handling.mode` says otherwise.
+#[scenario]
+async fn unsigned_integers_beyond_the_signed(s: &mut Scenario) -> Result<()> {
+    let counters = s.create(table("counters").key("id", Int).column("count", other("bigint unsigned"))).await?;
+    s.start_capture().await?;
+
+    s.apply(counters.insert(row! { id: 1, count: u64::MAX })).await?;
+
+    let reference = "https://debezium.io/documentation/reference/3.5/connectors/mysql.html";
+    s.judge_known_flaw("debezium", reference, &[FaultKind::WrongValue, FaultKind::WrongState]).await
+}
+
+/// The year 0000, which stands for none. Debezium takes it for the year 1900.
+#[scenario]
+async fn year_zero(s: &mut Scenario) -> Result<()> {
+    let wines = s.create(table("wines").key("id", Int).column("vintage", other("year"))).await?;
+    s.start_capture().await?;
+
+    s.apply(wines.insert(row! { id: 1, vintage: "0000" })).await?;
+
+    let reference = "https://debezium.io/documentation/reference/3.5/connectors/mysql.html";
+    s.judge_known_flaw("debezium", reference, &[FaultKind::WrongValue, FaultKind::WrongState]).await
+}
+
+/// Bits, and years of one byte.
+#[scenario]
+async fn bits_and_years(s: &mut Scenario) -> Result<()> {
+    one_row_of(
+        s,
+        &[
+            ("flag", other("bit(1)"), "1"),
+            ("mask", other("bit(10)"), "1000000001"),
+            ("wide", other("bit(64)"), "1000000000000000000000000000000000000000000000000000000000000001"),
+            ("year", other("year"), "2155"),
+        ],
+    )
+    .await
+}
+
+/// A time is a span, and reaches from -838:59:59 to 838:59:59.
+#[scenario]
+async fn times_beyond_a_day(s: &mut Scenario) -> Result<()> {
+    one_row_of(
+        s,
+        &[
+            ("noon", other("time"), "12:00:00"),
+            ("longest", other("time"), "838:59:59"),
+            ("back", other("time"), "-838:59:59"),
+            ("micros", other("time(6)"), "-00:00:00.000001"),
+            ("millis", other("time(3)"), "100:00:00.120"),
+        ],
+    )
+    .await
+}
+
+/// As many digits of a second as the column has. A column without any rounds to the next second.
+#[scenario]
+async fn fractional_seconds(s: &mut Scenario) -> Result<()> {
+    one_row_of(
+        s,
+        &[
+            ("second", other("datetime"), "2024-02-29 23:59:59"),
+            ("tenth", other("datetime(1)"), "2024-02-29 23:59:59.1"),
+            ("millis", other("datetime(3)"), "2024-02-29 23:59:59.120"),
+            ("micros", Timestamp, "2024-02-29 23:59:59.000001"),
+            ("moment", other("timestamp"), "2038-01-19 03:14:07"),
+            ("moment_millis", other("timestamp(3)"), "1970-01-01 00:00:01.999"),
+        ],
+    )
+    .await
+}
+
+/// Dates from the year 1000 to the year 9999.
+#[scenario]
+async fn dates_far_away(s: &mut Scenario) -> Result<()> {
+    one_row_of(
+        s,
+        &[
+            ("first_day", Date, "1000-01-01"),
+            ("last_day", Date, "9999-12-31"),
+            ("first", other("datetime(3)"), "1000-01-01 00:00:00.000"),
+            ("last", Timestamp, "9999-12-31 23:59:59.999999"),
+        ],
+    )
+    .await
+}
+
+/// ENUM and SET are kept as numbers, whose meaning stands in the table's definition. An empty set is not NULL.
+#[scenario]
+async fn enums_and_sets(s: &mut Scenario) -> Result<()> {
+    one_row_of(
+        s,
+        &[
+            ("size", other("enum('small','it''s large','größer')"), "größer"),
+            ("quoted", other("enum('small','it''s large')"), "it's large"),
+            ("tags", other("set('a','b','c')"), "a,c"),
+            ("none", other("set('a','b','c')"), ""),
+        ],
+    )
+    .await
+}
+
+/// Documents, in MySQL's own order of keys, with what JSON doesn't have: decimals, dates and times. Debezium writes them without
+/// blanks, large numbers with all their digits, and times without a fraction of zeros.
+#[scenario]
+async fn documents(s: &mut Scenario) -> Result<()> {
+    let notes = s.create(table("notes").key("id", Int).column("body", Json)).await?;
+    s.start_capture().await?;
+
+    for (id, body) in [
+        (1, r#"{"b": 1, "aa": [true, null, "x"]}"#),
+        (2, r#""a \"quote\", a \\ and ä\n""#),
+        (3, "[]"),
+        (4, "[1e100, 1.0, -0.5, 18446744073709551615, -9223372036854775808]"),
+        (5, "null"),
+    ] {
+        s.apply(notes.insert(row! { id: id, body: body })).await?;
+    }
+    let sql = "INSERT INTO notes (id, body) VALUES (6, JSON_OBJECT('d', CAST(1.50 AS DECIMAL(10, 2)), 't', TIME '10:11:12', \
+               'at', TIMESTAMP '2024-02-29 12:00:00', 'on', DATE '2024-02-29'))";
+    let body = r#"{"d": 1.50, "t": "10:11:12.000000", "at": "2024-02-29 12:00:00.000000", "on": "2024-02-29"}"#;
+    s.apply(raw(sql, [notes.insert(row! { id: 6, body: body })])).await?;
+
+    let reference = "https://debezium.io/documentation/reference/3.5/connectors/mysql.html";
+    let (value, state) = (FaultKind::WrongValue, FaultKind::WrongState);
+    s.judge_known_flaw("debezium", reference, &[value, value, state, state]).await
+}
+
+/// A document of which a function changes a part. The log holds the whole document unless `binlog_row_value_options` says
+/// otherwise.
+#[scenario]
+async fn part_of_a_document(s: &mut Scenario) -> Result<()> {
+    let notes = s.create(table("notes").key("id", Int).column("body", Json)).await?;
+    s.start_capture().await?;
+
+    s.apply(notes.insert(row! { id: 1, body: r#"{"a": 1, "b": "long"}"# })).await?;
+    s.catch_up().await?;
+    let changed = notes.update(1, row! { body: r#"{"a": 2, "b": "long"}"# });
+    s.apply(raw("UPDATE notes SET body = JSON_SET(body, '$.a', 2) WHERE id = 1", [changed])).await?;
+
+    s.judge().await
+}
+
+/// Texts in other character sets, of fixed length, and of four bytes for a letter.
+#[scenario]
+async fn texts(s: &mut Scenario) -> Result<()> {
+    one_row_of(
+        s,
+        &[
+            ("western", other("varchar(5) CHARACTER SET latin1"), "Köln€"),
+            ("wide", other("varchar(5) CHARACTER SET utf16"), "ä🏯"),
+            ("emoji", Varchar(3), "🏯🏯🏯"),
+            ("fixed", other("char(5)"), "ab"),
+            ("tiny", other("tinytext"), "tiny"),
+            ("free", Text, "line\nbreak\ttab \\ backslash 'quote' \"double\" 𝄞"),
+            ("empty", Text, ""),
+        ],
+    )
+    .await
+}
+
+/// Bytes of a fixed number are padded with zeros, which the log leaves out.
+#[scenario]
+async fn bytes(s: &mut Scenario) -> Result<()> {
+    one_row_of(
+        s,
+        &[
+            ("fixed", other("binary(4)"), "ab\0\0"),
+            ("limited", other("varbinary(4)"), "ab\0"),
+            ("free", Bytes, "\0\u{1}"),
+            ("empty", Bytes, ""),
+        ],
+    )
+    .await
+}
+
+/// Decimals up to 65 digits.
+#[scenario]
+async fn decimals_at_their_limits(s: &mut Scenario) -> Result<()> {
+    let digits = "9".repeat(65);
+    let fraction = format!("0.{}", "0".repeat(29) + "1");
+    one_row_of(
+        s,
+        &[
+            ("longest", Numeric(Some((65, 0))), &digits),
+            ("smallest", Numeric(Some((30, 30))), &fraction),
+            ("negative", Numeric(Some((10, 2))), "-99999999.99"),
+            ("small", Numeric(Some((10, 2))), "-0.01"),
+            ("zero", Numeric(Some((10, 2))), "0.00"),
+        ],
+    )
+    .await
+}
