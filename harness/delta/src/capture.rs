@@ -52,7 +52,7 @@ fn guarantees(options: &Options) -> Guarantees {
         keys_by_identity: false,
         key_change: KeyChange::DeleteAndInsert,
         keyless_update: KeyChange::DeleteAndInsert,
-        unchanged_updates: false,
+        unchanged_updates: true,
         transactions: true,
         order: Order::CommitOfEachTable,
         truncate: Truncate::AsDeletes,

@@ -57,7 +57,7 @@ fn guarantees(options: &Options, granularity: Granularity) -> Guarantees {
         keys_by_identity: false,
         key_change: KeyChange::DeleteAndInsert,
         keyless_update: KeyChange::DeleteAndInsert,
-        unchanged_updates: false,
+        unchanged_updates: true,
         transactions: true,
         order: Order::CommitOfEachTable,
         truncate: Truncate::AsDeletes,

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rdkafka::{
@@ -155,7 +155,7 @@ impl Reader {
         let (consumer, partitions) = (Arc::clone(&self.consumer), self.assigned.clone());
         let looking = tokio::task::spawn_blocking(move || {
             let end = |(topic, partition): (String, i32)| {
-                let (_, end) = consumer.fetch_watermarks(&topic, partition, TIMEOUT)?;
+                let end = end_of(&consumer, &topic, partition)?;
                 Ok::<_, KafkaError>((topic, partition, end))
             };
             partitions.into_iter().map(end).collect::<Result<Vec<_>, _>>()
@@ -187,6 +187,21 @@ impl Reader {
                 )) => {}
                 received => return received.while_doing(SERVICE, "read the next record"),
             }
+        }
+    }
+}
+
+/// Where a partition ends. One of a topic that was just made may have no leader yet, or one that doesn't know it yet.
+fn end_of(consumer: &StreamConsumer, topic: &str, partition: i32) -> Result<i64, KafkaError> {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        match consumer.fetch_watermarks(topic, partition, TIMEOUT) {
+            Err(KafkaError::MetadataFetch(
+                RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::UnknownTopicOrPartition,
+            )) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+            found => return found.map(|(_, end)| end),
         }
     }
 }

@@ -26,7 +26,7 @@ static TOLD: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(Mutex::def
 /// # Errors
 /// The builder can't be run.
 pub async fn tag_of(name: &str) -> Result<String> {
-    let variable = format!("CHANGEPROOF_{}_IMAGE", name.to_uppercase().replace('-', '_'));
+    let variable = format!("CHANGEPROOF_{}_IMAGE", name.to_uppercase().replace('-', "_"));
     if let Some(image) = std::env::var(variable).ok().filter(|image| !image.is_empty()) {
         return Ok(image);
     }

@@ -12,6 +12,7 @@ mod guard;
 mod image;
 mod lease;
 mod service;
+mod start;
 mod state;
 
 use std::{
@@ -21,13 +22,16 @@ use std::{
 
 use futures_util::future::try_join_all;
 
-pub(crate) use self::service::{MEMORY_DIR, USER, jaas_login};
 pub use self::{
     guard::run_if_asked as run_guard_if_asked,
     image::tag_of as image_tag,
     lease::{Lease, stale as stale_leases},
     service::{BUCKET, Endpoint, MEMORY_MB, Service},
     state::State,
+};
+pub(crate) use self::{
+    service::{MEMORY_DIR, USER},
+    start::jaas_login,
 };
 use crate::error::{Context, Error, Result};
 

@@ -1,31 +1,11 @@
-//! The services: what each one is, once, and how it is started.
+//! The services: what each one is, once, and how it is found.
 
-use std::{
-    collections::HashMap,
-    net::TcpListener,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use testcontainers_modules::{
-    postgres::Postgres,
-    testcontainers::{
-        ContainerAsync, ContainerRequest, GenericImage, Image, ImageExt, TestcontainersError,
-        bollard::models::PortBinding,
-        core::{ContainerPort, WaitFor},
-        runners::AsyncRunner,
-    },
-};
 
-use super::{State, docker, image};
-use crate::{
-    error::{Context, Error, Result},
-    mysql,
-};
-
-/// How long a service may take from the start of its container until it is ready.
-const READY_WITHIN: Duration = Duration::from_secs(90);
+use super::{State, docker, image, start::started};
+use crate::error::{Error, Result};
 
 /// The user that every service knows; the password is made anew at each start of a service.
 pub(crate) const USER: &str = "changeproof";
@@ -35,9 +15,6 @@ pub const BUCKET: &str = "changeproof";
 
 /// The folder of PostgreSQL's container that is kept in memory.
 pub(crate) const MEMORY_DIR: &str = "/var/lib/changeproof";
-
-/// The folder of PostgreSQL's container where it makes its Unix socket.
-const SOCKETS_DIR: &str = "/var/run/postgresql";
 
 /// The size of PostgreSQL's folder in memory, in MiB. It counts towards the container's own.
 pub const MEMORY_MB: u32 = 128;
@@ -62,11 +39,11 @@ pub enum Service {
 }
 
 /// What a service is.
-struct Definition {
+pub(super) struct Definition {
     title: &'static str,
     name: &'static str,
     image: &'static str,
-    port: u16,
+    pub(super) port: u16,
     memory_mb: u32,
 }
 
@@ -75,7 +52,7 @@ impl Service {
     pub const ALL: [Self; 6] =
         [Self::Postgres, Self::Mysql, Self::Kafka, Self::Connect, Self::Minio, Self::IcebergRest];
 
-    fn definition(self) -> Definition {
+    pub(super) fn definition(self) -> Definition {
         let (title, name, image, port, memory_mb) = match self {
             Self::Postgres => ("PostgreSQL", "postgres", "postgres", 5432, 512),
             Self::Mysql => ("MySQL", "mysql", "mysql", 3306, 512),
@@ -125,7 +102,7 @@ pub struct Endpoint {
     pub password: String,
     /// The folder on this machine where PostgreSQL makes its Unix socket.
     #[serde(default)]
-    sockets: Option<PathBuf>,
+    pub(super) sockets: Option<PathBuf>,
 }
 
 impl Endpoint {
@@ -207,24 +184,6 @@ pub(crate) async fn start_apart(service: Service, state: &State) -> Result<Endpo
     Ok(endpoint)
 }
 
-async fn started(service: Service, state: &State, container: String, image: String) -> Result<Endpoint> {
-    let password = uuid::Uuid::new_v4().simple().to_string();
-    let sockets = match service {
-        Service::Postgres => Some(state.shared_folder(&container)?),
-        _ => None,
-    };
-    let mut endpoint = Endpoint { container, image, port: 0, password, sockets };
-    endpoint.port = match service {
-        Service::Postgres => start_postgres(state, &endpoint).await?,
-        Service::Mysql => start_mysql(state, &endpoint).await?,
-        Service::Kafka => start_kafka(state, &endpoint).await?,
-        Service::Connect => start_connect(state, &endpoint).await?,
-        Service::Minio => start_minio(state, &endpoint).await?,
-        Service::IcebergRest => start_iceberg_rest(state, &endpoint).await?,
-    };
-    Ok(endpoint)
-}
-
 async fn running(service: Service, state: &State, record: &str) -> Result<Option<Endpoint>> {
     let Some(found) = state.read::<Endpoint>(record) else {
         return Ok(None);
@@ -239,266 +198,4 @@ async fn running(service: Service, state: &State, record: &str) -> Result<Option
     let doing = format!("use {wanted}");
     Err(Error::new(service.title(), doing, format!("it is running on {}", found.image))
         .help("`cdc down` removes what is running, once no other run uses it"))
-}
-
-async fn start_postgres(state: &State, endpoint: &Endpoint) -> Result<u16> {
-    let postgres = Postgres::default().with_user(USER).with_db_name(USER);
-    let postgres = postgres.with_password(&endpoint.password);
-    let (name, tag) = split_tag(&endpoint.image);
-    // The project's own image has these as its defaults; another of the same contract need not.
-    let settings = [
-        "fsync=off",
-        "wal_level=logical",
-        "max_connections=200",
-        "max_replication_slots=64",
-        "max_wal_senders=64",
-        "max_prepared_transactions=16",
-    ];
-    let arguments = settings.iter().flat_map(|setting| ["-c", *setting]);
-    let request = postgres.with_name(name).with_tag(tag).with_cmd(arguments);
-    start(Service::Postgres, state, endpoint, request, 0).await
-}
-
-async fn start_mysql(state: &State, endpoint: &Endpoint) -> Result<u16> {
-    // The project's own image has these as its defaults; another of the same contract need not.
-    let settings = [
-        "--server-id=1",
-        "--log-bin=binlog",
-        "--gtid-mode=ON",
-        "--enforce-gtid-consistency=ON",
-        "--binlog-row-metadata=FULL",
-        "--sync-binlog=0",
-        "--innodb-flush-log-at-trx-commit=0",
-        "--innodb-buffer-pool-size=64M",
-        "--performance-schema=OFF",
-        "--max-connections=300",
-    ];
-    let (name, tag) = split_tag(&endpoint.image);
-    let request = GenericImage::new(name, tag)
-        .with_env_var("MYSQL_ROOT_PASSWORD", &endpoint.password)
-        .with_env_var("MYSQL_USER", USER)
-        .with_env_var("MYSQL_PASSWORD", &endpoint.password)
-        .with_env_var("MYSQL_DATABASE", USER)
-        .with_cmd(settings);
-    let port = start(Service::Mysql, state, endpoint, request, 0).await?;
-    wait_for_mysql(&Endpoint { port, ..endpoint.clone() }).await?;
-    Ok(port)
-}
-
-/// The official image starts a server without a network first, to set it up; only the second one can be reached.
-async fn wait_for_mysql(endpoint: &Endpoint) -> Result<()> {
-    let deadline = Instant::now() + READY_WITHIN;
-    while let Err(error) = mysql::give_rights(endpoint).await {
-        if Instant::now() > deadline || !docker::is_running(&endpoint.container).await? {
-            return Err(error.log(docker::log_tail(&endpoint.container).await));
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Ok(())
-}
-
-async fn start_kafka(state: &State, endpoint: &Endpoint) -> Result<u16> {
-    let jaas = format!("{} user_{USER}=\"{}\";", jaas_login(&endpoint.password), endpoint.password);
-    let protocols = "CONTROLLER:PLAINTEXT,EXTERNAL:SASL_PLAINTEXT,INTERNAL:SASL_PLAINTEXT";
-    let listeners = "EXTERNAL://:9092,INTERNAL://:19092,CONTROLLER://localhost:9093";
-    // A broker tells its clients the address to come back to, so its port has to be known before it starts.
-    let mut port = free_port()?;
-    for attempt in 1.. {
-        let advertised = format!("EXTERNAL://127.0.0.1:{port},INTERNAL://{}:19092", endpoint.container);
-        let request = plain_image(endpoint, "broker")
-            .with_env_var("KAFKA_LISTENERS", listeners)
-            .with_env_var("KAFKA_ADVERTISED_LISTENERS", advertised)
-            .with_env_var("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", protocols)
-            .with_env_var("KAFKA_INTER_BROKER_LISTENER_NAME", "INTERNAL")
-            .with_env_var("KAFKA_SASL_ENABLED_MECHANISMS", "PLAIN")
-            .with_env_var("KAFKA_SASL_MECHANISM_INTER_BROKER_PROTOCOL", "PLAIN")
-            .with_env_var("KAFKA_LISTENER_NAME_EXTERNAL_PLAIN_SASL_JAAS_CONFIG", &jaas)
-            .with_env_var("KAFKA_LISTENER_NAME_INTERNAL_PLAIN_SASL_JAAS_CONFIG", &jaas);
-        match start(Service::Kafka, state, endpoint, request, port).await {
-            Err(error) if attempt < 5 && is_port_taken(&error) => {
-                docker::remove_container(&endpoint.container).await?;
-                port = free_port()?;
-            }
-            started => return started,
-        }
-    }
-    Ok(port)
-}
-
-/// Somebody took the port between the look for a free one and the container's start.
-fn is_port_taken(error: &Error) -> bool {
-    let told = error.to_string();
-    ["port is already allocated", "address already in use"].iter().any(|words| told.contains(words))
-}
-
-async fn start_connect(state: &State, endpoint: &Endpoint) -> Result<u16> {
-    let kafka = Box::pin(ensure(Service::Kafka, state)).await?;
-    let jaas = format!("{};", jaas_login(&kafka.password));
-    let mut request = plain_image(endpoint, "connect")
-        .with_env_var("CONNECT_BOOTSTRAP_SERVERS", format!("{}:19092", kafka.container))
-        .with_env_var("CONNECT_REST_ADVERTISED_HOST_NAME", &endpoint.container)
-        .with_env_var("CONNECT_REST_USER", USER)
-        .with_env_var("CONNECT_REST_PASSWORD", &endpoint.password);
-    for client in ["", "PRODUCER_", "CONSUMER_", "ADMIN_"] {
-        request = request
-            .with_env_var(format!("CONNECT_{client}SECURITY_PROTOCOL"), "SASL_PLAINTEXT")
-            .with_env_var(format!("CONNECT_{client}SASL_MECHANISM"), "PLAIN")
-            .with_env_var(format!("CONNECT_{client}SASL_JAAS_CONFIG"), &jaas);
-    }
-    let port = start(Service::Connect, state, endpoint, request, 0).await?;
-    // Its REST server answers before the worker has joined its group; only then does it list connectors.
-    wait_until_it_answers(Service::Connect, endpoint, port, "connectors").await?;
-    Ok(port)
-}
-
-async fn start_minio(state: &State, endpoint: &Endpoint) -> Result<u16> {
-    let (name, tag) = split_tag(&endpoint.image);
-    // A folder that is there before the server starts is a bucket of it, on a single drive.
-    let make_and_serve = format!("mkdir -p /data/{BUCKET} && exec minio server /data");
-    let request = GenericImage::new(name, tag)
-        .with_entrypoint("sh")
-        .with_cmd(["-c", make_and_serve.as_str()])
-        .with_env_var("MINIO_ROOT_USER", USER)
-        .with_env_var("MINIO_ROOT_PASSWORD", &endpoint.password);
-    let port = start(Service::Minio, state, endpoint, request, 0).await?;
-    wait_until_it_answers(Service::Minio, endpoint, port, "minio/health/ready").await?;
-    Ok(port)
-}
-
-async fn start_iceberg_rest(state: &State, endpoint: &Endpoint) -> Result<u16> {
-    let minio = Box::pin(ensure(Service::Minio, state)).await?;
-    let (name, tag) = split_tag(&endpoint.image);
-    let request = GenericImage::new(name, tag)
-        .with_env_var("CATALOG_WAREHOUSE", format!("s3://{BUCKET}/"))
-        .with_env_var("CATALOG_IO__IMPL", "org.apache.iceberg.aws.s3.S3FileIO")
-        .with_env_var("CATALOG_S3_ENDPOINT", format!("http://{}:9000", minio.container))
-        .with_env_var("CATALOG_S3_PATH__STYLE__ACCESS", "true")
-        .with_env_var("AWS_REGION", "us-east-1")
-        .with_env_var("AWS_ACCESS_KEY_ID", USER)
-        .with_env_var("AWS_SECRET_ACCESS_KEY", &minio.password);
-    let port = start(Service::IcebergRest, state, endpoint, request, 0).await?;
-    wait_until_it_answers(Service::IcebergRest, endpoint, port, "v1/config").await?;
-    Ok(port)
-}
-
-async fn wait_until_it_answers(service: Service, endpoint: &Endpoint, port: u16, path: &str) -> Result<()> {
-    let client = reqwest::Client::new();
-    let url = format!("http://127.0.0.1:{port}/{path}");
-    let deadline = Instant::now() + READY_WITHIN;
-    let mut pause = Duration::from_millis(20);
-    loop {
-        let mut request = client.get(&url);
-        if service == Service::Connect {
-            request = request.basic_auth(USER, Some(&endpoint.password));
-        }
-        let seen = match request.timeout(Duration::from_secs(5)).send().await {
-            Ok(response) if response.status().is_success() => return Ok(()),
-            Ok(response) => response.status().to_string(),
-            Err(error) => error.to_string(),
-        };
-        if Instant::now() > deadline || !docker::is_running(&endpoint.container).await? {
-            return Err(Error::new(service.title(), format!("wait until it answers at /{path}"), seen)
-                .log(docker::log_tail(&endpoint.container).await));
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(200));
-    }
-}
-
-/// How a client of Kafka logs in.
-pub(crate) fn jaas_login(password: &str) -> String {
-    let module = "org.apache.kafka.common.security.plain.PlainLoginModule";
-    format!("{module} required username=\"{USER}\" password=\"{password}\"")
-}
-
-fn plain_image(endpoint: &Endpoint, role: &str) -> ContainerRequest<GenericImage> {
-    let (name, tag) = split_tag(&endpoint.image);
-    let ready = match role {
-        "broker" => WaitFor::message_on_stdout("Kafka Server started"),
-        _ => WaitFor::Nothing,
-    };
-    GenericImage::new(name, tag).with_wait_for(ready).with_cmd([role])
-}
-
-/// Starts a container that stays when this process ends, and returns its port on this machine; 0 asks for any.
-async fn start<I: Image>(
-    service: Service,
-    state: &State,
-    endpoint: &Endpoint,
-    request: impl Into<ContainerRequest<I>>,
-    host_port: u16,
-) -> Result<u16> {
-    let memory_bytes = i64::from(service.memory_mb()) << 20;
-    let port = service.definition().port;
-    let binds = endpoint.sockets.as_ref().map(|folder| vec![format!("{}:{SOCKETS_DIR}", folder.display())]);
-    let request = request
-        .into()
-        .with_container_name(&endpoint.container)
-        .with_hostname(&endpoint.container)
-        .with_network(docker::network_name(state))
-        .with_labels([(docker::LABEL, state.id())])
-        .with_startup_timeout(READY_WITHIN)
-        .with_host_config_modifier(move |host| {
-            host.memory = Some(memory_bytes);
-            host.memory_swap = Some(memory_bytes);
-            host.publish_all_ports = Some(false);
-            host.binds.clone_from(&binds);
-            if service == Service::Postgres {
-                // Writable by all, for the user that the server runs as differs from image to image.
-                host.tmpfs = Some(HashMap::from([(MEMORY_DIR.to_owned(), format!("mode=1777,size={MEMORY_MB}m"))]));
-            }
-            let host_ip = Some("127.0.0.1".to_owned());
-            let binding = PortBinding { host_ip, host_port: Some(host_port.to_string()) };
-            host.port_bindings = Some(HashMap::from([(format!("{port}/tcp"), Some(vec![binding]))]));
-        });
-    let container = match AsyncRunner::start(request).await {
-        Ok(container) => container,
-        Err(error) => {
-            let log = docker::log_tail(&endpoint.container).await;
-            docker::remove_container(&endpoint.container).await?;
-            return Err(explain(service, endpoint, &error).log(log));
-        }
-    };
-    let published = published_port(&container, port).await;
-    // The container is the stack's from here on: the guard removes it, not this process's end.
-    std::mem::forget(container);
-    published.while_doing(service.title(), "look up its port")
-}
-
-async fn published_port<I: Image>(container: &ContainerAsync<I>, port: u16) -> Result<u16, TestcontainersError> {
-    container.get_host_port_ipv4(ContainerPort::Tcp(port)).await
-}
-
-fn explain(service: Service, endpoint: &Endpoint, error: &TestcontainersError) -> Error {
-    let doing = format!("start {} on {}", endpoint.container, endpoint.image);
-    let Err(explained) = Err::<(), _>(error).while_doing(service.title(), doing) else {
-        return Error::new(service.title(), "start it", "unknown");
-    };
-    explained
-}
-
-fn split_tag(image: &str) -> (&str, &str) {
-    match image.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => (name, tag),
-        _ => (image, "latest"),
-    }
-}
-
-fn free_port() -> Result<u16> {
-    TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .while_doing("the stack", "find a free port")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tags_are_split_off_and_ports_of_registries_are_not() {
-        assert_eq!(split_tag("postgres:16"), ("postgres", "16"));
-        assert_eq!(split_tag("registry:5000/postgres"), ("registry:5000/postgres", "latest"));
-        assert_eq!(split_tag("registry:5000/postgres:16"), ("registry:5000/postgres", "16"));
-    }
 }
