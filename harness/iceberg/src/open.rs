@@ -18,21 +18,21 @@ use crate::{SERVICE, guarded::guarded, rest::S3Settings};
 /// There is no such file, or it can't be read: with its name.
 pub async fn open_in_bucket(address: &str, s3: &S3Settings) -> Result<Table> {
     let (files, address) = (s3.file_io(), address.trim_end_matches('/'));
-    let metadata = match address.ends_with(ENDING) {
-        true => address.to_owned(),
-        false => {
-            let doing = || format!("find the table in {address}");
-            let hint =
-                files.new_input(format!("{address}/metadata/version-hint.text")).while_doing(SERVICE, doing())?;
-            let hint = hint.read().await.map_err(|error| {
-                Error::new(SERVICE, doing(), error)
-                    .help("name its metadata file, …/metadata/….metadata.json, or ask its catalog with --catalog")
-            })?;
-            format!("{address}/metadata/v{}{ENDING}", String::from_utf8_lossy(&hint).trim())
-        }
-    };
+    let metadata =
+        if address.ends_with(ENDING) { address.to_owned() } else { hinted_metadata(&files, address).await? };
     let name = metadata.rsplit('/').nth(2).unwrap_or("table").to_owned();
     static_table(metadata, &name, files).await
+}
+
+/// The metadata file that a folder's `version-hint.text` names.
+async fn hinted_metadata(files: &FileIO, folder: &str) -> Result<String> {
+    let doing = || format!("find the table in {folder}");
+    let hint = files.new_input(format!("{folder}/metadata/version-hint.text")).while_doing(SERVICE, doing())?;
+    let hint = hint.read().await.map_err(|error| {
+        Error::new(SERVICE, doing(), error)
+            .help("name its metadata file, …/metadata/….metadata.json, or ask its catalog with --catalog")
+    })?;
+    Ok(format!("{folder}/metadata/v{}{ENDING}", String::from_utf8_lossy(&hint).trim()))
 }
 
 async fn static_table(metadata: String, name: &str, files: FileIO) -> Result<Table> {

@@ -132,7 +132,7 @@ impl RestCommits {
     }
 
     fn authorised(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        self.token.iter().fold(request, |request, token| request.bearer_auth(token))
+        self.token.iter().fold(request, reqwest::RequestBuilder::bearer_auth)
     }
 
     /// Commits, and returns where the new metadata is and what it says; nothing if another writer was first.
