@@ -201,7 +201,7 @@ mod tests {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int32Array::from(vec![Some(1), None, Some(0), Some(-1), Some(i32::MAX)])),
             Arc::new(StringArray::from(vec![Some("a"), Some(""), None, Some("ab"), Some("b")])),
-            Arc::new(arrow_array::LargeBinaryArray::from(vec![&b"a"[..], b"", b"c", b"ab", b"b"])),
+            Arc::new(arrow_array::LargeBinaryArray::from(vec![&b"a"[..], b"", b"c1", b"ab", b"b"])),
             Arc::new(Float64Array::from(vec![Some(0.0), Some(-0.0), Some(f64::NAN), None, Some(1.0)])),
             Arc::new(Decimal128Array::from(vec![Some(1), Some(1 << 100), None, Some(0), Some(-1)])),
             Arc::new(FixedSizeBinaryArray::try_from_iter(fixed.into_iter()).while_doing("test", "make a column")?),

@@ -50,6 +50,13 @@ impl Work {
         self.after.is_some() && self.before.as_ref().is_none_or(|before| !before.is_empty())
     }
 
+    /// Whether all of its rows have gone, or come.
+    pub(crate) fn is_whole(&self, side: Kind) -> bool {
+        let (this, other) =
+            if side == Kind::Delete { (&self.before, &self.after) } else { (&self.after, &self.before) };
+        other.is_none() && this.as_ref().is_some_and(Dead::is_empty)
+    }
+
     /// Whether rows of it may have gone, or come.
     pub(crate) fn may(&self, side: Kind) -> bool {
         if side == Kind::Delete { self.may_delete() } else { self.may_insert() }
@@ -222,8 +229,8 @@ impl Marker {
     fn alive(&mut self, dead: Option<&Dead>, schema: &SchemaRef, first: u64, batch: &RecordBatch) -> Result<Vec<bool>> {
         let Some(dead) = dead else { return Ok(vec![false; batch.num_rows()]) };
         let mut alive = vec![true; batch.num_rows()];
-        for (at, row) in (first..).zip(&mut alive) {
-            *row = dead.positions.is_empty() || !dead.positions.contains(at);
+        if !dead.positions.is_empty() {
+            (first..).zip(&mut alive).for_each(|(at, row)| *row = !dead.positions.contains(at));
         }
         for values in &dead.values {
             let fields = schema.as_struct().fields();

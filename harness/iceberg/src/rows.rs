@@ -39,13 +39,17 @@ pub(crate) fn rows_of_side(
                 None => read(&table, &work.file, &plan.read_schema).await?,
             };
             while let Some(batch) = opened.next().await? {
-                let marks = marker.mark(work, &plan.read_schema, first, &batch)?;
-                first += rows_of(&batch);
-                let mut marks = if side == Kind::Delete { marks.gone } else { marks.came };
-                if let Some(filter) = &plan.filter {
-                    filter.unmark(&plan.read_schema, &batch, &mut marks)?;
-                }
-                let rows = kept(&plan, &batch, marks)?;
+                let rows = if work.is_whole(side) && plan.filter.is_none() {
+                    without_compared(&plan, &batch)?
+                } else {
+                    let marks = marker.mark(work, &plan.read_schema, first, &batch)?;
+                    first += rows_of(&batch);
+                    let mut marks = if side == Kind::Delete { marks.gone } else { marks.came };
+                    if let Some(filter) = &plan.filter {
+                        filter.unmark(&plan.read_schema, &batch, &mut marks)?;
+                    }
+                    filtered(&without_compared(&plan, &batch)?, marks)?
+                };
                 if rows.num_rows() > 0 {
                     return Ok(Some((rows, (Some(opened), marker, first))));
                 }
@@ -56,11 +60,10 @@ pub(crate) fn rows_of_side(
     rows.boxed()
 }
 
-/// The marked rows, without the columns that were read for comparison only.
-fn kept(plan: &Plan, batch: &RecordBatch, marks: Vec<bool>) -> Result<RecordBatch> {
+/// The columns that aren't read for comparison only.
+fn without_compared(plan: &Plan, batch: &RecordBatch) -> Result<RecordBatch> {
     let columns: Vec<usize> = (0..plan.schema.as_struct().fields().len()).collect();
-    let batch = batch.project(&columns).while_doing(SERVICE, "leave columns out")?;
-    if marks.iter().all(|mark| *mark) { Ok(batch) } else { filtered(&batch, marks) }
+    batch.project(&columns).while_doing(SERVICE, "leave columns out")
 }
 
 /// Rows of one side that may still be on the other, with their hashes.

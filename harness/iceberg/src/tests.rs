@@ -17,7 +17,8 @@ use iceberg::{
 };
 
 use crate::{
-    ChangelogScan, Commit, FilesDelta, LiveFile, Source, TableChange, ancestors, changes, commit_of, diff_files,
+    ChangelogScan, Commit, FilesDelta, Kind, LiveFile, Source, TableChange, WriteMode, ancestors, changes, commit_of,
+    diff_files,
     files::Manifests,
     ident,
     reading::columns_of,
@@ -98,6 +99,33 @@ async fn count(table: &Table, filter: Option<Predicate>) -> Result<usize> {
         count += batch.after.or(batch.before).map_or(0, |rows| rows.num_rows());
     }
     Ok(count)
+}
+
+/// A file is taken for mostly the same as the one that took its place, and holds nothing of it: there isn't memory for that at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_all_changed_are_told_with_little_memory() -> Result<()> {
+    const ROWS: i32 = 2000;
+    let folder = std::env::temp_dir().join(format!("changeproof-iceberg-{}", uuid::Uuid::new_v4()));
+    let mut source = Source::create(&folder).await?;
+    source.write_by(WriteMode::CopyOnWrite);
+    let table = TableBuilder::new("t").key("id", Type::Int).column("n", Type::Int).build();
+    let t = TableRef::new(&table);
+    source.apply(&Action::CreateTable(table).into()).await?;
+    source.apply(&t.insert_many((0..ROWS).map(|id| row! { id: id, n: 1 }))).await?;
+    source.apply(&t.update(row! { n: 1 }, row! { n: 2 })).await?;
+    let table = source.warehouse().table(&ident(t.name())).await?;
+    let first = table.metadata().current_snapshot().and_then(|current| current.parent_snapshot_id());
+    let mut batches = ChangelogScan::new(&table).after(first.unwrap_or_default()).memory_limit(20_000).stream();
+    let (mut count, mut parts) = (0, 0);
+    while let Some(batch) = batches.next().await {
+        let batch = batch?;
+        assert_eq!(batch.kind, Kind::Update);
+        count += batch.after.map_or(0, |rows| rows.num_rows());
+        parts += 1;
+    }
+    assert_eq!(i32::try_from(count), Ok(ROWS));
+    assert!(parts > 1, "all were in memory at once");
+    std::fs::remove_dir_all(&folder).while_doing("test", "clean up")
 }
 
 /// Two snapshots, of rows of a country each: files that can't match a filter need not even be there.
