@@ -36,13 +36,11 @@ fn main() -> ExitCode {
     let scenarios = CATALOGUE.scenarios();
     let mut trials = Vec::new();
     for name in SCENARIOS {
-        match scenarios.iter().find(|scenario| scenario.name == name) {
-            Some(scenario) => trials.extend(trials_of(CATALOGUE, scenario, "s3::")),
-            None => {
-                eprintln!("there is no scenario {name}");
-                return ExitCode::FAILURE;
-            }
-        }
+        let Some(scenario) = scenarios.iter().find(|scenario| scenario.name == name) else {
+            eprintln!("there is no scenario {name}");
+            return ExitCode::FAILURE;
+        };
+        trials.extend(trials_of(CATALOGUE, scenario, "s3::"));
     }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -239,7 +239,7 @@ fn value(table: &Table, column: &str, expression: &Expr) -> Told<Value> {
     Ok(literal(expression, &known.ty)?.cast(&known.ty))
 }
 
-fn rows_of<'a>(body: &'a SetExpr) -> Told<Vec<&'a [Expr]>> {
+fn rows_of(body: &SetExpr) -> Told<Vec<&[Expr]>> {
     match body {
         SetExpr::Values(values) => Ok(values.rows.iter().map(|row| row.content.as_slice()).collect()),
         _ => Err(unknown("rows can only be given by VALUES")),

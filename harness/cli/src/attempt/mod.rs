@@ -170,7 +170,7 @@ fn methods(arguments: &Arguments, catalogues: &[&'static Catalogue]) -> Result<V
     let find = |name: &String| {
         known().find(|method| method.name() == name).ok_or_else(|| {
             let storages: Vec<_> = catalogues.iter().map(|catalogue| catalogue.storage).collect();
-            let known: Vec<_> = known().map(|method| method.name()).collect();
+            let known: Vec<_> = known().map(Capture::name).collect();
             Failure::input(format!("no method `{name}` on {}; there are: {}", storages.join(", "), known.join(", ")))
         })
     };

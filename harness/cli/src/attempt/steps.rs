@@ -1,6 +1,8 @@
 //! Runs a file that has been read as steps, on storages whose statements are commits of their own, and judges what a method
 //! made of it by the Model and by what the tables hold.
 
+use std::sync::Arc;
+
 use changeproof::{
     capture::Options,
     error::{Context, Result},
@@ -69,7 +71,7 @@ impl Run {
             let failure = self.apply(statement, step, source).await?;
             let failed = failure.is_some();
             let statement = statement.clone();
-            self.ran.push(Ran { statement, failure, waited: false, shapes: Default::default() });
+            self.ran.push(Ran { statement, failure, waited: false, shapes: Arc::default() });
             if !self.watcher.looks_from_time_to_time {
                 self.look(source, number).await?;
             }

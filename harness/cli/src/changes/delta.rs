@@ -1,6 +1,7 @@
 //! The changes of a table of Delta Lake.
 
 #[path = "parquet.rs"]
+#[allow(clippy::duplicate_mod, reason = "each format of tables has a release of Arrow of its own")]
 mod parquet_file;
 
 use std::{path::Path, time::Duration};
