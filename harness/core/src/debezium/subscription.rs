@@ -53,6 +53,11 @@ pub(super) trait Server: Send {
     /// Looks how the connector stands.
     async fn look(&mut self) -> Result<Attached>;
 
+    /// What the trace of a failure holds after which the connector goes on if it is started again, if there is any.
+    fn passing_failure(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The error of a connector that has lost its place, if it has told of it anywhere.
     async fn tell_of_loss(&self, connector: &Connector) -> Result<()>;
 }
@@ -118,7 +123,7 @@ pub(super) async fn start(
 ) -> Result<Box<dyn Subscription>> {
     let name = subject.name;
     let kafka = subject.stack.endpoint(Service::Kafka)?;
-    let connector = Connector::new(subject.stack, name)?;
+    let connector = Connector::new(subject.stack, name)?.restarting_after(server.passing_failure());
     let control = ControlTopics::new(name);
     let ordered = [control.transactions.as_str(), control.notifications.as_str()];
     topics::create_ordered(kafka, &ordered).await?;
