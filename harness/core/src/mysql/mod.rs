@@ -134,7 +134,7 @@ pub(crate) async fn give_rights(endpoint: &Endpoint) -> Result<()> {
 
 /// A connection to a server.
 pub(crate) struct Connection {
-    id: u64,
+    pub(crate) id: u64,
     pub(crate) user: String,
     database: Option<String>,
     /// What it does.
