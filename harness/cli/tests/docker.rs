@@ -192,6 +192,23 @@ mod docker {
     }
 
     #[test]
+    fn a_service_that_died_is_found_by_nobody_until_it_is_ready_again() -> Outcome {
+        let stack = OwnStack::new("died")?;
+        let up = || stack.command(&["up", "postgres"]);
+        assert_eq!(up().output()?.status.code(), Some(0));
+        let container = stack.left()?.into_iter().find(|name| name.ends_with("-postgres")).ok_or("no container")?;
+        let docker = |arguments: &[&str]| Command::new("docker").args(arguments).arg(&container).output();
+        docker(&["kill"])?;
+        let first = up().stdout(Stdio::piped()).spawn()?;
+        until("the container runs again", || {
+            Ok(docker(&["inspect", "--format", "{{.State.Running}}"])?.stdout.starts_with(b"true"))
+        })?;
+        let second = up().output()?;
+        assert_eq!(text(&first.wait_with_output()?.stdout), text(&second.stdout), "of one server");
+        Ok(())
+    }
+
+    #[test]
     fn an_interrupt_leaves_nothing_behind() -> Outcome {
         let stack = OwnStack::new("interrupted")?;
         let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/demo.sql");

@@ -165,6 +165,8 @@ pub(crate) async fn ensure(service: Service, state: &State) -> Result<Endpoint> 
     }
     let container = service.container(state);
     state.starting(service.name(), true)?;
+    // Who comes meanwhile finds a container of this name running, and must not take the record of the one before it for its own.
+    state.remove(&record)?;
     docker::remove_container(&container).await?;
     let endpoint = started(service, state, container, image).await?;
     state.write(&record, &endpoint)?;
