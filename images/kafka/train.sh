@@ -65,7 +65,7 @@ connect=$!
 await 'Connect' connect_answers
 
 # Validation loads the connectors' classes and their drivers, and fails only for want of a database.
-for kind in postgresql.Postgres mysql.MySql; do
+for kind in postgresql.Postgres mysql.MySql mariadb.MariaDb; do
     rest PUT "/connector-plugins/${kind#*.}Connector/config/validate" '{
         "connector.class": "io.debezium.connector.'"$kind"'Connector", "name": "train", "topic.prefix": "train", "database.hostname": "127.0.0.1",
         "database.port": "9", "database.user": "u", "database.password": "p", "database.dbname": "d", "plugin.name": "pgoutput",

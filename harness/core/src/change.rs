@@ -111,6 +111,51 @@ impl Serialize for Gtid {
     }
 }
 
+/// MariaDB's global transaction identifier: the domain that a transaction was written to, its number there, and the server that
+/// wrote it (MariaDB documentation, "Global Transaction ID"). Those of one domain are ordered as they stand in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DomainGtid {
+    /// The replication domain.
+    pub domain: u32,
+    /// The transaction's number in the domain, from 1 on.
+    pub number: u64,
+    /// The server's number.
+    pub server: u32,
+}
+
+impl DomainGtid {
+    /// The last transaction of a domain in a position as MariaDB prints it, such as `gtid_binlog_pos`.
+    pub fn last_of(domain: &str, position: &str) -> Option<Self> {
+        let mut parts = position.split(',').map(str::trim);
+        parts.find(|part| part.split_once('-').is_some_and(|(of, _)| of == domain))?.parse().ok()
+    }
+}
+
+impl fmt::Display for DomainGtid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.domain, self.server, self.number)
+    }
+}
+
+impl FromStr for DomainGtid {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Vec<_> = text.split('-').collect();
+        let read = || {
+            let [domain, server, number] = parts[..] else { return None };
+            Some(Self { domain: domain.parse().ok()?, server: server.parse().ok()?, number: number.parse().ok()? })
+        };
+        read().ok_or_else(|| format!("`{text}` is no transaction identifier: DOMAIN-SERVER-NUMBER"))
+    }
+}
+
+impl Serialize for DomainGtid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Where in its source's history a change stands. Positions of one source are ordered as the source wrote them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -119,6 +164,8 @@ pub enum Position {
     Lsn(Lsn),
     /// In the binary log of MySQL.
     Gtid(Gtid),
+    /// In the binary log of MariaDB.
+    DomainGtid(DomainGtid),
     /// In an audit table, by the number that its sequence gave the entry.
     Audit(i64),
     /// In a table's history of numbered versions (Delta Lake).
@@ -130,11 +177,16 @@ pub enum Position {
 }
 
 impl Position {
+    /// That of a global transaction identifier, as MySQL or MariaDB prints it.
+    pub(crate) fn of_gtid(text: &str) -> Option<Self> {
+        text.parse().map(Self::Gtid).or_else(|_| text.parse().map(Self::DomainGtid)).ok()
+    }
+
     /// The short name of the kind, which numbers are put behind in a snapshot: `lsn#1`.
     pub fn kind(self) -> &'static str {
         match self {
             Self::Lsn(_) => "lsn",
-            Self::Gtid(_) => "gtid",
+            Self::Gtid(_) | Self::DomainGtid(_) => "gtid",
             Self::Audit(_) => "audit",
             Self::Version(_) => "version",
             Self::Snapshot(_) => "snapshot",
@@ -213,6 +265,17 @@ mod tests {
         assert_eq!(Gtid::last_of(b, &set).map(|gtid| gtid.to_string()), Some(format!("{b}:7")));
         assert_eq!(Gtid::last_of("5e11fa47-71ca-11e1-9e33-c80aa9429562", &set), None);
         assert!("x:1".parse::<Gtid>().is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn the_last_transaction_of_a_domain_is_found_in_a_position() -> Result<(), String> {
+        let last = DomainGtid::last_of("1", "10-1-7,1-2-42");
+        assert_eq!(last, Some(DomainGtid { domain: 1, number: 42, server: 2 }));
+        assert_eq!(last.map(|gtid| gtid.to_string()), Some("1-2-42".to_owned()));
+        assert_eq!(DomainGtid::last_of("0", "10-1-7"), None);
+        assert!("0-1-9".parse::<DomainGtid>()? < "0-1-10".parse()?);
+        assert!("0-1".parse::<DomainGtid>().is_err());
         Ok(())
     }
 }

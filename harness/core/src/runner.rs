@@ -42,9 +42,11 @@ impl Catalogue {
         self.methods.iter().any(|method| method.storage().server().is_some())
     }
 
-    /// The scenarios in the order of their names.
+    /// The scenarios in the order of their names, without those that only other storages can play.
     pub fn scenarios(&self) -> Vec<&'static Definition> {
-        Definition::of_packages(self.packages)
+        let mut scenarios = Definition::of_packages(self.packages);
+        scenarios.retain(|definition| definition.is_on(self.title()));
+        scenarios
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a scenario is written with: a source to mutate, a capture to start, a judge to call.
 
-use std::collections::BTreeSet;
+mod judging;
 
 use futures_util::future::BoxFuture;
 
@@ -8,17 +8,16 @@ use crate::{
     capture::{Capture, Options, SnapshotMode, Subscription, collect_until_fence},
     change::Change,
     error::{Context, Error, Result},
-    evidence::{check_model, judge_by_both},
-    guarantees::{Loss, Order},
-    judge::{Contents, FaultKind, Verdict, Watch},
+    judge::{Verdict, Watch},
     model::Model,
     publication::Publication,
     script::{Action, Step, TableBuilder, TableRef, begin, commit},
     source::{Dialect, Place, Source, Sql},
     stack::Stack,
-    text,
     workspace::Workspace,
 };
+
+pub use self::judging::KnownFlaw;
 
 /// A scenario as `#[scenario]` registers it.
 pub struct Definition {
@@ -34,11 +33,13 @@ pub struct Definition {
     pub snapshot: SnapshotMode,
     /// Whether it does harm to a whole server, and therefore gets one of its own.
     pub own_server: bool,
-    /// The methods for which it has a meaning, and those that are like them; with `=` before a name that method alone. Empty
-    /// for all.
+    /// The methods for which it has a meaning, and those that are like them; with `=` before a name that method alone, with `!`
+    /// all but that one. Empty for all.
     pub only: &'static [&'static str],
     /// Why it has none for the others.
     pub why: &'static str,
+    /// The storages that can play it, by their titles. Empty for all.
+    pub on: &'static [&'static str],
     /// The function.
     pub run: for<'a> fn(&'a mut Scenario) -> BoxFuture<'a, Result<()>>,
 }
@@ -57,8 +58,14 @@ impl Definition {
     /// Whether the scenario has a meaning for a method, or for one that it works like.
     pub fn applies_to(&self, method: &dyn Capture) -> bool {
         let is_named = |name: &str| self.only.contains(&name);
-        let is_it = self.only.iter().any(|only| only.strip_prefix('=') == Some(method.name()));
-        self.only.is_empty() || is_it || is_named(method.name()) || method.like().is_some_and(is_named)
+        let has_mark = |mark: char| self.only.iter().any(|only| only.strip_prefix(mark) == Some(method.name()));
+        let is_for_others = self.only.iter().all(|only| only.starts_with('!')) && !has_mark('!');
+        is_for_others || has_mark('=') || is_named(method.name()) || method.like().is_some_and(is_named)
+    }
+
+    /// Whether a storage of this title can play it.
+    pub fn is_on(&self, storage: &str) -> bool {
+        self.on.is_empty() || self.on.contains(&storage)
     }
 
     /// The doc comment's first sentence.
@@ -352,49 +359,6 @@ impl Scenario {
         self.subscription()?.resume().await
     }
 
-    /// Starts the capture again where it can't go on without a gap: it must say so, in these words of its method.
-    ///
-    /// # Errors
-    /// It goes on, or says something else.
-    pub async fn must_refuse_to_resume(&mut self, words: &[(&str, &str)]) -> Result<()> {
-        self.must_refuse(words, |told| Verdict::Refused { told: told.to_owned() }).await
-    }
-
-    /// As [`Scenario::must_refuse_to_resume`], but a method with a known flaw waits instead of saying so; the words are then
-    /// those of its capture in this harness, which tells what the method has written to its log.
-    ///
-    /// # Errors
-    /// It goes on, or says something else.
-    pub async fn must_refuse_or_stall(&mut self, words: &[(&str, &str)], flawed: &str, reference: &str) -> Result<()> {
-        let is_flawed = self.method.name() == flawed;
-        let stalled = || Verdict::KnownFlaw { reference: reference.to_owned(), kinds: [FaultKind::Stalled].into() };
-        let refused = |told: &str| Verdict::Refused { told: told.to_owned() };
-        self.must_refuse(words, |told| if is_flawed { stalled() } else { refused(told) }).await
-    }
-
-    async fn must_refuse(&mut self, words: &[(&str, &str)], verdict: impl FnOnce(&str) -> Verdict) -> Result<()> {
-        let resumed = self.subscription()?.resume().await;
-        let went_on = match resumed {
-            Ok(()) => self.catch_up().await,
-            refused => refused,
-        };
-        let method = self.method.name();
-        let told = words.iter().find(|(name, _)| *name == method).map_or("", |(_, words)| *words);
-        match went_on {
-            Err(error) if !told.is_empty() && error.to_string().contains(told) => {
-                let verdict = verdict(told);
-                let page = format!("{method} · {} · {verdict}\n", self.name);
-                self.outcome = Some(Outcome { verdict, page });
-                Ok(())
-            }
-            Err(error) => Err(error),
-            Ok(()) => {
-                let seen = format!("it went on, with {} changes: a silent gap", self.stream.len());
-                Err(Error::new(method, "refuse to go on", seen))
-            }
-        }
-    }
-
     fn subscription(&mut self) -> Result<&mut dyn Subscription> {
         match &mut self.subscription {
             Some(subscription) => Ok(subscription.as_mut()),
@@ -433,104 +397,6 @@ impl Scenario {
             }
             Err(error) => Err(self.stack.explain(self.method.services(), error).await),
         }
-    }
-
-    /// Waits until everything has been captured and judges it by both oracles.
-    ///
-    /// # Errors
-    /// A promise is broken: the message has the faults and the stream.
-    pub async fn judge(&mut self) -> Result<()> {
-        self.judge_and(|verdict| verdict).await
-    }
-
-    /// Judges a stream that must show a known flaw if it is of this method: just these faults, each as often as it is named.
-    /// The streams of all other methods must show none.
-    ///
-    /// # Errors
-    /// The faults are others, or there are none because the flaw has been mended.
-    pub async fn judge_known_flaw(&mut self, method: &str, reference: &str, kinds: &[FaultKind]) -> Result<()> {
-        if method != self.method.name() {
-            return self.judge().await;
-        }
-        self.judge_and(|verdict| verdict.explained_by(reference, kinds)).await?;
-        match &self.outcome {
-            Some(Outcome { verdict: Verdict::KnownFlaw { .. }, .. }) => Ok(()),
-            _ => Err(Error::new(self.name, "see a known flaw", "the stream doesn't show it")
-                .help(format!("if {reference} has been mended, end the scenario with s.judge()"))),
-        }
-    }
-
-    /// As [`Scenario::judge_known_flaw`], of a method that has the flaw with the sources of one dialect only.
-    ///
-    /// # Errors
-    /// The faults are others, or there are none because the flaw has been mended.
-    pub async fn judge_known_flaw_in(
-        &mut self,
-        dialect: Dialect,
-        method: &str,
-        reference: &str,
-        kinds: &[FaultKind],
-    ) -> Result<()> {
-        if self.dialect()? == dialect {
-            self.judge_known_flaw(method, reference, kinds).await
-        } else {
-            self.judge().await
-        }
-    }
-
-    async fn judge_and(&mut self, explain: impl FnOnce(Verdict) -> Verdict) -> Result<()> {
-        self.catch_up().await?;
-        let contents = self.workspace.source.contents().await?;
-        check_model(self.model.tables(), &contents)?;
-        let verdict = match &self.publication {
-            None => self.verdict(&self.model, &contents, BTreeSet::new(), explain),
-            Some(publication) => {
-                let (view, losses) = publication.view(&self.model);
-                self.verdict(&view, &publication.contents(contents), losses, explain)
-            }
-        };
-        let outcome = self.outcome.insert(verdict);
-        match outcome.verdict.is_broken() {
-            true => Err(Error::new(self.method.name(), "keep its promises", &outcome.page)),
-            false => Ok(()),
-        }
-    }
-
-    fn verdict(
-        &self,
-        model: &Model,
-        contents: &Contents,
-        hidden: BTreeSet<Loss>,
-        explain: impl FnOnce(Verdict) -> Verdict,
-    ) -> Outcome {
-        let stream = &self.stream;
-        let guarantees = self.method.guarantees(&self.options);
-        let judgement = judge_by_both(model, &guarantees, &self.watch, stream, contents);
-        let may_come_again = self.watch.may_come_again(&guarantees);
-        let mut losses = hidden;
-        if self.options.snapshot == SnapshotMode::Initial && !guarantees.initial_snapshot {
-            losses.insert(Loss::ExistingRowsMissed);
-        }
-        let verdict = explain(judgement.verdict.and(vec![], losses));
-        let is_same_each_run = self.watch.began.0 == self.watch.began.1 || verdict.is_broken();
-        let body = if may_come_again && !verdict.is_broken() {
-            text::repeated(stream)
-        } else if is_same_each_run {
-            let mut told: Vec<_> = stream.iter().cloned().zip(judgement.matched).collect();
-            if guarantees.order != Order::Commit && !verdict.is_broken() {
-                // What comes first where no order is promised differs from run to run, and means nothing.
-                told.sort_by_key(|(_, matched)| matched.as_ref().map(|(at, _)| *at));
-            }
-            let (stream, matched): (Vec<_>, Vec<_>) = told.into_iter().unzip();
-            text::stream(&stream, |at| {
-                let before = matched.get(at)?.as_ref()?.1.before.as_ref();
-                Some(before.map(|b| b.columns().map(str::to_owned).collect()).unwrap_or_default())
-            })
-        } else {
-            text::handover(stream)
-        };
-        let page = format!("{} · {} · {verdict}\n{body}", self.method.name(), self.name);
-        Outcome { verdict, page }
     }
 }
 

@@ -9,7 +9,9 @@ use syn::{Attribute, Expr, ExprLit, ItemFn, Lit, LitStr, Meta, Token, parse_macr
 ///
 /// - `#[scenario(initial_snapshot)]` captures the rows that exist before the capture begins too.
 /// - `#[scenario(own_server)]` gives it a server of PostgreSQL of its own, for what would do harm to others on the same.
-/// - `#[scenario(only = "debezium, logical", why = "…")]` says that it has a meaning for these methods only, and why.
+/// - `#[scenario(only = "debezium, logical", why = "…")]` says that it has a meaning for these methods only, and why; with `!`
+///   before a name, for all but that one.
+/// - `#[scenario(on = "MySQL, MariaDB")]` says that only these storages can play it.
 #[proc_macro_attribute]
 pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let parser = Punctuated::<Meta, Token![,]>::parse_terminated;
@@ -17,17 +19,17 @@ pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let function = parse_macro_input!(item as ItemFn);
     let mut snapshot = quote!(NoData);
     let mut own_server = false;
-    let (mut only, mut why) = (Vec::new(), String::new());
+    let (mut only, mut on, mut why) = (Vec::new(), Vec::new(), String::new());
     for argument in &arguments {
         match option(argument) {
             Some((name, None)) if name == "initial_snapshot" => snapshot = quote!(Initial),
             Some((name, None)) if name == "own_server" => own_server = true,
-            Some((name, Some(text))) if name == "only" => {
-                only = text.split(',').map(|method| method.trim().to_owned()).collect();
-            }
+            Some((name, Some(text))) if name == "only" => only = listed(&text),
+            Some((name, Some(text))) if name == "on" => on = listed(&text),
             Some((name, Some(text))) if name == "why" => why = text,
             _ => {
-                let message = "unknown option; there are `initial_snapshot`, `own_server`, `only = \"METHOD, …\"` and `why = \"…\"`";
+                let message = "unknown option; there are `initial_snapshot`, `own_server`, `only = \"METHOD, …\"`, `why = \"…\"` and \
+                               `on = \"STORAGE, …\"`";
                 return syn::Error::new_spanned(argument, message).to_compile_error().into();
             }
         }
@@ -55,12 +57,18 @@ pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
                 snapshot: ::changeproof::capture::SnapshotMode::#snapshot,
                 own_server: #own_server,
                 only: &[#(#only),*],
+                on: &[#(#on),*],
                 why: #why,
                 run: |s| ::std::boxed::Box::pin(#ident(s)),
             }
         }
     }
     .into()
+}
+
+/// The names of a list.
+fn listed(text: &str) -> Vec<String> {
+    text.split(',').map(|name| name.trim().to_owned()).collect()
 }
 
 /// An option's name and text.

@@ -6,13 +6,19 @@ mod tables;
 mod timestamps;
 mod types;
 
-use changeproof::{binlog::NativeBinlog, debezium::DebeziumMySql, polling::MySqlTimestampPolling, runner::Catalogue};
+use changeproof::{
+    binlog::NativeBinlog,
+    debezium::DebeziumMySql,
+    mysql::Flavour::MySql,
+    polling::MySqlTimestampPolling,
+    runner::Catalogue,
+};
 
 /// The scenarios of MySQL and the methods that capture it.
 pub const CATALOGUE: Catalogue = Catalogue {
     storage: "mysql",
     packages: &[scenarios_relational::PACKAGE, env!("CARGO_PKG_NAME")],
-    methods: &[&DebeziumMySql, &NativeBinlog, &MySqlTimestampPolling],
+    methods: &[&DebeziumMySql(MySql), &NativeBinlog, &MySqlTimestampPolling(MySql)],
     snapshots: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/mysql")),
     versions: &[],
     readme: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")),

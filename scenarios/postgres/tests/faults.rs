@@ -55,8 +55,18 @@ fn main() -> ExitCode {
 /// Runs a scenario that must fail, and looks for these words in its message.
 fn fails(name: &'static str, run: Run, told: &[&str]) -> Result<(), Failed> {
     let snapshot = SnapshotMode::NoData;
-    let definition =
-        Definition { name, doc: "", file: file!(), package: "", snapshot, own_server: false, only: &[], why: "", run };
+    let definition = Definition {
+        name,
+        doc: "",
+        file: file!(),
+        package: "",
+        snapshot,
+        own_server: false,
+        only: &[],
+        why: "",
+        on: &[],
+        run,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match runtime.block_on(Scenario::run(&definition, &DebeziumPostgres)) {
         Ok(outcome) => Err(format!("it passed:\n{}", outcome.page).into()),

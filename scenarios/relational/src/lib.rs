@@ -23,7 +23,7 @@ pub mod prelude {
         error::Result,
         judge::FaultKind,
         row, scenario,
-        scenario::Scenario,
+        scenario::{KnownFlaw, Scenario},
         schema::Type::*,
         script::*,
         source::{

@@ -144,7 +144,7 @@ async fn rename_a_table_while_the_capture_lags(s: &mut Scenario) -> Result<()> {
 
     let reference = "https://debezium.io/documentation/reference/3.5/connectors/postgresql.html";
     let kinds = [FaultKind::WrongKey, FaultKind::WrongState, FaultKind::WrongState];
-    s.judge_known_flaw_in(PostgreSql, "debezium", reference, &kinds).await
+    s.judge_known_flaws(&[KnownFlaw::of("debezium", reference, &kinds).on("PostgreSQL")]).await
 }
 
 /// What Debezium for PostgreSQL fills into a before-image for want of the value is what the catalogue says of the column
@@ -162,7 +162,8 @@ async fn drop_a_column_while_the_capture_lags(s: &mut Scenario) -> Result<()> {
     s.resume_capture().await?;
 
     let reference = "https://debezium.io/documentation/reference/3.5/connectors/postgresql.html";
-    s.judge_known_flaw_in(PostgreSql, "debezium", reference, &[FaultKind::WrongBeforeImage]).await
+    let kinds = [FaultKind::WrongBeforeImage];
+    s.judge_known_flaws(&[KnownFlaw::of("debezium", reference, &kinds).on("PostgreSQL")]).await
 }
 
 /// A column is dropped and another of its name but of another type is added: same name, nothing else in common.

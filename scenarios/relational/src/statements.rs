@@ -80,7 +80,8 @@ async fn foreign_key_cascades(s: &mut Scenario) -> Result<()> {
     s.apply(raw("UPDATE orders SET id = 3 WHERE id = 2", updates)).await?;
 
     let reference = "https://dev.mysql.com/doc/refman/9.7/en/timestamp-initialization.html";
-    s.judge_known_flaw_in(MySql, "polling", reference, &[FaultKind::Lost, FaultKind::WrongState]).await
+    let lost = [FaultKind::Lost, FaultKind::WrongState];
+    s.judge_known_flaws(&[KnownFlaw::of("polling", reference, &lost).on("MySQL")]).await
 }
 
 /// Triggers of the application: one changes the row before it is stored, another writes to a second table.

@@ -24,7 +24,7 @@ use crate::{
         AfterABreak, BeforeImages, Form, Granularity, Guarantees, KeyChange, Order, RowImage, Rule, SchemaChanges,
         Truncate, UnchangedToast, Values,
     },
-    mysql::MySql,
+    mysql::Server,
     source::Storage,
     stack::Service,
 };
@@ -49,7 +49,7 @@ impl Capture for NativeBinlog {
     }
 
     fn storage(&self) -> &'static dyn Storage {
-        &MySql
+        &Server::MYSQL
     }
 
     fn services(&self) -> &'static [Service] {

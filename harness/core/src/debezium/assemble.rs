@@ -161,7 +161,7 @@ impl Assembler {
 
     /// Delivers what no transaction counts and stands before this one.
     fn deliver_uncounted(&mut self, tx: &str) {
-        let Some(place) = tx.parse().ok().map(Position::Gtid) else { return };
+        let Some(place) = Position::of_gtid(tx) else { return };
         self.uncounted.sort_by_key(|change| change.position);
         let count = self.uncounted.iter().take_while(|change| change.position < Some(place)).count();
         self.ready.extend(self.uncounted.drain(..count));

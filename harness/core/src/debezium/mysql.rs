@@ -1,4 +1,4 @@
-//! Debezium's connector for MySQL.
+//! Debezium's connectors for MySQL and MariaDB.
 
 use std::borrow::Cow;
 
@@ -18,14 +18,14 @@ use crate::{
         AfterABreak, BeforeImages, Form, Granularity, Guarantees, KeyChange, Order, RowImage, Rule, SchemaChanges,
         Truncate, UnchangedToast, Values,
     },
-    mysql::{self, MySql},
+    mysql::{self, Flavour},
     source::Storage,
     stack::{Service, jaas_login},
 };
 
-/// Debezium's connector for MySQL, which reads the binary log by global transaction identifiers.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DebeziumMySql;
+/// Debezium's connector for MySQL or MariaDB, which reads the binary log by global transaction identifiers.
+#[derive(Clone, Copy, Debug)]
+pub struct DebeziumMySql(pub Flavour);
 
 #[async_trait]
 impl Capture for DebeziumMySql {
@@ -38,11 +38,14 @@ impl Capture for DebeziumMySql {
     }
 
     fn storage(&self) -> &'static dyn Storage {
-        &MySql
+        self.0.server()
     }
 
     fn services(&self) -> &'static [Service] {
-        &[Service::Mysql, Service::Kafka, Service::Connect]
+        match self.0 {
+            Flavour::MySql => &[Service::Mysql, Service::Kafka, Service::Connect],
+            Flavour::MariaDb => &[Service::Mariadb, Service::Kafka, Service::Connect],
+        }
     }
 
     fn guarantees(&self, options: &Options) -> Guarantees {
@@ -73,13 +76,16 @@ impl Capture for DebeziumMySql {
     }
 
     async fn start(&self, subject: Subject<'_>, options: &Options) -> Result<Box<dyn Subscription>> {
-        let source = subject.stack.endpoint(Service::Mysql)?;
+        let source = subject.stack.endpoint(self.0.server().service)?;
         let kafka = subject.stack.endpoint(Service::Kafka)?;
         let lease = subject.database;
         let (server_id, ..) = uuid::Uuid::new_v4().as_fields();
         let jaas = format!("{};", jaas_login(&kafka.password));
         let lease_settings = json!({
-            "connector.class": "io.debezium.connector.mysql.MySqlConnector",
+            "connector.class": match self.0 {
+                Flavour::MySql => "io.debezium.connector.mysql.MySqlConnector",
+                Flavour::MariaDb => "io.debezium.connector.mariadb.MariaDbConnector",
+            },
             "plugin.name": null,
             "database.hostname": source.container,
             "database.port": "3306",

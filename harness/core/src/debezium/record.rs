@@ -119,7 +119,7 @@ impl Source {
     }
 
     fn position(&self) -> Option<Position> {
-        let gtid = || self.gtid.as_ref()?.parse().ok().map(Position::Gtid);
+        let gtid = || Position::of_gtid(self.gtid.as_ref()?);
         self.lsn.map(|lsn| Position::Lsn(Lsn(lsn))).or_else(gtid)
     }
 }

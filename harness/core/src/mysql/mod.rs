@@ -1,9 +1,10 @@
-//! MySQL as a source: databases of the lease's own, sessions, fences, and what they hold.
+//! MySQL and MariaDB as sources: databases of the lease's own, sessions, fences, and what they hold.
 //!
 //! What is a schema elsewhere is a database here. The lease `cp_1` has the database `cp_1` for the schema `public`, and
 //! `cp_1_sales` for a schema `sales`.
 
 mod catalogue;
+mod server;
 mod sql;
 mod values;
 
@@ -14,33 +15,39 @@ use std::{
 
 use async_trait::async_trait;
 pub use mysql_async::Conn;
-use mysql_async::{Opts, OptsBuilder, prelude::Queryable};
+use mysql_async::prelude::Queryable;
 use tokio::{
     sync::{Mutex, OnceCell},
     time::{Instant, sleep},
 };
 
-use self::sql::{Declared, Writer};
 pub use self::{
     catalogue::{ColumnShape, TableShape, shapes, type_named},
+    server::{Flavour, Server, connect, connect_to_capture, remove_databases},
     values::from_text,
 };
+use self::{
+    server::open,
+    sql::{Declared, Writer},
+};
 pub(crate) use self::{
+    server::{Connection, connections, give_rights},
     sql::{ident, quote},
     values::{bits, is_of, short},
 };
 use crate::{
-    change::{Gtid, Position},
+    change::Position,
     error::{Context, Error, Result},
     judge::{Contents, StoredColumn, TableContents},
     schema::{DEFAULT_SCHEMA, TableName, Type},
     script::{Action, Step},
-    source::{self, Dialect, HARNESS_SCHEMA, Place, Storage},
-    stack::{Endpoint, Service, Stack, USER},
+    source::{self, HARNESS_SCHEMA},
+    stack::{Endpoint, USER},
     value::{Row, Value},
 };
 
-const SERVICE: &str = "MySQL";
+/// Whose errors those are of what both servers do in the same way.
+const SERVICE: &str = "MySQL or MariaDB";
 
 /// A column that the harness gives to tables for methods that need one; no method delivers it as the script's.
 pub const HIDDEN_TIME: &str = "changeproof_updated_at";
@@ -72,9 +79,6 @@ pub async fn alter_new_tables(conn: &mut Conn, lease: &str, alteration: &str, un
 
 const CAPTURE_CONNECTS_WITHIN: Duration = Duration::from_secs(20);
 
-/// A session waits this long for a table that another one is using.
-const LOCK_WAIT_SECONDS: u32 = 30;
-
 /// The database of a lease that stands for a schema.
 pub(crate) fn database_of(lease: &str, schema: &str) -> String {
     if schema == DEFAULT_SCHEMA { lease.to_owned() } else { format!("{lease}_{schema}") }
@@ -88,80 +92,12 @@ pub(crate) fn schema_of<'a>(lease: &str, database: &'a str) -> Option<&'a str> {
     }
 }
 
-fn options(endpoint: &Endpoint, user: &str, database: Option<&str>) -> Opts {
-    OptsBuilder::default()
-        .ip_or_hostname("127.0.0.1")
-        .tcp_port(endpoint.port)
-        .user(Some(user))
-        .pass(Some(&endpoint.password))
-        .db_name(database)
-        .prefer_socket(false)
-        .init(vec![format!("SET time_zone = '+00:00', lock_wait_timeout = {LOCK_WAIT_SECONDS}")])
-        .into()
-}
-
-async fn open(endpoint: &Endpoint, user: &str, database: Option<&str>) -> Result<Conn> {
-    let connected = Conn::new(options(endpoint, user, database)).await;
-    connected.while_doing(SERVICE, format!("connect as {user}"))
-}
-
-/// Opens a connection to a lease's database.
-///
-/// # Errors
-/// The server can't be reached or refuses.
-pub async fn connect(endpoint: &Endpoint, database: &str) -> Result<Conn> {
-    open(endpoint, USER, Some(database)).await
-}
-
-/// Opens a connection of a capture: as the user that bears the lease's name, by which scenarios know what to break.
-///
-/// # Errors
-/// The server can't be reached or refuses.
-pub async fn connect_to_capture(endpoint: &Endpoint, database: &str) -> Result<Conn> {
-    open(endpoint, database, Some(database)).await
-}
-
-/// Gives the user that every service knows all rights on a server that has just started.
-///
-/// # Errors
-/// The server can't be reached yet, or refuses.
-pub(crate) async fn give_rights(endpoint: &Endpoint) -> Result<()> {
-    let mut root = open(endpoint, "root", None).await?;
-    let grant = format!("GRANT ALL PRIVILEGES ON *.* TO '{USER}'@'%' WITH GRANT OPTION");
-    root.query_drop(grant).await.while_doing(SERVICE, "give rights")?;
-    root.disconnect().await.while_doing(SERVICE, "disconnect")
-}
-
-/// A connection to a server.
-pub(crate) struct Connection {
-    pub(crate) id: u64,
-    pub(crate) user: String,
-    database: Option<String>,
-    /// What it does.
-    pub(crate) command: String,
-}
-
-/// The connections to a server. (`information_schema.PROCESSLIST` is an error while a statement with letters of four bytes
-/// runs.)
-pub(crate) async fn connections(conn: &mut Conn) -> Result<Vec<Connection>> {
-    let listed: Vec<mysql_async::Row> =
-        conn.query("SHOW PROCESSLIST").await.while_doing(SERVICE, "list connections")?;
-    let connection = |row: &mysql_async::Row| {
-        Some(Connection {
-            id: row.get("Id")?,
-            user: row.get("User")?,
-            database: row.get_opt("db").and_then(Result::ok),
-            command: row.get("Command")?,
-        })
-    };
-    Ok(listed.iter().filter_map(connection).collect())
-}
-
 /// What a user may that captures: read tables and the log (MySQL manual, 8.2.2 "Privileges Provided by MySQL").
 const RIGHTS: &str = "SELECT, RELOAD, SHOW DATABASES, REPLICATION SLAVE, REPLICATION CLIENT, LOCK TABLES";
 
 /// A lease's databases, and the sessions that a script runs on.
 pub struct Source {
+    flavour: Flavour,
     endpoint: Endpoint,
     lease: String,
     admin: Mutex<Conn>,
@@ -179,7 +115,7 @@ impl Source {
     ///
     /// # Errors
     /// The server can't be reached or refuses.
-    pub async fn create(endpoint: &Endpoint, lease: &str) -> Result<Self> {
+    pub async fn create(flavour: Flavour, endpoint: &Endpoint, lease: &str) -> Result<Self> {
         let mut admin = open(endpoint, USER, None).await?;
         let harness = database_of(lease, HARNESS_SCHEMA);
         // The Model compares texts as what they are, and not by the rules of a language.
@@ -200,6 +136,7 @@ impl Source {
             made.while_doing(SERVICE, format!("set up the database {lease}"))?;
         }
         Ok(Self {
+            flavour,
             endpoint: endpoint.clone(),
             lease: lease.to_owned(),
             admin: Mutex::new(admin),
@@ -226,6 +163,11 @@ impl Source {
         self.sessions.get_mut(name).ok_or_else(|| Error::new(SERVICE, format!("use session {name}"), "it is not open"))
     }
 
+    /// Whose server it is on.
+    pub fn flavour(&self) -> Flavour {
+        self.flavour
+    }
+
     /// The connection for questions about the server, apart from the script's sessions.
     pub fn admin(&self) -> &Mutex<Conn> {
         &self.admin
@@ -236,8 +178,8 @@ impl Source {
     fn check_transaction(&self, step: &Step) -> Result<()> {
         let commits = matches!(step.action, Action::CreateTable(_) | Action::Alter { .. } | Action::Truncate(_));
         if commits && self.open.contains(&step.session) {
-            let cause = "MySQL commits the open transaction before it";
-            return Err(Error::new(SERVICE, "change a definition within a transaction", cause)
+            let cause = "it commits the open transaction before it";
+            return Err(Error::new(self.flavour.title(), "change a definition within a transaction", cause)
                 .help("end the transaction before, or keep the scenario to PostgreSQL"));
         }
         Ok(())
@@ -336,13 +278,7 @@ impl source::Source for Source {
     }
 
     async fn end_of_history(&self) -> Result<Position> {
-        let told: Option<(String, String)> = ask(&self.admin, "SELECT @@server_uuid, @@global.gtid_executed").await?;
-        let (server, executed) = told.unwrap_or_default();
-        let last = Gtid::last_of(&server, &executed);
-        last.map(Position::Gtid).ok_or_else(|| {
-            Error::new(SERVICE, "ask for the end of its log", format!("there is nothing of {server} in “{executed}”"))
-                .help("set gtid_mode=ON")
-        })
+        self.flavour.end_of_log(&mut *self.admin.lock().await).await
     }
 
     async fn end_captures(&self) -> Result<()> {
@@ -413,58 +349,6 @@ pub(crate) fn row(found: &mysql_async::Row, first: usize, shape: &TableShape) ->
         _ => Value::Null,
     };
     columns.map(|(column, at)| (column.name.as_str(), value(column, at))).collect()
-}
-
-/// MySQL as a storage.
-#[derive(Clone, Copy, Debug)]
-pub struct MySql;
-
-#[async_trait]
-impl Storage for MySql {
-    fn title(&self) -> &'static str {
-        SERVICE
-    }
-
-    fn dialect(&self) -> Option<Dialect> {
-        Some(Dialect::MySql)
-    }
-
-    fn server(&self) -> Option<Service> {
-        Some(Service::Mysql)
-    }
-
-    /// A database is a folder here, and quickly made on the disk too.
-    async fn create(&self, stack: &Stack, name: &str, _place: Place) -> Result<Box<dyn source::Source>> {
-        Ok(Box::new(Source::create(stack.endpoint(Service::Mysql)?, name).await?))
-    }
-
-    async fn remove(&self, stack: &Stack, name: &str) -> Result<()> {
-        remove_databases(stack.endpoint(Service::Mysql)?, name).await
-    }
-}
-
-/// Removes a lease's databases and its user; none is fine.
-///
-/// # Errors
-/// The server can't be reached or refuses.
-pub async fn remove_databases(endpoint: &Endpoint, lease: &str) -> Result<()> {
-    let doing = || format!("remove the databases of {lease}");
-    let mut server = open(endpoint, USER, None).await?;
-    let is_theirs = |connection: &Connection| {
-        let database = connection.database.as_deref().unwrap_or_default();
-        connection.user == lease || schema_of(lease, database).is_some()
-    };
-    for Connection { id, .. } in connections(&mut server).await?.into_iter().filter(is_theirs) {
-        // An open transaction would keep its tables from being removed; one that has ended meanwhile is as good.
-        let _ = server.query_drop(format!("KILL {id}")).await;
-    }
-    let databases: Vec<String> = server.query("SHOW DATABASES").await.while_doing(SERVICE, doing())?;
-    for database in databases.iter().filter(|database| schema_of(lease, database).is_some()) {
-        let removed = server.query_drop(format!("DROP DATABASE IF EXISTS {}", ident(database))).await;
-        removed.while_doing(SERVICE, doing())?;
-    }
-    server.query_drop(format!("DROP USER IF EXISTS {lease}@'%'")).await.while_doing(SERVICE, doing())?;
-    server.disconnect().await.while_doing(SERVICE, "disconnect")
 }
 
 fn shorten(sql: &str) -> String {

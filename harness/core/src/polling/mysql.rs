@@ -1,4 +1,4 @@
-//! Polling of MySQL.
+//! Polling of MySQL and MariaDB.
 
 use async_trait::async_trait;
 use mysql_async::prelude::Queryable;
@@ -8,7 +8,7 @@ use crate::{
     capture::{Capture, Options, Subject, Subscription},
     error::{Context, Error, Result},
     guarantees::{Guarantees, Mark, TIME_COLUMN, TimeOf},
-    mysql::{self, Conn, HIDDEN_TIME, MySql, TableShape, ident, table},
+    mysql::{self, Conn, Flavour, HIDDEN_TIME, TableShape, ident, table},
     schema::TableName,
     source::Storage,
     stack::{Endpoint, Service},
@@ -16,11 +16,11 @@ use crate::{
 };
 
 /// Polling by a table's column `updated_at`, or where it has none, by one that the set-up has given it, which `SELECT *`
-/// doesn't show. MySQL sets it by itself (manual, 13.2.5 "Automatic Initialization and Updating for TIMESTAMP and DATETIME").
+/// doesn't show. The server sets it by itself (manual, 13.2.5 "Automatic Initialization and Updating for TIMESTAMP and DATETIME").
 ///
 /// Settings: as [`TimestampPolling`](super::TimestampPolling)'s, with `ON UPDATE` in the place of the trigger.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct MySqlTimestampPolling;
+#[derive(Clone, Copy, Debug)]
+pub struct MySqlTimestampPolling(pub Flavour);
 
 /// What each new table is given. It is the statement's time, with six digits.
 fn time_column(is_touched: bool) -> String {
@@ -43,11 +43,14 @@ impl Capture for MySqlTimestampPolling {
     }
 
     fn storage(&self) -> &'static dyn Storage {
-        &MySql
+        self.0.server()
     }
 
     fn services(&self) -> &'static [Service] {
-        &[Service::Mysql]
+        match self.0 {
+            Flavour::MySql => &[Service::Mysql],
+            Flavour::MariaDb => &[Service::Mariadb],
+        }
     }
 
     fn guarantees(&self, options: &Options) -> Guarantees {
@@ -59,12 +62,13 @@ impl Capture for MySqlTimestampPolling {
 
     /// MySQL has no trigger for definitions, so whoever makes a table has to give it its time: here, the source.
     async fn prepare(&self, subject: Subject<'_>) -> Result<()> {
-        let mut conn = mysql::connect(subject.stack.endpoint(Service::Mysql)?, subject.database).await?;
+        let mut conn = mysql::connect(subject.stack.endpoint(self.0.server().service)?, subject.database).await?;
         mysql::alter_new_tables(&mut conn, subject.database, &give_time(true), TIME_COLUMN).await
     }
 
     async fn start(&self, subject: Subject<'_>, options: &Options) -> Result<Box<dyn Subscription>> {
-        let (endpoint, lease) = (subject.stack.endpoint(Service::Mysql)?.clone(), subject.database.to_owned());
+        let endpoint = subject.stack.endpoint(self.0.server().service)?.clone();
+        let lease = subject.database.to_owned();
         if !is_touched(options) {
             leave_untouched(&endpoint, &lease).await?;
         }

@@ -27,6 +27,8 @@ pub enum Service {
     Postgres,
     /// MySQL with a binary log of rows and global transaction identifiers.
     Mysql,
+    /// MariaDB with a binary log of rows.
+    Mariadb,
     /// A single Kafka broker in KRaft mode.
     Kafka,
     /// Kafka Connect with Debezium's plugins. Needs Kafka.
@@ -49,13 +51,14 @@ pub(super) struct Definition {
 
 impl Service {
     /// Every service.
-    pub const ALL: [Self; 6] =
-        [Self::Postgres, Self::Mysql, Self::Kafka, Self::Connect, Self::Minio, Self::IcebergRest];
+    pub const ALL: [Self; 7] =
+        [Self::Postgres, Self::Mysql, Self::Mariadb, Self::Kafka, Self::Connect, Self::Minio, Self::IcebergRest];
 
     pub(super) fn definition(self) -> Definition {
         let (title, name, image, port, memory_mb) = match self {
             Self::Postgres => ("PostgreSQL", "postgres", "postgres", 5432, 512),
             Self::Mysql => ("MySQL", "mysql", "mysql", 3306, 512),
+            Self::Mariadb => ("MariaDB", "mariadb", "mariadb", 3306, 512),
             Self::Kafka => ("Kafka", "kafka", "kafka", 9092, 2048),
             Self::Connect => ("Kafka Connect", "connect", "kafka", 8083, 1024),
             Self::Minio => ("MinIO", "minio", "minio", 9000, 512),
@@ -132,7 +135,7 @@ impl Endpoint {
         let (address, password) = (self.address(), &self.password);
         match service {
             Service::Postgres => self.url(USER),
-            Service::Mysql => format!("mysql://{USER}:{password}@{address}"),
+            Service::Mysql | Service::Mariadb => format!("mysql://{USER}:{password}@{address}"),
             Service::Kafka => {
                 format!("{address}  (SASL_PLAINTEXT, PLAIN, user {USER}, password {password})")
             }

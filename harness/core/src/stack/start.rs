@@ -41,7 +41,7 @@ pub(super) async fn started(service: Service, state: &State, container: String, 
     let mut endpoint = Endpoint { container, image, port: 0, password, sockets };
     endpoint.port = match service {
         Service::Postgres => start_postgres(state, &endpoint).await?,
-        Service::Mysql => start_mysql(state, &endpoint).await?,
+        Service::Mysql | Service::Mariadb => start_mysql(service, state, &endpoint).await?,
         Service::Kafka => start_kafka(state, &endpoint).await?,
         Service::Connect => start_connect(state, &endpoint).await?,
         Service::Minio => start_minio(state, &endpoint).await?,
@@ -68,13 +68,11 @@ async fn start_postgres(state: &State, endpoint: &Endpoint) -> Result<u16> {
     start(Service::Postgres, state, endpoint, request, 0).await
 }
 
-async fn start_mysql(state: &State, endpoint: &Endpoint) -> Result<u16> {
-    // The project's own image has these as its defaults; another of the same contract need not.
-    let settings = [
+async fn start_mysql(service: Service, state: &State, endpoint: &Endpoint) -> Result<u16> {
+    // The project's own images have these as their defaults; others of the same contract need not.
+    let common = [
         "--server-id=1",
         "--log-bin=binlog",
-        "--gtid-mode=ON",
-        "--enforce-gtid-consistency=ON",
         "--binlog-row-metadata=FULL",
         "--sync-binlog=0",
         "--innodb-flush-log-at-trx-commit=0",
@@ -82,14 +80,18 @@ async fn start_mysql(state: &State, endpoint: &Endpoint) -> Result<u16> {
         "--performance-schema=OFF",
         "--max-connections=300",
     ];
+    let own: &[&str] = match service {
+        Service::Mariadb => &["--binlog-format=ROW", "--gtid-strict-mode=ON", "--binlog-annotate-row-events=OFF"],
+        _ => &["--gtid-mode=ON", "--enforce-gtid-consistency=ON"],
+    };
     let (name, tag) = split_tag(&endpoint.image);
     let request = GenericImage::new(name, tag)
         .with_env_var("MYSQL_ROOT_PASSWORD", &endpoint.password)
         .with_env_var("MYSQL_USER", USER)
         .with_env_var("MYSQL_PASSWORD", &endpoint.password)
         .with_env_var("MYSQL_DATABASE", USER)
-        .with_cmd(settings);
-    let port = start(Service::Mysql, state, endpoint, request, 0).await?;
+        .with_cmd(common.iter().chain(own).copied());
+    let port = start(service, state, endpoint, request, 0).await?;
     wait_for_mysql(&Endpoint { port, ..endpoint.clone() }).await?;
     Ok(port)
 }
