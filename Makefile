@@ -5,7 +5,7 @@ SHELL := bash
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
 IMAGES := postgres kafka
-TEST_IMAGES := $(IMAGES) mysql spark minio iceberg-rest
+TEST_IMAGES := $(IMAGES) mysql mariadb spark minio iceberg-rest
 # What tests and lints look at beyond a plain build.
 FEATURES := changeproof-cli/iceberg,changeproof-cli/delta
 BASH_FILES := images/build images/base .ci/run $(wildcard scripts/* images/*/*.sh images/*/bin/*.sh)
@@ -91,9 +91,9 @@ lint: ## Checks format, lints, licences, spelling, shell scripts, Dockerfiles, w
 .PHONY: accept
 accept: engine ## Runs the scenarios, takes their pages as the right ones, and shows what changed: look before you commit
 	@scripts/tools nextest
-	@INSTA_UPDATE=always cargo nextest run --package 'scenarios-*' --test catalogue
+	@INSTA_UPDATE=always cargo nextest run --package 'scenarios-*' --test catalogue --test mariadb
 	@find snapshots -name '*.snap.new' -delete
-	@INSTA_UPDATE=always cargo nextest run --package 'scenarios-*' --test catalogue -E 'test(/^matrix::/)'
+	@INSTA_UPDATE=always cargo nextest run --package 'scenarios-*' --test catalogue --test mariadb -E 'test(/^matrix::/)'
 	@git --no-pager diff --stat -- snapshots README.md
 
 ##@ Set-up (the targets above do what they need of it by themselves)

@@ -74,6 +74,7 @@ fn catalogues() -> Vec<&'static Catalogue> {
     vec![
         &CATALOGUE,
         &scenarios_mysql::CATALOGUE,
+        &scenarios_mysql::MARIADB,
         #[cfg(feature = "iceberg")]
         &scenarios_iceberg::CATALOGUE,
         #[cfg(feature = "delta")]

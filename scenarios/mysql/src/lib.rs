@@ -1,6 +1,7 @@
 //! Change data capture of MySQL, scenario by scenario: those of all relational databases, and its own.
 
 mod log;
+mod mariadb;
 mod statements;
 mod tables;
 mod timestamps;
@@ -9,7 +10,7 @@ mod types;
 use changeproof::{
     binlog::NativeBinlog,
     debezium::DebeziumMySql,
-    mysql::Flavour::MySql,
+    mysql::Flavour::{MariaDb, MySql},
     polling::MySqlTimestampPolling,
     runner::Catalogue,
 };
@@ -22,6 +23,14 @@ pub const CATALOGUE: Catalogue = Catalogue {
     snapshots: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/mysql")),
     versions: &[],
     readme: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")),
+};
+
+/// The scenarios of MariaDB, nearly all of MySQL's, and the methods that capture it.
+pub const MARIADB: Catalogue = Catalogue {
+    storage: "mariadb",
+    methods: &[&DebeziumMySql(MariaDb), &MySqlTimestampPolling(MariaDb)],
+    snapshots: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/mariadb")),
+    ..CATALOGUE
 };
 
 /// What every page of scenarios begins with.

@@ -4,7 +4,7 @@ use crate::prelude::*;
 
 /// A session that writes as little as it can: of an old row the key, of a new one what has changed. Who reads the log has to
 /// keep the rest.
-#[scenario(only = "binlog", why = "which columns the log has is a setting of the sessions that write it")]
+#[scenario(on = "MySQL", only = "binlog", why = "which columns the log has is a setting of the sessions that write it")]
 async fn row_image_minimal(s: &mut Scenario) -> Result<()> {
     let docs = table("docs").key("id", Int).column("title", Varchar(20)).column("body", Text);
     let docs = s.create(docs).await?;
@@ -21,7 +21,7 @@ async fn row_image_minimal(s: &mut Scenario) -> Result<()> {
 }
 
 /// A session that leaves out texts and bytes without a limit where nothing needs them.
-#[scenario(only = "binlog", why = "which columns the log has is a setting of the sessions that write it")]
+#[scenario(on = "MySQL", only = "binlog", why = "which columns the log has is a setting of the sessions that write it")]
 async fn row_image_noblob(s: &mut Scenario) -> Result<()> {
     let docs = table("docs").key("id", Int).column("title", Varchar(20)).column("body", Text);
     let docs = s.create(docs).await?;
@@ -38,7 +38,7 @@ async fn row_image_noblob(s: &mut Scenario) -> Result<()> {
 }
 
 /// Transactions that the server compresses are one event each, with the others inside.
-#[scenario]
+#[scenario(on = "MySQL")]
 async fn compressed_transactions(s: &mut Scenario) -> Result<()> {
     let readings = s.create(table("readings").key("id", Int).column("celsius", Int)).await?;
     s.apply(raw("SET SESSION binlog_transaction_compression = ON", [])).await?;
@@ -71,7 +71,7 @@ async fn rotation_of_the_log(s: &mut Scenario) -> Result<()> {
 
 /// The server removes log that a stopped capture has not read. What was committed meanwhile can't be had any more, and whoever
 /// asks for it is told.
-#[scenario(own_server, only = "binlog", why = "only it reads the log")]
+#[scenario(on = "MySQL", own_server, only = "binlog", why = "only it reads the log")]
 async fn log_purged_while_stopped(s: &mut Scenario) -> Result<()> {
     let orders = s.create(table("orders").key("id", Int)).await?;
     s.start_capture().await?;
@@ -89,7 +89,7 @@ async fn log_purged_while_stopped(s: &mut Scenario) -> Result<()> {
 
 /// A session that writes statements to the log, and no rows. What they did to which rows can't be read there; a capture that
 /// passed them over would lose changes without a word.
-#[scenario(only = "binlog", why = "the others are stopped by it as well, in words of their own")]
+#[scenario(on = "MySQL", only = "binlog", why = "the others are stopped by it as well, in words of their own")]
 async fn statements_in_the_log(s: &mut Scenario) -> Result<()> {
     let orders = s.create(table("orders").key("id", Int)).await?;
     s.start_capture().await?;

@@ -15,7 +15,8 @@ async fn replace(s: &mut Scenario) -> Result<()> {
     s.judge().await
 }
 
-/// One statement that updates, or deletes from, two tables. In which order is up to how it joins them.
+/// One statement that updates, or deletes from, two tables: in the order in which it joins them, which is up to the server unless
+/// the statement says it.
 #[scenario]
 async fn update_and_delete_of_two_tables(s: &mut Scenario) -> Result<()> {
     let orders = s.create(table("orders").key("id", Int).column("total", Int)).await?;
@@ -26,11 +27,11 @@ async fn update_and_delete_of_two_tables(s: &mut Scenario) -> Result<()> {
     s.apply(lines.insert(row! { id: 10, order_id: 1, price: 10 })).await?;
     s.catch_up().await?;
     let updates = [lines.update(10, row! { price: 5 }), orders.update(1, row! { total: 5 })];
-    let both = "UPDATE orders o JOIN `lines` l ON l.order_id = o.id SET o.total = 5, l.price = 5";
+    let both = "UPDATE `lines` l STRAIGHT_JOIN orders o ON l.order_id = o.id SET o.total = 5, l.price = 5";
     s.apply(raw(both, updates)).await?;
     s.catch_up().await?;
     let deletes = [lines.delete(10), orders.delete(1)];
-    s.apply(raw("DELETE o, l FROM orders o JOIN `lines` l ON l.order_id = o.id", deletes)).await?;
+    s.apply(raw("DELETE o, l FROM `lines` l STRAIGHT_JOIN orders o ON l.order_id = o.id", deletes)).await?;
 
     s.judge().await
 }

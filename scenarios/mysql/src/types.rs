@@ -176,7 +176,7 @@ async fn enums_and_sets(s: &mut Scenario) -> Result<()> {
 
 /// Documents, in MySQL's own order of keys, with what JSON doesn't have: decimals, dates and times. Debezium writes them without
 /// blanks, large numbers with all their digits, and times without a fraction of zeros.
-#[scenario]
+#[scenario(on = "MySQL")]
 async fn documents(s: &mut Scenario) -> Result<()> {
     let notes = s.create(table("notes").key("id", Int).column("body", Json)).await?;
     s.start_capture().await?;

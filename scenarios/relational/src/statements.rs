@@ -55,8 +55,9 @@ async fn insert_on_conflict(s: &mut Scenario) -> Result<()> {
 }
 
 /// A foreign key that cascades: the rows it deletes and updates are changes like any other, in PostgreSQL after the one that
-/// caused them, in MySQL before it. (MySQL's log had none of them while its storage engine cascaded by itself.) A time
-/// that `ON UPDATE` keeps stays what it was in the rows that a cascade updates, so polling of MySQL never sees them.
+/// caused them, in MySQL before it. MariaDB's storage engine cascades by itself, as MySQL's once did, and its log has none of
+/// them: who reads it never learns of them. A time that `ON UPDATE` keeps stays what it was in the rows that a cascade
+/// updates, so polling of MySQL and MariaDB never sees them.
 #[scenario]
 async fn foreign_key_cascades(s: &mut Scenario) -> Result<()> {
     let orders = s.create(table("orders").key("id", Int)).await?;
@@ -79,9 +80,18 @@ async fn foreign_key_cascades(s: &mut Scenario) -> Result<()> {
     let updates = in_order(orders.update(2, row! { id: 3 }), lines.update(20, row! { order_id: 3 }));
     s.apply(raw("UPDATE orders SET id = 3 WHERE id = 2", updates)).await?;
 
-    let reference = "https://dev.mysql.com/doc/refman/9.7/en/timestamp-initialization.html";
-    let lost = [FaultKind::Lost, FaultKind::WrongState];
-    s.judge_known_flaws(&[KnownFlaw::of("polling", reference, &lost).on("MySQL")]).await
+    let (lost, state) = (FaultKind::Lost, FaultKind::WrongState);
+    let one = [lost, state];
+    let all = [lost, lost, state, state];
+    let on_update = "https://dev.mysql.com/doc/refman/9.7/en/timestamp-initialization.html";
+    let unlogged = "https://mariadb.com/kb/en/replication-and-foreign-keys/";
+    s.judge_known_flaws(&[
+        KnownFlaw::of("polling", on_update, &one).on("MySQL"),
+        KnownFlaw::of("polling", on_update, &one).on("MariaDB"),
+        KnownFlaw::of("debezium", unlogged, &all).on("MariaDB"),
+        KnownFlaw::of("maxwell", unlogged, &all).on("MariaDB"),
+    ])
+    .await
 }
 
 /// Triggers of the application: one changes the row before it is stored, another writes to a second table.

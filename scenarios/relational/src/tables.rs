@@ -3,7 +3,8 @@
 use crate::prelude::*;
 
 /// A stored column that the database makes by an expression. Up to PostgreSQL 17 it is not in the log's messages, in MySQL it
-/// is; who reads the table itself sees it.
+/// is; who reads the table itself sees it. MariaDB's log has it of a row that is inserted, and not of one that is updated: Debezium
+/// finds fewer values than columns, and stops.
 #[scenario]
 async fn generated_columns(s: &mut Scenario) -> Result<()> {
     let lines = table("lines").key("id", Int).column("price", Int).column("pieces", Int);
@@ -16,7 +17,7 @@ async fn generated_columns(s: &mut Scenario) -> Result<()> {
     let updated = lines.update(1, row! { pieces: 3, total: 15 });
     s.apply(raw("UPDATE \"lines\" SET pieces = 3 WHERE id = 1", [updated])).await?;
 
-    s.judge().await
+    s.judge_or_stop("MariaDB", &[("debezium", "internal schema size 4, but row size 3")]).await
 }
 
 /// A column that counts (an identity column, AUTO_INCREMENT) gives numbers that a statement doesn't name; the change has them.

@@ -66,7 +66,14 @@ impl Capture for DebeziumMySql {
             unchanged_toast: UnchangedToast::Delivered,
             after_a_break: AfterABreak::AtLeastOnce,
             tombstones: sends_tombstones(options),
-            values: Values { rules: Cow::Borrowed(RULES), ..Values::AS_STORED },
+            values: Values {
+                rules: match self.0 {
+                    Flavour::MySql => Cow::Borrowed(RULES),
+                    // What MariaDB calls JSON is a text with a check.
+                    Flavour::MariaDb => RULES.iter().filter(|rule| rule.form != Form::DenseJson).cloned().collect(),
+                },
+                ..Values::AS_STORED
+            },
         }
     }
 

@@ -130,7 +130,7 @@ impl Decoder {
         Self { schemas: HashMap::new(), origin: Origin::MySql { lease: lease.to_owned(), history } }
     }
 
-    /// Whether the connector sends changes that no transaction counts: that for MySQL sends TRUNCATE so.
+    /// Whether the connector sends changes that no transaction counts: those for MySQL and MariaDB send TRUNCATE so.
     pub(crate) fn has_uncounted(&self) -> bool {
         matches!(self.origin, Origin::MySql { .. })
     }
@@ -168,7 +168,9 @@ impl Decoder {
             image.as_ref().and_then(|image| schema.field(field)?.row(image, dialect))
         };
         let Envelope { source, transaction, .. } = &envelope;
-        let total_order = transaction.as_ref().map(|tx| tx.total_order);
+        // MariaDB's connector numbers a truncate, and never ends the transaction that it says it belongs to.
+        let is_counted = op != Op::Truncate || !self.has_uncounted();
+        let total_order = transaction.as_ref().map(|tx| tx.total_order).filter(|_| is_counted);
         // What MySQL's connector doesn't count as part of a transaction still bears its identifier.
         let alone = source.gtid.as_deref().filter(|_| op != Op::Read);
         let tx = transaction.as_ref().map(|tx| transaction_id(&tx.id)).or(alone);

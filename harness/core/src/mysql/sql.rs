@@ -168,8 +168,12 @@ fn column_definition(column: &Column, is_key: bool) -> Result<String> {
     if let Some(expression) = &column.generated {
         sql += &format!(" GENERATED ALWAYS AS ({expression}) STORED");
     }
-    // Said aloud, for a TIMESTAMP of older servers takes no NULL unless told to.
-    sql += if column.nullable { " NULL" } else { " NOT NULL" };
+    // Said aloud, for a TIMESTAMP of older servers takes no NULL unless told to. Of a generated column MariaDB won't hear of it.
+    sql += match (column.nullable, &column.generated) {
+        (true, Some(_)) => "",
+        (true, None) => " NULL",
+        (false, _) => " NOT NULL",
+    };
     if let Some(default) = &column.default {
         let default = literal(default, Some(&column.ty))?;
         // A default in parentheses is an expression, which is the only one that a text without limit takes.

@@ -56,12 +56,34 @@ impl Scenario {
         self.must_refuse(words, |told| if is_flawed { stalled() } else { refused(told) }).await
     }
 
+    /// Judges the stream; but a method of these, on the sources of the storage of this title, must stop amid it, in these words.
+    ///
+    /// # Errors
+    /// A promise is broken, or the method goes on, or says something else.
+    pub async fn judge_or_stop(&mut self, storage: &str, words: &[(&str, &str)]) -> Result<()> {
+        let stops = words.iter().any(|(method, _)| *method == self.method.name());
+        if stops && self.method.storage().title() == storage {
+            let went_on = self.catch_up().await;
+            return self.must_have_refused(went_on, words, |told| Verdict::Refused { told: told.to_owned() });
+        }
+        self.judge().await
+    }
+
     async fn must_refuse(&mut self, words: &[(&str, &str)], verdict: impl FnOnce(&str) -> Verdict) -> Result<()> {
         let resumed = self.subscription()?.resume().await;
         let went_on = match resumed {
             Ok(()) => self.catch_up().await,
             refused => refused,
         };
+        self.must_have_refused(went_on, words, verdict)
+    }
+
+    fn must_have_refused(
+        &mut self,
+        went_on: Result<()>,
+        words: &[(&str, &str)],
+        verdict: impl FnOnce(&str) -> Verdict,
+    ) -> Result<()> {
         let method = self.method.name();
         let told = words.iter().find(|(name, _)| *name == method).map_or("", |(_, words)| *words);
         match went_on {

@@ -1,0 +1,43 @@
+//! What is MariaDB's own.
+
+use crate::prelude::*;
+
+/// What MariaDB calls JSON is a text that has been checked: blanks, the order of keys and equal keys stay as they were written.
+#[scenario(on = "MariaDB")]
+async fn documents_are_texts(s: &mut Scenario) -> Result<()> {
+    let notes = s.create(table("notes").key("id", Int).column("body", Json)).await?;
+    s.start_capture().await?;
+
+    for (id, body) in [
+        (1, r#"{"b":1,  "aa": [true, null, "x"], "b": 2}"#),
+        (2, r#""a \"quote\", a \\ and ä\n""#),
+        (3, "[1e100, 1.0, -0.5, 18446744073709551615, -9223372036854775808]"),
+        (4, "null"),
+    ] {
+        s.apply(notes.insert(row! { id: id, body: body })).await?;
+    }
+    s.refused(notes.insert(row! { id: 5, body: "{" }), "CONSTRAINT").await?;
+
+    s.judge().await
+}
+
+/// Rows that the server compresses in its log, event by event (`log_bin_compress`). The library by which Debezium and Maxwell read
+/// the log doesn't know these events, and both go on without a word: what a server with this setting commits is lost.
+#[scenario(on = "MariaDB", own_server)]
+async fn compressed_events(s: &mut Scenario) -> Result<()> {
+    let readings = s.create(table("readings").key("id", Int).column("note", Text)).await?;
+    s.start_capture().await?;
+
+    let note = "warm ".repeat(100);
+    s.apply(readings.insert(row! { id: 1, note: note.as_str() })).await?;
+    s.apply(raw("SET GLOBAL log_bin_compress = ON", [])).await?;
+    s.apply(readings.insert(row! { id: 2, note: note.as_str() })).await?;
+    s.apply(readings.update(1, row! { note: note.to_uppercase() })).await?;
+    s.apply(readings.delete(2)).await?;
+
+    let reference = "https://github.com/osheroff/mysql-binlog-connector-java/issues/8";
+    let (lost, state) = (FaultKind::Lost, FaultKind::WrongState);
+    let kinds = [lost, lost, lost, state];
+    s.judge_known_flaws(&[KnownFlaw::of("debezium", reference, &kinds), KnownFlaw::of("maxwell", reference, &kinds)])
+        .await
+}
