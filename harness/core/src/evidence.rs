@@ -37,7 +37,7 @@ pub fn judge_by_both(
         true => Contents::new(),
         false => contents_of(&model.tables_after(judgement.cut)),
     };
-    let alterations = alterations(model, judgement.cut);
+    let alterations = alterations(model, &judgement);
     let (mut faults, losses) = judge_fold(&before, stream, contents, &alterations, guarantees);
     faults.retain(|fault| !watch.may_come_again(guarantees) || !COMES_AGAIN.contains(&fault.kind));
     Judgement { verdict: judgement.verdict.and(faults, losses), ..judgement }
@@ -76,11 +76,14 @@ fn sorted(contents: Option<&TableContents>) -> Vec<Vec<(&str, &Value)>> {
 }
 
 /// What changed in the tables' definitions since the capture began.
-fn alterations(model: &Model, cut: usize) -> Alterations {
+fn alterations(model: &Model, judgement: &Judgement) -> Alterations {
+    let cut = judgement.cut;
     let mut alterations = Alterations::default();
     let committed = &model.committed()[cut..];
     alterations.is_out_of_time = committed.iter().zip(cut..).any(|(transaction, at)| transaction.committed_before < at);
-    for change in committed.iter().flat_map(|transaction| &transaction.changes) {
+    let numbered =
+        committed.iter().zip(cut..).flat_map(|(transaction, at)| transaction.changes.iter().map(move |c| (at, c)));
+    for (number, change) in numbered {
         let (table, change) = match change {
             IdealChange::Altered { table, change } => (table, change),
             IdealChange::Row { op, table, .. } => {
@@ -90,7 +93,10 @@ fn alterations(model: &Model, cut: usize) -> Alterations {
                 alterations.is_out_of_time |= table.column(TIME_COLUMN).is_some();
                 continue;
             }
-            IdealChange::Created(_) => continue,
+            IdealChange::Created(table) => {
+                alterations.create(&table.name);
+                continue;
+            }
         };
         match change {
             Alter::AddColumn(column) => alterations.column(&table.name, &column.name, None),
@@ -104,7 +110,7 @@ fn alterations(model: &Model, cut: usize) -> Alterations {
             Alter::RenameTable(to) => {
                 let mut renamed = table.name.clone();
                 renamed.name.clone_from(to);
-                alterations.rename(&table.name, &renamed);
+                alterations.rename([(table.name.clone(), renamed)], judgement.moment_after(number));
             }
             Alter::Identity(_) | Alter::Key(_) => {}
         }

@@ -8,7 +8,7 @@ use changeproof::{
     change::Position,
     error::{Context, Error, Result},
     guarantees::{Granularity, Guarantees, TIME_COLUMN},
-    judge::Alterations,
+    judge::{Alterations, Moment},
     postgres::{self, Source, TableShape},
     schema::TableName,
     source,
@@ -352,14 +352,18 @@ fn note_statement(statement: &Statement, shapes: &Shapes, alterations: &mut Alte
 }
 
 fn note_alterations(before: &Shapes, after: &Shapes, at: Position, alterations: &mut Alterations, count: &mut usize) {
-    for (old_name, old) in before {
-        let Some((name, new)) = after.iter().find(|(_, new)| new.oid == old.oid) else {
-            continue;
-        };
-        if name != old_name {
-            alterations.rename(old_name, name);
-            *count += 1;
-        }
+    let same = |old: &TableShape| after.iter().find(|(_, new)| new.oid == old.oid);
+    let renamed = before.iter().filter_map(|(old_name, old)| {
+        let (name, _) = same(old).filter(|(name, _)| *name != old_name)?;
+        Some((old_name.clone(), name.clone()))
+    });
+    let renamed: Vec<_> = renamed.collect();
+    *count += renamed.len();
+    alterations.rename(renamed, Moment::Position(at));
+    let is_new = |new: &TableShape| before.values().all(|old| old.oid != new.oid);
+    after.iter().filter(|(_, new)| is_new(new)).for_each(|(name, _)| alterations.create(name));
+    for old in before.values() {
+        let Some((name, new)) = same(old) else { continue };
         let mut note = |column: &str| alterations.column(name, column, Some(at));
         for column in &old.columns {
             match new.columns.iter().find(|other| other.number == column.number) {

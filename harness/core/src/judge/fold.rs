@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Fault, FaultKind};
+use super::{Alterations, Fault, FaultKind};
 use crate::{
     change::{Change, Op, Position},
     guarantees::{Granularity, Guarantees, Loss, ROWS, RowImage, SchemaChanges, Truncate, UnchangedToast, Values},
@@ -49,51 +49,6 @@ impl TableContents {
         };
         let rows: Vec<Row> = self.rows.iter().map(told).collect();
         Self { key: self.key.clone(), columns: self.columns.clone(), rows }
-    }
-}
-
-/// Definitions that changed while the stream was captured. A method that doesn't tell schema changes can't keep the
-/// folded rows up with them.
-#[derive(Clone, Debug, Default)]
-pub struct Alterations {
-    /// By the table's last name: columns added, dropped, renamed (both names) or retyped, and where in the source's
-    /// history that was, if known. Rows delivered after it must be right.
-    pub columns: BTreeMap<TableName, BTreeMap<String, Option<Position>>>,
-    /// Tables' earlier names and what they are called at the end.
-    pub renames: BTreeMap<TableName, TableName>,
-    /// Tables, by their last names, that were truncated.
-    pub truncated: BTreeSet<TableName>,
-    /// Whether rows were written that may bear an earlier time than rows written before them: transactions ran side by
-    /// side, or the script sets the time itself.
-    pub is_out_of_time: bool,
-}
-
-impl Alterations {
-    /// Records that a column changed.
-    pub fn column(&mut self, table: &TableName, column: &str, at: Option<Position>) {
-        let columns = self.columns.entry(table.clone()).or_default();
-        columns.insert(column.to_owned(), at);
-    }
-
-    /// Records that a table got another name.
-    pub fn rename(&mut self, from: &TableName, to: &TableName) {
-        self.renames.values_mut().filter(|name| *name == from).for_each(|name| *name = to.clone());
-        self.renames.insert(from.clone(), to.clone());
-        if self.truncated.remove(from) {
-            self.truncated.insert(to.clone());
-        }
-        if let Some(columns) = self.columns.remove(from) {
-            self.columns.insert(to.clone(), columns);
-        }
-    }
-
-    /// Records that a table was truncated.
-    pub fn truncate(&mut self, table: &TableName) {
-        self.truncated.insert(table.clone());
-    }
-
-    fn last_name<'a>(&'a self, table: &'a TableName) -> &'a TableName {
-        self.renames.get(table).unwrap_or(table)
     }
 }
 
@@ -170,8 +125,8 @@ pub fn judge_fold(
         .map(|(name, contents)| (name.clone(), contents.told(&guarantees.values, &mut BTreeSet::new())))
         .collect();
     let mut folded = start(&before, alterations);
-    for change in stream {
-        let name = alterations.last_name(&change.table);
+    for (place, change) in stream.iter().enumerate() {
+        let name = alterations.last_name_of(place, change);
         let table = folded.entry(name.clone()).or_default();
         let altered = alterations.columns.get(name);
         let leaves_out =
@@ -186,7 +141,7 @@ pub fn judge_fold(
             faults.push(Fault::new(FaultKind::WrongValue, detail));
         }
     }
-    if !alterations.renames.is_empty() && guarantees.schema_changes == SchemaChanges::NextRow {
+    if alterations.has_renames() && guarantees.schema_changes == SchemaChanges::NextRow {
         losses.insert(Loss::SchemaChangeSilent);
     }
     for (name, contents) in after {
@@ -212,12 +167,12 @@ fn count_files(before: &Contents, stream: &[Change], after: &Contents, alteratio
     let mut counts: BTreeMap<&TableName, Option<i128>> = BTreeMap::new();
     let held = |contents: &TableContents| i128::try_from(contents.rows.len()).unwrap_or(i128::MAX);
     counts.extend(before.iter().map(|(name, contents)| (alterations.last_name(name), Some(held(contents)))));
-    for change in stream {
+    for (place, change) in stream.iter().enumerate() {
         let told = match change.after.as_ref().and_then(|after| after.get(ROWS)) {
             Some(Value::Int(rows)) => Some(*rows),
             _ => None,
         };
-        let count = counts.entry(alterations.last_name(&change.table)).or_insert(Some(0));
+        let count = counts.entry(alterations.last_name_of(place, change)).or_insert(Some(0));
         *count = count.zip(told).map(|(count, more)| count + more);
     }
     let wrong = after.iter().filter_map(|(name, contents)| {

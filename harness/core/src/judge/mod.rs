@@ -1,5 +1,6 @@
 //! The judge: is a captured stream what the method promised, no less and no more?
 
+mod alterations;
 mod diff;
 mod fold;
 
@@ -8,12 +9,13 @@ use std::{collections::BTreeSet, fmt};
 use serde::Serialize;
 
 pub use self::{
+    alterations::{Alterations, Moment},
     diff::diff,
-    fold::{Alterations, Contents, StoredColumn, TableContents, judge_fold},
+    fold::{Contents, StoredColumn, TableContents, judge_fold},
 };
 use crate::{
     change::{Change, Op},
-    guarantees::{AfterABreak, Expected, Guarantees, Loss},
+    guarantees::{AfterABreak, Expected, Guarantees, Loss, Promise},
     model::Model,
     text,
 };
@@ -207,8 +209,27 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// For each change of the stream the promised change that it is, if any, and that one's place in the promise.
     pub matched: Vec<Option<(usize, Expected)>>,
+    /// For each change of the stream the number of the model's transaction that it tells of, or of how many it shows the state.
+    pub transactions: Vec<Option<usize>>,
     /// How many of the model's transactions the source had committed when the capture took its first look.
     pub cut: usize,
+}
+
+impl Judgement {
+    /// The moment in the stream at which the model's transaction of a number was over.
+    pub fn moment_after(&self, number: usize) -> Moment {
+        let is_later = |told: &Option<usize>| told.is_some_and(|told| told > number);
+        Moment::Place(self.transactions.iter().position(is_later).unwrap_or(self.transactions.len()))
+    }
+}
+
+/// The numbers of the transactions that matched changes belong to.
+fn transactions(promise: &Promise, matched: &[Option<(usize, Expected)>]) -> Vec<Option<usize>> {
+    let reads = promise.reads.iter().map(|_| None);
+    let changes =
+        promise.transactions.iter().flat_map(|delivery| delivery.changes.iter().map(|_| Some(delivery.number)));
+    let numbers: Vec<_> = reads.chain(changes).collect();
+    matched.iter().map(|matched| numbers.get(matched.as_ref()?.0).copied()?).collect()
 }
 
 /// When a capture looked at the source, counted in the model's committed transactions.
@@ -240,12 +261,13 @@ pub fn judge(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Ch
     let judged = |cut: usize| {
         let promise = guarantees.promise(model, cut, &watch.looks);
         let (mut faults, matched) = diff(&promise, guarantees, stream);
+        let transactions = transactions(&promise, &matched);
         let mut losses = promise.losses;
         if watch.may_come_again(guarantees) {
             faults.retain(|fault| !COMES_AGAIN.contains(&fault.kind));
             losses.insert(Loss::MayComeAgain);
         }
-        Judgement { verdict: Verdict::new(faults, losses), matched, cut }
+        Judgement { verdict: Verdict::new(faults, losses), matched, transactions, cut }
     };
     if began.0 == began.1 {
         return judged(began.1);

@@ -595,7 +595,7 @@ mod folding {
         after.insert("clients".into(), held().remove(&"customers".into()).unwrap_or_default());
         assert_ne!(run(&stream, &after, &Alterations::default()).0, []);
         let mut renamed = Alterations::default();
-        renamed.rename(&"customers".into(), &"clients".into());
+        renamed.rename([("customers".into(), "clients".into())], Moment::Place(0));
         assert_eq!(run(&stream, &after, &renamed), (vec![], vec![Loss::SchemaChangeSilent]));
         Ok(())
     }
@@ -626,6 +626,40 @@ mod folding {
             let stream = keys.map(|key| insert(ada(), key));
             assert_ne!(run(&stream, &held, &Alterations::default()).0, []);
         }
+    }
+
+    #[test]
+    fn a_name_that_another_table_takes_over_means_the_one_that_had_it_at_the_time() {
+        let insert = |table: &str, id: i32| Change {
+            key: row! { id: id },
+            after: Some(row! { id: id }),
+            ..Change::new(Op::Insert, table.into())
+        };
+        let stream = [insert("orders", 1), insert("ghost", 2), insert("orders", 3)];
+        let held = |rows: &[i32]| TableContents {
+            key: vec!["id".into()],
+            rows: rows.iter().map(|id| row! { id: *id }).collect(),
+            ..TableContents::default()
+        };
+        let after = Contents::from([("old".into(), held(&[1])), ("orders".into(), held(&[2, 3]))]);
+        let swap = |place: usize| {
+            let mut swapped = Alterations::default();
+            let names = [("orders".into(), "old".into()), ("ghost".into(), "orders".into())];
+            swapped.rename(names, Moment::Place(place));
+            swapped
+        };
+        assert_eq!(run(&stream, &after, &swap(2)).0, []);
+        assert_ne!(run(&stream, &after, &swap(3)).0, []);
+        let mut one_by_one = Alterations::default();
+        one_by_one.rename([("orders".into(), "old".into())], Moment::Place(2));
+        one_by_one.rename([("ghost".into(), "orders".into())], Moment::Place(2));
+        assert_eq!(run(&stream, &after, &one_by_one).0, []);
+        let mut created_again = Alterations::default();
+        created_again.rename([("orders".into(), "old".into())], Moment::Place(1));
+        created_again.create(&"orders".into());
+        let after =
+            Contents::from([("old".into(), held(&[1])), ("orders".into(), held(&[3])), ("ghost".into(), held(&[2]))]);
+        assert_eq!(run(&stream, &after, &created_again).0, []);
     }
 
     #[test]
