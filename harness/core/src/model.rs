@@ -221,7 +221,7 @@ impl Model {
     pub fn apply(&mut self, step: &Step) -> Result<(), ModelError> {
         let session = &step.session;
         match &step.action {
-            Action::Begin => {
+            Action::Begin | Action::BeginTwoPhase(_) => {
                 if self.open.contains_key(session) {
                     return Err(ModelError::BegunTwice(session.clone()));
                 }
@@ -243,6 +243,10 @@ impl Model {
             Action::CommitPrepared(name) => {
                 let open = self.end(&prepared(name))?;
                 self.commit(open);
+            }
+            Action::RollbackPrepared(name) => {
+                let open = self.end(&prepared(name))?;
+                self.undo(open.changes);
             }
             Action::Savepoint(name) => {
                 let open = self.open.get_mut(session).ok_or_else(|| not_begun(session))?;
@@ -385,12 +389,14 @@ impl Model {
                 means.iter().try_for_each(|action| self.run(action, done))?;
             }
             Action::Begin
+            | Action::BeginTwoPhase(_)
             | Action::Commit
             | Action::Rollback
             | Action::Savepoint(_)
             | Action::RollbackTo(_)
             | Action::Prepare(_)
-            | Action::CommitPrepared(_) => {}
+            | Action::CommitPrepared(_)
+            | Action::RollbackPrepared(_) => {}
         }
         Ok(())
     }

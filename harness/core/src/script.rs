@@ -64,6 +64,8 @@ pub enum Action {
     Truncate(Vec<TableName>),
     /// Opens a transaction.
     Begin,
+    /// Opens a transaction that is to be prepared under this name.
+    BeginTwoPhase(String),
     /// Commits the open transaction.
     Commit,
     /// Rolls the open transaction back.
@@ -76,6 +78,8 @@ pub enum Action {
     Prepare(String),
     /// Commits a prepared transaction.
     CommitPrepared(String),
+    /// Rolls a prepared transaction back.
+    RollbackPrepared(String),
     /// Changes a table's definition.
     Alter {
         /// The table, by its name before the change.
@@ -148,6 +152,11 @@ pub fn rollback_to(name: &str) -> Step {
     Action::RollbackTo(name.to_owned()).into()
 }
 
+/// Opens a transaction that is to be committed in two phases. MySQL wants its name now, PostgreSQL when it is prepared.
+pub fn begin_two_phase(name: &str) -> Step {
+    Action::BeginTwoPhase(name.to_owned()).into()
+}
+
 /// Prepares the open transaction for a commit in two phases. The name is the whole server's.
 pub fn prepare(name: &str) -> Step {
     Action::Prepare(name.to_owned()).into()
@@ -156,6 +165,11 @@ pub fn prepare(name: &str) -> Step {
 /// Commits a prepared transaction.
 pub fn commit_prepared(name: &str) -> Step {
     Action::CommitPrepared(name.to_owned()).into()
+}
+
+/// Rolls a prepared transaction back.
+pub fn rollback_prepared(name: &str) -> Step {
+    Action::RollbackPrepared(name.to_owned()).into()
 }
 
 /// Creates a table; for what [`raw`] SQL amounts to.

@@ -369,12 +369,14 @@ impl source::Source for Source {
                 _ => Err(Error::new(SERVICE, "run a step", "these statements can't be one commit")),
             },
             Action::Begin
+            | Action::BeginTwoPhase(_)
             | Action::Commit
             | Action::Rollback
             | Action::Savepoint(_)
             | Action::RollbackTo(_)
             | Action::Prepare(_)
-            | Action::CommitPrepared(_) => {
+            | Action::CommitPrepared(_)
+            | Action::RollbackPrepared(_) => {
                 Err(Error::new(SERVICE, "run a step", "it has no transactions of several statements"))
             }
         }

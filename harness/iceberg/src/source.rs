@@ -433,7 +433,12 @@ impl source::Source for Source {
                 let actions = self.open.remove(session).unwrap_or_default();
                 self.change_rows(&actions).await
             }
-            Action::Savepoint(_) | Action::RollbackTo(_) | Action::Prepare(_) | Action::CommitPrepared(_) => {
+            Action::BeginTwoPhase(_)
+            | Action::Savepoint(_)
+            | Action::RollbackTo(_)
+            | Action::Prepare(_)
+            | Action::CommitPrepared(_)
+            | Action::RollbackPrepared(_) => {
                 Err(Error::new(SERVICE, "run a step", "a commit has no savepoints and no second phase"))
             }
             action => match self.open.get_mut(session) {

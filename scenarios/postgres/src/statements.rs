@@ -66,22 +66,3 @@ async fn logical_messages(s: &mut Scenario) -> Result<()> {
 
     s.judge().await
 }
-
-/// A transaction that is prepared first and committed later, by whoever knows its name. It counts from its commit.
-#[scenario(
-    only = "debezium, logical, polling",
-    why = "PostgreSQL refuses to prepare a transaction that has notified: an audit trigger with NOTIFY forbids it"
-)]
-async fn prepared_transaction(s: &mut Scenario) -> Result<()> {
-    let orders = s.create(table("orders").key("id", Int).column("who", Text)).await?;
-    let name = s.unique("prepared");
-    s.start_capture().await?;
-
-    s.apply(begin()).await?;
-    s.apply(orders.insert(row! { id: 1, who: "prepared first" })).await?;
-    s.apply(prepare(&name)).await?;
-    s.apply(orders.insert(row! { id: 2, who: "committed first" })).await?;
-    s.apply(commit_prepared(&name).on("b")).await?;
-
-    s.judge().await
-}

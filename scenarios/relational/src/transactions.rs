@@ -116,3 +116,47 @@ async fn capture_stopped_in_mid_transaction(s: &mut Scenario) -> Result<()> {
 
     s.judge().await
 }
+
+/// A transaction that is prepared first and committed later, by whoever knows its name. It counts from its commit; Debezium
+/// for MySQL passes the commit over, and delivers it when it is prepared.
+#[scenario(
+    only = "debezium, logical, binlog, polling",
+    why = "PostgreSQL refuses to prepare a transaction that has notified: an audit trigger with NOTIFY forbids it"
+)]
+async fn prepared_transaction(s: &mut Scenario) -> Result<()> {
+    let orders = s.create(table("orders").key("id", Int).column("who", Text)).await?;
+    let name = s.unique("prepared");
+    s.start_capture().await?;
+
+    s.apply(begin_two_phase(&name)).await?;
+    s.apply(orders.insert(row! { id: 1, who: "prepared first" })).await?;
+    s.apply(prepare(&name)).await?;
+    s.apply(orders.insert(row! { id: 2, who: "committed first" })).await?;
+    s.apply(commit_prepared(&name).on("b")).await?;
+
+    let reference = "https://github.com/debezium/debezium/pull/154";
+    let kinds = [FaultKind::Reordered];
+    s.judge_known_flaws(&[KnownFlaw::of("debezium", reference, &kinds).on("MySQL")]).await
+}
+
+/// A transaction that is prepared and then rolled back has never been. Debezium for MySQL has delivered it by then, and
+/// nothing takes it back.
+#[scenario(
+    only = "debezium, logical, binlog, polling",
+    why = "PostgreSQL refuses to prepare a transaction that has notified: an audit trigger with NOTIFY forbids it"
+)]
+async fn prepared_transaction_rolled_back(s: &mut Scenario) -> Result<()> {
+    let orders = s.create(table("orders").key("id", Int).column("who", Text)).await?;
+    let name = s.unique("prepared");
+    s.start_capture().await?;
+
+    s.apply(begin_two_phase(&name)).await?;
+    s.apply(orders.insert(row! { id: 1, who: "prepared" })).await?;
+    s.apply(prepare(&name)).await?;
+    s.apply(orders.insert(row! { id: 2, who: "committed" })).await?;
+    s.apply(rollback_prepared(&name).on("b")).await?;
+
+    let reference = "https://github.com/debezium/debezium/pull/154";
+    let kinds = [FaultKind::Phantom, FaultKind::WrongState];
+    s.judge_known_flaws(&[KnownFlaw::of("debezium", reference, &kinds).on("MySQL")]).await
+}

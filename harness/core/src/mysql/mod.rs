@@ -227,10 +227,10 @@ impl Source {
 
     fn follow(&mut self, step: &Step) {
         match step.action {
-            Action::Begin => {
+            Action::Begin | Action::BeginTwoPhase(_) => {
                 self.open.insert(step.session.clone());
             }
-            Action::Commit | Action::Rollback => {
+            Action::Commit | Action::Rollback | Action::Prepare(_) => {
                 self.open.remove(&step.session);
             }
             _ => self.declared.follow(&step.action),
@@ -244,6 +244,11 @@ impl source::Source for Source {
         self.check_transaction(step)?;
         let sql = Writer { lease: &self.lease, declared: &self.declared }.statement(&step.action)?;
         let session = self.session(&step.session).await?;
+        if let Action::Prepare(name) = &step.action {
+            // A transaction that may still change something can't be prepared.
+            let end = format!("XA END {}", quote(name));
+            session.query_drop(&end).await.while_doing(SERVICE, format!("run `{end}`"))?;
+        }
         session.query_drop(&sql).await.while_doing(SERVICE, format!("run `{}`", shorten(&sql)))?;
         self.alter_new(&step.action).await?;
         self.follow(step);

@@ -79,9 +79,10 @@ impl Writer<'_> {
             Action::Savepoint(name) => format!("SAVEPOINT {}", ident(name)),
             Action::RollbackTo(name) => format!("ROLLBACK TO SAVEPOINT {}", ident(name)),
             // A transaction of two phases has its name from its first statement on (manual, 15.3.8 "XA Transactions").
-            Action::Prepare(_) | Action::CommitPrepared(_) => {
-                return Err(refused("prepare a transaction by this step"));
-            }
+            Action::BeginTwoPhase(name) => format!("XA START {}", quote(name)),
+            Action::Prepare(name) => format!("XA PREPARE {}", quote(name)),
+            Action::CommitPrepared(name) => format!("XA COMMIT {}", quote(name)),
+            Action::RollbackPrepared(name) => format!("XA ROLLBACK {}", quote(name)),
             Action::Alter { table, change } => {
                 format!("ALTER TABLE {} {}", self.table(table), self.alter(table, change)?)
             }
@@ -302,7 +303,6 @@ mod tests {
         let t = TableBuilder::new("t").handle();
         for action in [
             crate::script::truncate(&[&t, &t]).action,
-            crate::script::prepare("x").action,
             t.change_type_using("c", Type::Int, "c::int").action,
             Action::CreateTable(TableBuilder::new("t").column("n", Type::Numeric(None)).build()),
         ] {

@@ -23,12 +23,13 @@ pub fn statement(action: &Action) -> String {
             let names: Vec<_> = names.iter().map(table).collect();
             format!("TRUNCATE {}", names.join(", "))
         }
-        Action::Begin => "BEGIN".to_owned(),
+        Action::Begin | Action::BeginTwoPhase(_) => "BEGIN".to_owned(),
         Action::Commit => "COMMIT".to_owned(),
         Action::Rollback => "ROLLBACK".to_owned(),
         Action::Savepoint(name) => format!("SAVEPOINT {}", ident(name)),
         Action::Prepare(name) => format!("PREPARE TRANSACTION {}", quote(name)),
         Action::CommitPrepared(name) => format!("COMMIT PREPARED {}", quote(name)),
+        Action::RollbackPrepared(name) => format!("ROLLBACK PREPARED {}", quote(name)),
         Action::RollbackTo(name) => format!("ROLLBACK TO SAVEPOINT {}", ident(name)),
         Action::Alter { table: name, change } => {
             format!("ALTER TABLE {} {}", table(name), alter(name, change))
