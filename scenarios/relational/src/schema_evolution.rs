@@ -182,3 +182,18 @@ async fn drop_and_add_again_with_another_type(s: &mut Scenario) -> Result<()> {
 
     s.judge().await
 }
+
+/// All rows go after a column has come, and none is written in between.
+#[scenario]
+async fn add_a_column_and_truncate(s: &mut Scenario) -> Result<()> {
+    let carts = s.create(table("carts").key("id", Int).column("owner", Text)).await?;
+    s.start_capture().await?;
+
+    s.apply(carts.insert(row! { id: 1, owner: "Ada" })).await?;
+    s.catch_up().await?;
+    s.apply(carts.add_column("items", Int)).await?;
+    s.apply(carts.truncate()).await?;
+    s.apply(carts.insert(row! { id: 1, owner: "Bob", items: 3 })).await?;
+
+    s.judge().await
+}

@@ -1,5 +1,6 @@
 //! What statements in the log do to tables: as much as the table maps that follow don't tell.
 
+use super::words::{Reader, Word, listed, words};
 use crate::{mysql::schema_of, schema::TableName};
 
 /// What a statement does to tables.
@@ -9,8 +10,12 @@ pub(super) enum Effect {
     Truncates(TableName),
     /// It gives tables other names, one after the other.
     Renames(Vec<(TableName, TableName)>),
-    /// It makes or removes tables: what was known of a table of the name is no longer so.
-    Replaces(Vec<TableName>),
+    /// It changes a table's definition in the ways listed, among which there may be another name.
+    Alters { table: TableName, to: Option<TableName>, changes: Vec<Word> },
+    /// It makes a table, by what stands behind its name.
+    Creates { table: TableName, definition: Vec<Word> },
+    /// It removes tables.
+    Drops(Vec<TableName>),
 }
 
 /// What a statement does to the tables of a lease, if anything that has to be known.
@@ -18,94 +23,65 @@ pub(super) enum Effect {
 /// `database` is the one that names without a database belong to.
 pub(super) fn effect(sql: &str, lease: &str, database: &str) -> Option<Effect> {
     let words = words(sql);
-    let mut statement = Statement { words: &words, lease, database };
-    match statement.next_word()?.as_str() {
+    let mut statement = Statement { words: Reader(&words), lease, database };
+    match statement.words.keyword()?.as_str() {
         "TRUNCATE" => {
-            statement.skip(&["TABLE"]);
+            statement.words.skip(&["TABLE"]);
             let name = statement.name()?;
             statement.table(name).map(Effect::Truncates)
         }
-        "RENAME" if statement.skip(&["TABLE", "TABLES"]) => {
-            let mut renames = Vec::new();
-            loop {
-                let from = statement.name()?;
-                statement.skip(&["TO"]).then_some(())?;
-                let to = statement.name()?;
-                renames.extend(statement.table(from).zip(statement.table(to)));
-                if !statement.skip(&[","]) {
-                    break Some(Effect::Renames(renames));
-                }
-            }
+        "RENAME" if statement.words.skip(&["TABLE", "TABLES"]) => {
+            let rename = |renamed: &[Word]| {
+                let mut renamed = Statement { words: Reader(renamed), ..statement };
+                let from = renamed.name()?;
+                renamed.words.skip(&["TO"]).then_some(())?;
+                let to = renamed.name()?;
+                renamed.table(from).zip(renamed.table(to))
+            };
+            Some(Effect::Renames(listed(statement.words.0).filter_map(rename).collect()))
         }
-        "ALTER" if statement.skip(&["TABLE"]) => {
-            let from = statement.name()?;
-            let to = statement.new_name()?;
-            Some(Effect::Renames(vec![(statement.table(from)?, statement.table(to)?)]))
+        "ALTER" if statement.words.skip(&["TABLE"]) => {
+            let name = statement.name()?;
+            let table = statement.table(name)?;
+            let to = statement.new_name().and_then(|to| statement.table(to));
+            Some(Effect::Alters { table, to, changes: statement.words.0.to_vec() })
         }
-        "CREATE" if statement.skip(&["TABLE"]) => {
-            if statement.skip(&["IF"]) {
-                statement.skip(&["NOT"]);
-                statement.skip(&["EXISTS"]);
+        "CREATE" if statement.words.skip(&["TABLE"]) => {
+            if statement.words.skip(&["IF"]) {
+                statement.words.skip(&["NOT"]);
+                statement.words.skip(&["EXISTS"]);
             }
             let name = statement.name()?;
-            Some(Effect::Replaces(vec![statement.table(name)?]))
+            Some(Effect::Creates { table: statement.table(name)?, definition: statement.words.0.to_vec() })
         }
-        "DROP" if statement.skip(&["TABLE"]) => {
-            if statement.skip(&["IF"]) {
-                statement.skip(&["EXISTS"]);
+        "DROP" if statement.words.skip(&["TABLE"]) => {
+            if statement.words.skip(&["IF"]) {
+                statement.words.skip(&["EXISTS"]);
             }
-            let mut names = Vec::new();
-            loop {
-                let name = statement.name()?;
-                names.extend(statement.table(name));
-                if !statement.skip(&[","]) {
-                    break Some(Effect::Replaces(names));
-                }
-            }
+            let name = |named: &[Word]| {
+                let mut named = Statement { words: Reader(named), ..statement };
+                let name = named.name()?;
+                named.table(name)
+            };
+            Some(Effect::Drops(listed(statement.words.0).filter_map(name).collect()))
         }
         _ => None,
     }
 }
 
-/// A word of a statement: a keyword or sign, or a name in quotes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Word {
-    Plain(String),
-    Quoted(String),
-}
-
+#[derive(Clone, Copy)]
 struct Statement<'a> {
-    words: &'a [Word],
+    words: Reader<'a>,
     lease: &'a str,
     database: &'a str,
 }
 
 impl Statement<'_> {
-    fn next_word(&mut self) -> Option<String> {
-        let (Word::Plain(word), rest) = self.words.split_first()? else { return None };
-        self.words = rest;
-        Some(word.to_uppercase())
-    }
-
-    /// Steps over a word if it is one of these.
-    fn skip(&mut self, words: &[&str]) -> bool {
-        let is_it =
-            matches!(self.words.first(), Some(Word::Plain(word)) if words.contains(&word.to_uppercase().as_str()));
-        self.words = &self.words[usize::from(is_it)..];
-        is_it
-    }
-
-    fn part(&mut self) -> Option<String> {
-        let (Word::Plain(part) | Word::Quoted(part), rest) = self.words.split_first()?;
-        self.words = rest;
-        Some(part.clone())
-    }
-
     /// A table's database and name.
     fn name(&mut self) -> Option<(String, String)> {
-        let first = self.part()?;
-        Some(match self.skip(&["."]) {
-            true => (first, self.part()?),
+        let first = self.words.part()?;
+        Some(match self.words.skip(&["."]) {
+            true => (first, self.words.part()?),
             false => (self.database.to_owned(), first),
         })
     }
@@ -117,72 +93,13 @@ impl Statement<'_> {
 
     /// The name that `ALTER TABLE` gives its table, among whatever else it does.
     fn new_name(&mut self) -> Option<(String, String)> {
-        let mut depth = 0;
-        while !self.words.is_empty() {
-            if depth == 0 && self.skip(&["RENAME"]) {
-                if self.skip(&["COLUMN", "INDEX", "KEY"]) {
-                    continue;
-                }
-                self.skip(&["TO", "AS", "="]);
-                return self.name();
-            }
-            depth += match &self.words[0] {
-                Word::Plain(sign) if sign == "(" => 1,
-                Word::Plain(sign) if sign == ")" => -1,
-                _ => 0,
-            };
-            self.words = &self.words[1..];
-        }
-        None
+        listed(self.words.0).find_map(|change| {
+            let mut renamed = Self { words: Reader(change), ..*self };
+            let is_table = renamed.words.skip(&["RENAME"]) && !renamed.words.is_at(&["COLUMN", "INDEX", "KEY"]);
+            renamed.words.skip(&["TO", "AS", "="]);
+            is_table.then(|| renamed.name())?
+        })
     }
-}
-
-/// The words of a statement, without comments. What stands in a string counts as a name in quotes: nobody asks for it.
-fn words(sql: &str) -> Vec<Word> {
-    let mut words = Vec::new();
-    let mut rest = sql.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let (word, length) = match first {
-            '/' if rest.starts_with("/*") => (None, rest.find("*/").map_or(rest.len(), |end| end + 2)),
-            '#' => (None, rest.find('\n').unwrap_or(rest.len())),
-            '-' if rest.starts_with("-- ") => (None, rest.find('\n').unwrap_or(rest.len())),
-            '`' | '"' | '\'' => {
-                let (name, length) = quoted(rest, first);
-                (Some(Word::Quoted(name)), length)
-            }
-            _ if is_part(first) => {
-                let length = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
-                (Some(Word::Plain(rest[..length].to_owned())), length)
-            }
-            sign => (Some(Word::Plain(sign.to_string())), sign.len_utf8()),
-        };
-        words.extend(word);
-        rest = rest[length..].trim_start();
-    }
-    words
-}
-
-fn is_part(c: char) -> bool {
-    c.is_alphanumeric() || c == '_' || c == '$' || !c.is_ascii()
-}
-
-/// What stands between quotes, and how long it is with them. In a string a backslash keeps the next sign from being one.
-fn quoted(text: &str, quote: char) -> (String, usize) {
-    let mut content = String::new();
-    let mut signs = text.char_indices().skip(1).peekable();
-    while let Some((at, sign)) = signs.next() {
-        if sign == '\\' && quote != '`' {
-            content.extend(signs.next().map(|(_, sign)| sign));
-        } else if sign == quote {
-            if signs.next_if(|(_, next)| *next == quote).is_none() {
-                return (content, at + quote.len_utf8());
-            }
-            content.push(quote);
-        } else {
-            content.push(sign);
-        }
-    }
-    (content, text.len())
 }
 
 #[cfg(test)]
@@ -212,20 +129,28 @@ mod tests {
     #[test]
     fn renames_are_known_among_other_changes() {
         assert_eq!(told("RENAME TABLE a TO b, `c` TO cp_1.d"), Some(renames(&[("a", "b"), ("c", "d")])));
-        assert_eq!(told("ALTER TABLE `a` RENAME TO `b`"), Some(renames(&[("a", "b")])));
-        assert_eq!(told("ALTER TABLE a ADD COLUMN c int DEFAULT (1), RENAME b"), Some(renames(&[("a", "b")])));
-        assert_eq!(told("ALTER TABLE a RENAME COLUMN x TO y, RENAME AS b"), Some(renames(&[("a", "b")])));
-        assert_eq!(told("ALTER TABLE a RENAME COLUMN x TO y"), None);
-        assert_eq!(told("ALTER TABLE a COMMENT 'RENAME TO b'"), None);
-        assert_eq!(told("ALTER TABLE a COMMENT 'it\\'s' , RENAME TO b"), Some(renames(&[("a", "b")])));
+        for (sql, to) in [
+            ("ALTER TABLE `a` RENAME TO `b`", Some("b")),
+            ("ALTER TABLE a ADD COLUMN c int DEFAULT (1), RENAME b", Some("b")),
+            ("ALTER TABLE a RENAME COLUMN x TO y, RENAME AS b", Some("b")),
+            ("ALTER TABLE a RENAME COLUMN x TO y", None),
+            ("ALTER TABLE a COMMENT 'RENAME TO b'", None),
+            ("ALTER TABLE a COMMENT 'it\\'s' , RENAME TO b", Some("b")),
+        ] {
+            let Some(Effect::Alters { table, to: told, .. }) = told(sql) else { panic!("{sql}") };
+            assert_eq!((table, told), ("a".into(), to.map(TableName::from)), "{sql}");
+        }
     }
 
     #[test]
     fn tables_that_come_and_go_are_known() {
-        let replaces = |names: &[&str]| Some(Effect::Replaces(names.iter().map(|name| (*name).into()).collect()));
-        assert_eq!(told("CREATE TABLE t (id int)"), replaces(&["t"]));
-        assert_eq!(told("CREATE TABLE IF NOT EXISTS t (id int)"), replaces(&["t"]));
-        assert_eq!(told("DROP TABLE IF EXISTS `t`, u /* generated by server */"), replaces(&["t", "u"]));
+        for sql in ["CREATE TABLE t (id int)", "CREATE TABLE IF NOT EXISTS `cp_1`.t (id int)"] {
+            assert!(
+                matches!(told(sql), Some(Effect::Creates { table, definition }) if table == "t".into() && definition.len() == 4)
+            );
+        }
+        let drops = Effect::Drops(vec!["t".into(), "u".into()]);
+        assert_eq!(told("DROP TABLE IF EXISTS `t`, u /* generated by server */"), Some(drops));
         assert_eq!(told("CREATE TEMPORARY TABLE t (id int)"), None);
         assert_eq!(told("CREATE INDEX i ON t (a)"), None);
         assert_eq!(told(""), None);

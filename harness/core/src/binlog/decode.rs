@@ -7,6 +7,7 @@ use mysql_common::binlog::events::{EventData, GtidEvent, QueryEvent, RowsEventDa
 use super::{
     SERVICE,
     charset::Collations,
+    columns,
     ddl::{self, Effect},
     row::Reader,
     table::{self, Table},
@@ -51,6 +52,8 @@ pub(super) struct Decoder {
     /// The tables of this connection by their numbers; none for those of other leases.
     tables: HashMap<u64, Option<Arc<Table>>>,
     told: HashMap<TableName, Told>,
+    /// What statements, and the descriptions of rows since, say of tables: their columns.
+    defined: HashMap<TableName, Row>,
     open: Option<Open>,
     /// Transactions in two phases after their first one.
     prepared: HashMap<String, Vec<Change>>,
@@ -59,8 +62,11 @@ pub(super) struct Decoder {
 impl Decoder {
     /// A decoder of a lease's changes; the tables that there are have these shapes.
     pub(super) fn new(lease: &str, collations: Collations, shapes: impl IntoIterator<Item = (TableName, Row)>) -> Self {
-        let told = shapes.into_iter().map(|(name, shape)| (name.clone(), Told { shape, name }));
-        Self { lease: lease.to_owned(), collations, told: told.collect(), ..Self::default() }
+        let defined: HashMap<_, _> = shapes.into_iter().collect();
+        let told =
+            |(name, shape): (&TableName, &Row)| (name.clone(), Told { shape: shape.clone(), name: name.clone() });
+        let told = defined.iter().map(told).collect();
+        Self { lease: lease.to_owned(), collations, told, defined, ..Self::default() }
     }
 
     /// Forgets what belongs to a connection: its tables' numbers, and a transaction that will come again from its beginning.
@@ -181,18 +187,40 @@ impl Decoder {
 
     fn define(&mut self, effect: Effect) {
         match effect {
-            Effect::Truncates(table) => self.push(Change::new(Op::Truncate, table)),
-            Effect::Renames(renames) => {
-                for (from, to) in renames {
-                    if let Some(told) = self.told.remove(&from) {
-                        self.told.insert(to, told);
-                    }
+            Effect::Truncates(table) => {
+                if let Some(shape) = self.defined.get(&table) {
+                    self.tell_shape(Told { shape: shape.clone(), name: table.clone() });
+                }
+                self.push(Change::new(Op::Truncate, table));
+            }
+            Effect::Renames(renames) => renames.into_iter().for_each(|(from, to)| self.rename(&from, to)),
+            Effect::Alters { table, to, changes } => {
+                let columns = self.defined.remove(&table).and_then(|columns| columns::altered(&columns, &changes));
+                self.defined.extend(columns.map(|columns| (table.clone(), columns)));
+                if let Some(to) = to {
+                    self.rename(&table, to);
                 }
             }
-            Effect::Replaces(tables) => tables.iter().for_each(|table| {
-                self.told.remove(table);
-            }),
+            Effect::Creates { table, definition } => {
+                self.forget(&table);
+                self.defined.extend(columns::created(&definition).map(|columns| (table, columns)));
+            }
+            Effect::Drops(tables) => tables.iter().for_each(|table| self.forget(table)),
         }
+    }
+
+    fn rename(&mut self, from: &TableName, to: TableName) {
+        if let Some(columns) = self.defined.remove(from) {
+            self.defined.insert(to.clone(), columns);
+        }
+        if let Some(told) = self.told.remove(from) {
+            self.told.insert(to, told);
+        }
+    }
+
+    fn forget(&mut self, table: &TableName) {
+        self.told.remove(table);
+        self.defined.remove(table);
     }
 
     fn table(&mut self, map: &TableMapEvent<'_>) -> Result<()> {
@@ -205,7 +233,9 @@ impl Decoder {
             None => None,
             Some(schema) => {
                 let name = TableName::new(schema, map.table_name());
-                Some(Arc::new(table::read(map, name, &self.collations)?))
+                let table = table::read(map, name, &self.collations)?;
+                self.defined.insert(table.name.clone(), table.shape());
+                Some(Arc::new(table))
             }
         };
         self.tables.insert(number, table);
@@ -219,7 +249,7 @@ impl Decoder {
             let cause = format!("it holds parts of the documents of {} only", table.name);
             return Err(Error::new(SERVICE, "follow the log", cause).help("unset binlog_row_value_options"));
         }
-        self.tell_shape(&table);
+        self.tell_shape(Told { shape: table.shape(), name: table.name.clone() });
         let before = event.columns_before_image().map(|columns| columns.iter().by_vals().collect::<Vec<_>>());
         let after = event.columns_after_image().map(|columns| columns.iter().by_vals().collect::<Vec<_>>());
         let op = match (&before, &after) {
@@ -238,9 +268,8 @@ impl Decoder {
     }
 
     /// Tells that a table has another shape than it had when it was told of last.
-    fn tell_shape(&mut self, table: &Table) {
-        let now = Told { shape: table.shape(), name: table.name.clone() };
-        let Some(last) = self.told.insert(table.name.clone(), now.clone()) else { return };
+    fn tell_shape(&mut self, now: Told) {
+        let Some(last) = self.told.insert(now.name.clone(), now.clone()) else { return };
         if last.shape != now.shape || last.name != now.name {
             self.push(Change {
                 before: Some(last.shape),

@@ -4,6 +4,7 @@
 //! the key (`binlog_row_metadata=FULL`). So a capture that lags is not misled by what the catalogue says today.
 
 mod charset;
+mod columns;
 mod ddl;
 mod decode;
 mod gtids;
@@ -12,6 +13,7 @@ mod numbers;
 mod row;
 mod subscription;
 mod table;
+mod words;
 
 use std::borrow::Cow;
 
