@@ -6,6 +6,7 @@ mod basics;
 mod connections;
 mod keys;
 pub mod mutants;
+pub mod random;
 mod schema_evolution;
 mod snapshots;
 mod statements;

@@ -131,7 +131,7 @@ fn history(name: &str) -> String {
 /// Debezium's manual on the connector, "Data type mappings".
 const RULES: &[Rule] = &[
     Rule { ty: Cow::Borrowed("boolean"), form: Form::Number },
-    Rule { ty: Cow::Borrowed("bit"), form: Form::Bits },
+    Rule { ty: Cow::Borrowed("bit"), form: Form::AllBits },
     Rule { ty: Cow::Borrowed("datetime"), form: Form::ShortFraction },
     Rule { ty: Cow::Borrowed("time"), form: Form::ShortFraction },
     Rule { ty: Cow::Borrowed("timestamp"), form: Form::Moment },

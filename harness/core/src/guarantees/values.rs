@@ -64,6 +64,8 @@ pub enum Form {
     DenseJson,
     /// Bits: one alone as a truth value, several as bytes, the least significant first and without zeros at the end.
     Bits,
+    /// As [`Form::Bits`], with all bytes of the column.
+    AllBits,
     /// A point as a JSON object that holds it a second time in well-known binary.
     Point,
     /// hstore as a JSON object without blanks.
@@ -199,7 +201,8 @@ impl Form {
             Self::Micros => micros(text).map(Value::Int),
             Self::Utc => utc(text).map(Value::Text),
             Self::Amount => Some(Value::Decimal(text.chars().filter(|c| !matches!(c, '$' | ',')).collect())),
-            Self::Bits => Some(bits(text)),
+            Self::Bits => Some(bits(text, true)),
+            Self::AllBits => Some(bits(text, false)),
             Self::Point => point(text).map(Value::Text),
             Self::JsonObject => hstore(text, ":", ",").map(Value::Text),
             Self::SpacedJsonObject => hstore(text, ": ", ", ").map(Value::Text),
@@ -282,14 +285,16 @@ fn utc(text: &str) -> Option<String> {
     Some(format!("{:02}:{:02}:{:02}{fraction}Z", seconds / 3600, seconds / 60 % 60, seconds % 60))
 }
 
-fn bits(text: &str) -> Value {
+fn bits(text: &str, is_short: bool) -> Value {
     if text.len() == 1 {
         return Value::Bool(text == "1");
     }
     let digits: Vec<u8> = text.bytes().rev().map(|digit| digit - b'0').collect();
     let byte = |bits: &[u8]| bits.iter().rev().fold(0, |byte, bit| byte << 1 | bit);
     let mut bytes: Vec<u8> = digits.chunks(8).map(byte).collect();
-    bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+    if is_short {
+        bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+    }
     Value::Bytes(bytes)
 }
 
@@ -376,6 +381,8 @@ mod tests {
             (Form::Bits, "00000000001", Value::Bytes(vec![1])),
             (Form::Bits, "00", Value::Bytes(vec![])),
             (Form::Bits, "1000000001", Value::Bytes(vec![1, 2])),
+            (Form::AllBits, "0000000001", Value::Bytes(vec![1, 0])),
+            (Form::AllBits, "0", Value::Bool(false)),
             (Form::Point, "(1,2)", text(r#"{"x":1.0,"y":2.0,"wkb":"AQEAAAAAAAAAAADwPwAAAAAAAABA","srid":null}"#)),
             (Form::JsonObject, r#""a"=>"1", "b"=>NULL"#, text(r#"{"a":"1","b":null}"#)),
             (Form::SpacedJsonObject, r#""a\"b"=>"1""#, text(r#"{"a\"b": "1"}"#)),

@@ -1,4 +1,6 @@
-//! Random scripts and random values, by every method.
+//! Random scripts and random values, by every method of a storage.
+//!
+//! A storage's test target `random` (with `harness = false`) is [`main`] on its catalogue and its types.
 //!
 //! A failing case is shrunk to a small one, and its seed is printed: `CHANGEPROOF_SEED=… CHANGEPROOF_CASES=…` replays it.
 //! Without a seed the same few cases run each time; `make test-deep` runs many, from another seed each time.
@@ -8,24 +10,26 @@ mod values;
 
 use std::process::ExitCode;
 
-use changeproof::{scenario::Scenario, stack::run_guard_if_asked};
+use changeproof::{runner::Catalogue, scenario::Scenario, source::Dialect, stack::run_guard_if_asked};
 use futures_util::future::join_all;
 use libtest_mimic::{Arguments, Failed, Trial};
 use proptest::{
     strategy::Strategy,
     test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner},
 };
-use scenarios_postgres::CATALOGUE;
+
+pub use self::values::{Maker, quote};
 
 const DEFAULT_SEED: u64 = 20_240_229;
 const DEFAULT_CASES: u32 = 4;
 
-fn main() -> ExitCode {
+/// Runs random scripts by all methods of a catalogue, and random values of these types by each.
+pub fn main(catalogue: Catalogue, types: &'static [Maker]) -> ExitCode {
     run_guard_if_asked();
-    let mut trials = vec![Trial::test("random::scripts_by_all_methods", scripts)];
-    for method in CATALOGUE.methods {
+    let mut trials = vec![Trial::test("random::scripts_by_all_methods", move || scripts(&catalogue))];
+    for method in catalogue.methods {
         let name = format!("random::values_by_{}", method.name());
-        trials.push(Trial::test(name, move || values::deliver(*method, seed()?, cases()?)));
+        trials.push(Trial::test(name, move || values::deliver(*method, types, seed()?, cases()?)));
     }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -45,12 +49,14 @@ fn cases() -> Result<u32, Failed> {
     number("CHANGEPROOF_CASES", DEFAULT_CASES)
 }
 
-fn scripts() -> Result<(), Failed> {
+fn scripts(catalogue: &Catalogue) -> Result<(), Failed> {
     let (seed, cases) = (seed()?, cases()?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let dialect = catalogue.methods.first().and_then(|method| method.storage().dialect());
+    let definitions_commit = dialect == Some(Dialect::MySql);
     check(seed, cases, script::ops(), |ops| {
-        let script = script::of(&ops);
-        let played = CATALOGUE.methods.iter().map(|method| Scenario::play("random_script", *method, &script));
+        let script = script::of(&ops, definitions_commit);
+        let played = catalogue.methods.iter().map(|method| Scenario::play("random_script", *method, &script));
         let outcomes = runtime.block_on(join_all(played));
         match outcomes.into_iter().find_map(Result::err) {
             None => Ok(()),

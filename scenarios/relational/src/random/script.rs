@@ -15,16 +15,18 @@ const SESSIONS: [&str; 3] = ["a", "b", "c"];
 const TABLES: [&str; 2] = ["left", "right"];
 
 /// One decision of a script: who, what, on which table, which row, with which number.
-pub(crate) type Op = (u8, u8, u8, u16, i32);
+pub(super) type Op = (u8, u8, u8, u16, i32);
 
 /// Decisions for a script. Leaving some out leaves a script.
-pub(crate) fn ops() -> impl Strategy<Value = Vec<Op>> {
+pub(super) fn ops() -> impl Strategy<Value = Vec<Op>> {
     vec((0_u8..3, 0_u8..32, 0_u8..2, any::<u16>(), -1000..1000_i32), 1..60)
 }
 
-/// The script that decisions make: what can't be done as things stand is left out.
-pub(crate) fn of(ops: &[Op]) -> Vec<Event> {
-    let mut maker = Maker { model: Model::default(), script: Vec::new(), open: [None; 3], alone: None, next_id: 0 };
+/// The script that decisions make: what can't be done as things stand is left out, and so is a definition that changes within a
+/// transaction where that would commit it.
+pub(super) fn of(ops: &[Op], definitions_commit: bool) -> Vec<Event> {
+    let (model, script) = (Model::default(), Vec::new());
+    let mut maker = Maker { model, script, open: [None; 3], alone: None, next_id: 0, definitions_commit };
     for name in TABLES {
         let table = TableBuilder::new(name).key("id", Type::Int).column("n", Type::Int).column("t", Type::Text);
         let table = if name == "right" { table.identity_full() } else { table };
@@ -40,8 +42,8 @@ pub(crate) fn of(ops: &[Op]) -> Vec<Event> {
     maker.script
 }
 
-/// A script in words.
-pub(crate) fn told(script: &[Event]) -> String {
+/// A script in words, which are PostgreSQL's whatever the database.
+pub(super) fn told(script: &[Event]) -> String {
     let line = |event: &Event| match event {
         Event::Do(step) => format!("  {}: {}", step.session, changeproof::postgres::statement(&step.action)),
         other => format!("  {other:?}"),
@@ -57,6 +59,7 @@ struct Maker {
     /// The session whose open transaction has locked a table: all others wait until it ends.
     alone: Option<usize>,
     next_id: i32,
+    definitions_commit: bool,
 }
 
 impl Maker {
@@ -172,8 +175,10 @@ impl Maker {
 
     /// What locks a whole table can only be done while no other session has a transaction open.
     fn locking(&mut self, session: usize, action: Action) {
-        let others = (0..SESSIONS.len()).any(|other| other != session && self.open[other].is_some());
-        if !others && self.step(Step { session: SESSIONS[session].to_owned(), action }) && self.open[session].is_some()
+        let is_open = |other: usize| self.open[other].is_some() && (other != session || self.definitions_commit);
+        if !(0..SESSIONS.len()).any(is_open)
+            && self.step(Step { session: SESSIONS[session].to_owned(), action })
+            && self.open[session].is_some()
         {
             self.alone = Some(session);
         }
