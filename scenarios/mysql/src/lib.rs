@@ -2,6 +2,8 @@
 
 mod log;
 mod mariadb;
+mod online;
+mod partitions;
 mod statements;
 mod tables;
 mod timestamps;

@@ -102,3 +102,40 @@ async fn statements_in_the_log(s: &mut Scenario) -> Result<()> {
 
     s.must_refuse_to_resume(&[("binlog", "has written a statement to it, and no rows")]).await
 }
+
+/// A session that writes only the parts of a document that a function has changed. Without the old document they can't be put
+/// together again.
+#[scenario(only = "binlog", why = "Debezium passes them over, which is a scenario of its own", on = "MySQL")]
+async fn parts_of_documents_in_the_log(s: &mut Scenario) -> Result<()> {
+    let notes = notes_with_a_document(s).await?;
+    s.stop_capture().await?;
+    s.apply(change_of_a_part(&notes)).await?;
+
+    s.must_refuse_to_resume(&[("binlog", "parts of the documents")]).await
+}
+
+/// Such updates are no error for Debezium: it leaves them out and goes on. Its manual asks for `binlog_row_value_options` to be
+/// empty, which each session can set for itself.
+#[scenario(only = "debezium", why = "the native binary log refuses them", on = "MySQL")]
+async fn parts_of_documents_left_out(s: &mut Scenario) -> Result<()> {
+    let notes = notes_with_a_document(s).await?;
+    s.apply(change_of_a_part(&notes)).await?;
+
+    let reference = "https://debezium.io/documentation/reference/3.5/connectors/mysql.html";
+    s.judge_known_flaw("debezium", reference, &[FaultKind::Lost, FaultKind::WrongState]).await
+}
+
+/// A table with a document that has been captured, before a session that writes parts.
+async fn notes_with_a_document(s: &mut Scenario) -> Result<TableRef> {
+    let notes = s.create(table("notes").key("id", Int).column("body", Json)).await?;
+    s.start_capture().await?;
+    s.apply(notes.insert(row! { id: 1, body: r#"{"a": 1, "b": "long"}"# })).await?;
+    s.catch_up().await?;
+    s.apply(raw("SET SESSION binlog_row_value_options = 'PARTIAL_JSON'", [])).await?;
+    Ok(notes)
+}
+
+fn change_of_a_part(notes: &TableRef) -> Step {
+    let changed = notes.update(1, row! { body: r#"{"a": 2, "b": "long"}"# });
+    raw("UPDATE notes SET body = JSON_SET(body, '$.a', 2) WHERE id = 1", [changed])
+}

@@ -82,3 +82,21 @@ async fn auto_increment_gaps(s: &mut Scenario) -> Result<()> {
 
     s.judge().await
 }
+
+/// Rows from a file. The log has them as it has those of an INSERT.
+#[scenario]
+async fn load_data(s: &mut Scenario) -> Result<()> {
+    let stock = s.create(table("stock").key("sku", Varchar(8)).column("pieces", Int)).await?;
+    s.start_capture().await?;
+
+    s.have_file("A-1\t5\nB-2\t\\N\nÄ-3\t7\n").await?;
+    let rows = [row! { sku: "A-1", pieces: 5 }, row! { sku: "B-2" }, row! { sku: "Ä-3", pieces: 7 }];
+    let load = "LOAD DATA LOCAL INFILE 'stock.tsv' INTO TABLE stock CHARACTER SET utf8mb4 (sku, pieces)";
+    s.apply(raw(load, [stock.insert_many(rows)])).await?;
+    s.catch_up().await?;
+    s.have_file("A-1\t6\n").await?;
+    let load = "LOAD DATA LOCAL INFILE 'stock.tsv' REPLACE INTO TABLE stock (sku, pieces)";
+    s.apply(raw(load, [stock.update("A-1", row! { pieces: 6 })])).await?;
+
+    s.judge().await
+}

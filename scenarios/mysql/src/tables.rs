@@ -17,24 +17,6 @@ async fn columns_that_move(s: &mut Scenario) -> Result<()> {
     s.judge().await
 }
 
-/// A partitioned table is one table for the log. A row that moves to another partition is updated.
-#[scenario]
-async fn partitioned_table(s: &mut Scenario) -> Result<()> {
-    let orders = table("orders").key("id", Int).key("year", Int).column("total", Int);
-    let sql = "CREATE TABLE orders (id int, year int, total int, PRIMARY KEY (id, year)) PARTITION BY LIST (year) \
-               (PARTITION old VALUES IN (2023), PARTITION new VALUES IN (2024))";
-    s.apply(raw(sql, [create(&orders)])).await?;
-    let orders = orders.handle();
-    s.start_capture().await?;
-
-    s.apply(orders.insert(row! { id: 1, year: 2023, total: 10 })).await?;
-    s.apply(orders.insert(row! { id: 2, year: 2024, total: 20 })).await?;
-    s.catch_up().await?;
-    s.apply(orders.update((1, 2023), row! { year: 2024 })).await?;
-
-    s.judge().await
-}
-
 /// An invisible column is in the log as any other, and in no `SELECT *`. A row that an INSERT without a list of columns makes
 /// gets a zero in MySQL for such a column that has the current time as its default: polling by it never sees the row. MariaDB
 /// gives it the time.
@@ -52,4 +34,23 @@ async fn invisible_columns(s: &mut Scenario) -> Result<()> {
     let reference = "https://dev.mysql.com/doc/refman/9.7/en/invisible-columns.html";
     let lost = [FaultKind::Lost, FaultKind::WrongState];
     s.judge_known_flaws(&[KnownFlaw::of("polling", reference, &lost).on("MySQL")]).await
+}
+
+/// A column that is computed whenever it is read, and stored nowhere. The log has its value all the same.
+#[scenario]
+async fn virtual_columns(s: &mut Scenario) -> Result<()> {
+    let lines = table("lines").key("id", Int).column("price", Int).column_generated("with_tax", Int, "price * 2");
+    let sql = "CREATE TABLE \"lines\" (id int PRIMARY KEY, price int, with_tax int AS (price * 2) VIRTUAL)";
+    s.apply(raw(sql, [create(&lines)])).await?;
+    let lines = lines.handle();
+    s.start_capture().await?;
+
+    let insert = "INSERT INTO \"lines\" (id, price) VALUES (1, 10)";
+    s.apply(raw(insert, [lines.insert(row! { id: 1, price: 10, with_tax: 20 })])).await?;
+    s.catch_up().await?;
+    let update = "UPDATE \"lines\" SET price = 15 WHERE id = 1";
+    s.apply(raw(update, [lines.update(1, row! { price: 15, with_tax: 30 })])).await?;
+    s.apply(lines.delete(1)).await?;
+
+    s.judge().await
 }

@@ -159,6 +159,20 @@ async fn dates_far_away(s: &mut Scenario) -> Result<()> {
     .await
 }
 
+/// Dates before the year 100, which MySQL takes but doesn't vouch for. Debezium adds the century that MySQL would add to a year of
+/// two digits, unless `enable.time.adjuster` is off.
+#[scenario]
+async fn dates_before_the_year_100(s: &mut Scenario) -> Result<()> {
+    let ruins = table("ruins").key("id", Int).column("built_on", Date).column("burnt_at", Timestamp);
+    let ruins = s.create(ruins).await?;
+    s.start_capture().await?;
+
+    s.apply(ruins.insert(row! { id: 1, built_on: "0069-12-21", burnt_at: "0070-08-10 12:00:00" })).await?;
+
+    let reference = "https://debezium.io/documentation/reference/3.5/connectors/mysql.html";
+    s.judge_known_flaw("debezium", reference, &[FaultKind::WrongValue, FaultKind::WrongState]).await
+}
+
 /// ENUM and SET are kept as numbers, whose meaning stands in the table's definition. An empty set is not NULL.
 #[scenario]
 async fn enums_and_sets(s: &mut Scenario) -> Result<()> {
@@ -264,4 +278,22 @@ async fn decimals_at_their_limits(s: &mut Scenario) -> Result<()> {
         ],
     )
     .await
+}
+
+/// Dates with zeros in them, which older applications write and a strict `sql_mode` refuses. Debezium makes NULL of them, or
+/// the first of January 1970 where a column takes no NULL.
+#[scenario]
+async fn zero_dates(s: &mut Scenario) -> Result<()> {
+    let events = table("events").key("id", Int).column_not_null("day", Date).column("at", Timestamp);
+    let events = s.create(events.column("moment", other("timestamp"))).await?;
+    s.apply(raw("SET SESSION sql_mode = 'ANSI_QUOTES'", [])).await?;
+    s.start_capture().await?;
+
+    let never = "0000-00-00 00:00:00";
+    s.apply(events.insert(row! { id: 1, day: "0000-00-00", at: never, moment: never })).await?;
+    s.apply(events.insert(row! { id: 2, day: "2024-00-00", at: "2024-05-00 12:00:00" })).await?;
+
+    let reference = "https://debezium.io/documentation/reference/3.5/connectors/mysql.html";
+    let (value, state) = (FaultKind::WrongValue, FaultKind::WrongState);
+    s.judge_known_flaw("debezium", reference, &[value, value, state, state]).await
 }

@@ -4,6 +4,7 @@
 //! `cp_1_sales` for a schema `sales`.
 
 mod catalogue;
+mod scenario;
 mod server;
 mod sql;
 mod values;
