@@ -24,6 +24,11 @@ demo: ## Runs fixtures/demo.sql on PostgreSQL and shows what each capture method
 	@scripts/setup $(IMAGES) -- cargo build --package changeproof-cli
 	@cargo run --quiet --package changeproof-cli -- try fixtures/demo.sql --on postgres
 
+.PHONY: demo-mysql
+demo-mysql: ## Runs fixtures/demo-mysql.sql on MySQL and shows what each capture method made of it
+	@scripts/setup mysql kafka -- cargo build --package changeproof-cli
+	@cargo run --quiet --package changeproof-cli -- try fixtures/demo-mysql.sql --on mysql
+
 .PHONY: demo-lakehouse
 demo-lakehouse: ## Runs fixtures/demo-lakehouse.sql on tables of Iceberg and Delta Lake; needs no Docker, but compiles for long at first
 	@cargo run --quiet --package changeproof-cli --features iceberg,delta -- try fixtures/demo-lakehouse.sql --on iceberg --on delta

@@ -1,8 +1,10 @@
-//! SQL files: split into statements as psql does it (PostgreSQL manual, 4.1 "Lexical Structure"), with their lines.
+//! SQL files: split into statements as psql (PostgreSQL manual, 4.1 "Lexical Structure") or mysql does it (MySQL manual, 11
+//! "Language Structure"), with their lines.
 
 use std::{fmt, iter::Peekable, str::CharIndices};
 
 pub(crate) use changeproof::script::FIRST_SESSION;
+use changeproof::source::Dialect;
 
 /// A statement of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,9 +40,10 @@ impl fmt::Display for SqlFileError {
 /// methods that look from time to time look before it.
 ///
 /// # Errors
-/// A quote or comment that doesn't end, a command of psql's own, rows of COPY in the file.
-pub(crate) fn split(text: &str) -> Result<Vec<Statement>, SqlFileError> {
-    let mut splitter = Splitter { text, chars: text.char_indices().peekable(), depth: 0 };
+/// A quote or comment that doesn't end, a command of psql's or mysql's own, rows of COPY in the file.
+pub(crate) fn split(text: &str, dialect: Dialect) -> Result<Vec<Statement>, SqlFileError> {
+    let (chars, delimiter) = (text.char_indices().peekable(), ";");
+    let mut splitter = Splitter { text, chars, depth: 0, dialect, delimiter };
     let mut statements = Vec::new();
     while let Some(statement) = splitter.statement()? {
         statements.push(statement);
@@ -48,14 +51,39 @@ pub(crate) fn split(text: &str) -> Result<Vec<Statement>, SqlFileError> {
     Ok(statements)
 }
 
+/// That two databases read a file in the same way.
+///
+/// # Errors
+/// They don't: from this line on.
+pub(crate) fn same(one: &[Statement], other: &[Statement]) -> Result<(), SqlFileError> {
+    let differs = one.iter().zip(other).find(|(one, other)| one != other).map(|(one, _)| one.line);
+    let longer = if one.len() > other.len() { one } else { other };
+    let rest = longer.get(one.len().min(other.len())).map(|statement| statement.line);
+    match differs.or(rest) {
+        None => Ok(()),
+        Some(line) => {
+            let problem =
+                "the databases that it shall run on don't read the same statement here; give them files of their own";
+            Err(SqlFileError { line, problem: problem.to_owned() })
+        }
+    }
+}
+
 struct Splitter<'a> {
     text: &'a str,
     chars: Peekable<CharIndices<'a>>,
     /// Open parentheses, and bodies of functions (BEGIN ATOMIC … END): a semicolon in them doesn't end the statement.
     depth: usize,
+    dialect: Dialect,
+    /// What ends a statement.
+    delimiter: &'a str,
 }
 
 impl Splitter<'_> {
+    fn is_mysql(&self) -> bool {
+        self.dialect == Dialect::MySql
+    }
+
     fn line_at(&self, at: usize) -> usize {
         self.text[..at].matches('\n').count() + 1
     }
@@ -78,14 +106,19 @@ impl Splitter<'_> {
             if char.is_whitespace() {
                 continue;
             }
-            if char == ';' && self.depth == 0 {
+            if self.text[at..].starts_with(self.delimiter) && self.depth == 0 {
+                while self.chars.next_if(|(next, _)| *next < at + self.delimiter.len()).is_some() {}
                 if let Some(start) = start {
                     return self.finish((start, at), session, look_before, &words);
                 }
                 continue;
             }
             if start.is_none() && char == '\\' {
-                return self.error(at, "commands of psql (\\…) are not SQL; leave them out");
+                let client = if self.is_mysql() { "mysql" } else { "psql" };
+                return self.error(at, format!("commands of {client} (\\…) are not SQL; leave them out"));
+            }
+            if start.is_none() && self.is_mysql() && self.takes_delimiter(at)? {
+                continue;
             }
             start.get_or_insert(at);
             self.token(at, char, &mut words)?;
@@ -96,6 +129,20 @@ impl Splitter<'_> {
         }
     }
 
+    /// Takes a line `DELIMITER //`, which is for the client: from it on something else than a semicolon ends statements.
+    fn takes_delimiter(&mut self, at: usize) -> Result<bool, SqlFileError> {
+        const WORD: &str = "delimiter";
+        let line = self.text[at..].lines().next().unwrap_or_default();
+        let word = line.get(..WORD.len()).filter(|word| word.eq_ignore_ascii_case(WORD));
+        let Some(delimiter) = word.and_then(|_| line[WORD.len()..].strip_prefix([' ', '\t'])) else { return Ok(false) };
+        self.delimiter = delimiter.trim();
+        if self.delimiter.is_empty() {
+            return self.error(at, "DELIMITER says nothing that ends statements from here on");
+        }
+        while self.chars.next_if(|(next, _)| *next < at + line.len()).is_some() {}
+        Ok(true)
+    }
+
     fn finish(
         &self,
         (start, end): (usize, usize),
@@ -103,7 +150,7 @@ impl Splitter<'_> {
         look_before: bool,
         words: &Words,
     ) -> Result<Option<Statement>, SqlFileError> {
-        if words.is_copy_from_stdin() {
+        if words.is_copy_from_stdin() && !self.is_mysql() {
             return self.error(start, "COPY … FROM STDIN needs rows that this file can't give; use INSERT");
         }
         Ok(Some(Statement {
@@ -117,9 +164,10 @@ impl Splitter<'_> {
     /// Takes one token that begins with the character, so that no semicolon within it counts.
     fn token(&mut self, at: usize, char: char, words: &mut Words) -> Result<(), SqlFileError> {
         match char {
-            '\'' => self.quoted(at, '\'', words.last_is("e")),
-            '"' => self.quoted(at, '"', false),
-            '$' => self.dollar_quoted(at),
+            '\'' => self.quoted(at, '\'', self.is_mysql() || words.last_is("e")),
+            '"' => self.quoted(at, '"', self.is_mysql()),
+            '`' if self.is_mysql() => self.quoted(at, '`', false),
+            '$' if !self.is_mysql() => self.dollar_quoted(at),
             '(' => {
                 self.depth += 1;
                 Ok(())
@@ -187,17 +235,26 @@ impl Splitter<'_> {
     /// Takes a comment that begins here, and returns its text.
     fn comment(&mut self, at: usize, char: char) -> Result<Option<&str>, SqlFileError> {
         let rest = &self.text[at..];
-        if char == '-' && rest.starts_with("--") {
+        let begins = |mark: &str| rest.strip_prefix(mark);
+        // MySQL takes two dashes for minus and minus if no blank follows.
+        let after = match self.dialect {
+            Dialect::PostgreSql => begins("--"),
+            Dialect::MySql => begins("--").filter(|rest| !rest.starts_with(|c: char| !c.is_whitespace())),
+        };
+        let is_hash = self.is_mysql() && char == '#';
+        if after.is_some() || is_hash {
             let length = rest.find('\n').unwrap_or(rest.len());
             while self.chars.next_if(|(next, _)| *next < at + length).is_some() {}
-            return Ok(Some(&self.text[at + 2..at + length]));
+            return Ok(Some(&self.text[at + if is_hash { 1 } else { 2 }..at + length]));
         }
-        if char == '/' && rest.starts_with("/*") {
-            let mut nesting = 0;
+        // What stands in `/*! … */` is code for MySQL.
+        let is_code = self.is_mysql() && (rest.starts_with("/*!") || rest.starts_with("/*+"));
+        if rest.starts_with("/*") && !is_code {
+            let (mut nesting, nests) = (0, !self.is_mysql());
             let mut previous = (at, char);
             for (next, char) in self.chars.by_ref() {
                 match (previous.1, char) {
-                    ('/', '*') => nesting += 1,
+                    ('/', '*') if nesting == 0 || nests => nesting += 1,
                     ('*', '/') => nesting -= 1,
                     _ => {
                         previous = (next, char);
@@ -281,7 +338,7 @@ mod tests {
     use super::*;
 
     fn texts(text: &str) -> Result<Vec<String>, SqlFileError> {
-        Ok(split(text)?.into_iter().map(|statement| statement.sql).collect())
+        Ok(split(text, Dialect::PostgreSql)?.into_iter().map(|statement| statement.sql).collect())
     }
 
     #[test]
@@ -294,7 +351,7 @@ mod tests {
             look_before: session == "b",
         };
         assert_eq!(
-            split(text)?,
+            split(text, Dialect::PostgreSql)?,
             [statement("a", "SELECT 1", 2), statement("b", "UPDATE t\n SET x = 1", 6), statement("a", "SELECT 2", 7)]
         );
         Ok(())
@@ -328,11 +385,43 @@ mod tests {
 
     #[test]
     fn what_cannot_be_split_is_told_with_its_line() {
-        let problem = |text: &str| split(text).map_err(|error| (error.line, error.problem));
+        let problem = |text: &str| split(text, Dialect::PostgreSql).map_err(|error| (error.line, error.problem));
         assert!(matches!(problem("SELECT 1;\nSELECT 'open;\n"), Err((2, p)) if p.contains("quote '")));
         assert!(matches!(problem("\n\nSELECT $x$ open"), Err((3, p)) if p.contains("$x$")));
         assert!(matches!(problem("SELECT 1 /* open"), Err((1, p)) if p.contains("/*")));
         assert!(matches!(problem("SELECT 1;\n\\d t"), Err((2, p)) if p.contains("psql")));
         assert!(matches!(problem("COPY t (a) FROM STDIN;\n1\n"), Err((1, p)) if p.contains("COPY")));
+    }
+
+    #[test]
+    fn files_of_mysql_are_split_as_mysql_does() -> Result<(), SqlFileError> {
+        let texts = |text: &str| -> Result<Vec<String>, SqlFileError> {
+            Ok(split(text, Dialect::MySql)?.into_iter().map(|statement| statement.sql).collect())
+        };
+        for one in [
+            r#"SELECT 'it\'s;', "a\";""#,
+            "SELECT `odd;name`, 2--1",
+            "SELECT $1 FROM t$$",
+            "SELECT 1 # ; not here\n + 1",
+            "SELECT 1 /* ; /* ; */ + 1",
+            "CREATE TABLE t (id int) /*!50100 COMMENT 'x;' */",
+        ] {
+            assert_eq!(texts(&format!("{one};"))?, [one]);
+            assert_eq!(texts(&format!("{one}; SELECT 2;"))?.len(), 2, "{one}");
+        }
+        let body = "CREATE TRIGGER r BEFORE INSERT ON t FOR EACH ROW BEGIN SET NEW.a = 1; SET NEW.b = 2; END";
+        assert_eq!(texts(&format!("DELIMITER //\n{body}//\ndelimiter ;\nSELECT 2"))?, [body, "SELECT 2"]);
+        assert!(split("SELECT 1;\nDELIMITER \nSELECT 2", Dialect::MySql).is_err_and(|error| error.line == 2));
+        assert!(split("\\G", Dialect::MySql).is_err_and(|error| error.problem.contains("mysql")));
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_that_two_databases_read_differently_is_refused() -> Result<(), SqlFileError> {
+        let compared = |text: &str| same(&split(text, Dialect::PostgreSql)?, &split(text, Dialect::MySql)?);
+        compared("SELECT 1; -- x\nSELECT 'a''b';")?;
+        assert_eq!(compared("SELECT 1;\nSELECT 'a\\'; SELECT 'b'").map_err(|error| error.line), Err(2));
+        assert_eq!(compared("SELECT 1;\n# SELECT 2;\nSELECT 3").map_err(|error| error.line), Err(2));
+        Ok(())
     }
 }

@@ -91,23 +91,24 @@ mod docker {
         String::from_utf8_lossy(bytes).into_owned()
     }
 
+    /// Whether the streams side by side under a statement begin so.
+    fn starts(shown: &str, statement: &str, cells: &[&str]) -> bool {
+        let mut lines = shown.lines().skip_while(|line| !line.contains(statement)).skip(1);
+        let line = lines.next().unwrap_or_default();
+        let shown: Vec<_> = line.split('│').map(str::trim).collect();
+        cells.iter().enumerate().all(|(at, start)| match *start {
+            "" => shown.get(at).is_none_or(|cell| cell.is_empty()),
+            start => shown.get(at).is_some_and(|cell| cell.starts_with(start)),
+        })
+    }
+
     #[test]
     fn the_demo_shows_what_each_method_made_of_a_statement_side_by_side() -> Outcome {
         let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/demo.sql");
         let output = Command::new(CDC).args(["try", demo]).output()?;
         let (shown, told) = (text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.code(), Some(0), "{shown}{told}");
-        let under = |statement: &str| -> Vec<String> {
-            let mut lines = shown.lines().skip_while(|line| !line.contains(statement)).skip(1);
-            lines.next().into_iter().flat_map(|line| line.split('│')).map(|cell| cell.trim().to_owned()).collect()
-        };
-        let starts = |statement: &str, cells: [&str; 4]| {
-            let shown = under(statement);
-            cells.iter().enumerate().all(|(at, start)| match *start {
-                "" => shown.get(at).is_none_or(String::is_empty),
-                start => shown.get(at).is_some_and(|cell| cell.starts_with(start)),
-            })
-        };
+        let starts = |statement: &str, cells: [&str; 4]| starts(&shown, statement, &cells);
         assert!(
             starts("SET tier = 'silver' WHERE id = 1", ["~ customers 1", "~ customers 1", "~ customers 1", ""]),
             "{shown}"
@@ -122,6 +123,60 @@ mod docker {
         for missed in ["missed truncate (1×)", "missed delete (2×)", "key change told as a new row (1×)"] {
             assert!(shown.contains(missed), "{missed}: {shown}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn the_demo_of_mysql_shows_the_same_by_its_methods() -> Outcome {
+        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/demo-mysql.sql");
+        let output = Command::new(CDC).args(["try", demo, "--on", "mysql"]).output()?;
+        let (shown, told) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{shown}{told}");
+        for (statement, cells) in [
+            ("SET tier = 'silver' WHERE id = 1", ["~ customers 1", "~ customers 1", ""]),
+            ("SET id = 20", ["- customers 2", "~ customers 20", ""]),
+            ("b: UPDATE customers SET tier = 'gold'", ["(waited for", "", ""]),
+            ("INSERT IGNORE", ["", "", ""]),
+            ("REPLACE INTO orders", ["~ orders 100", "~ orders 100", ""]),
+            ("a: DELETE FROM orders;", ["", "", ""]),
+            ("VALUES (102", ["+ orders 102", "* orders", ""]),
+            ("UPDATE clients", ["~ clients 20", "* clients  (was customers)", "±"]),
+            ("TRUNCATE orders", ["! orders", "! orders", ""]),
+        ] {
+            assert!(starts(&shown, statement, &cells), "{statement}: {shown}");
+        }
+        for missed in ["missed truncate (1×)", "missed delete (1×)", "schema change told only with the next row (2×)"]
+        {
+            assert!(shown.contains(missed), "{missed}: {shown}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_wrong_statement_of_mysql_is_shown_with_its_line_and_column() -> Outcome {
+        let create = "CREATE TABLE t (id int);\n\nINSERT INTO t\n  VALUES";
+        for (name, rest, words) in [
+            ("wrong-mysql.sql", "(1) oops;\n", "wrong-mysql.sql:4:13: You have an error in your SQL syntax"),
+            ("unknown-mysql.sql", " (oops);\n", "unknown-mysql.sql:4:11: Unknown column 'oops'"),
+        ] {
+            let file = sql(name, &format!("{create}{rest}"))?;
+            let output = Command::new(CDC).args(["try", &file, "--on", "mysql", "--method", "binlog"]).output()?;
+            let told = text(&output.stderr);
+            assert!(output.status.code() == Some(2) && told.contains(words), "{told}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_table_that_takes_anothers_name_is_told_apart_from_it() -> Outcome {
+        let swap = "CREATE TABLE orders (id int PRIMARY KEY);\nINSERT INTO orders (id) VALUES (1);\n\
+                    CREATE TABLE ghost (id int PRIMARY KEY, n int);\nINSERT INTO ghost (id) VALUES (1), (2);\n\
+                    RENAME TABLE orders TO old, ghost TO orders;\nINSERT INTO orders (id) VALUES (3);";
+        let file = sql("swap-mysql.sql", swap)?;
+        let output = Command::new(CDC).args(["try", &file, "--on", "mysql", "--format", "json"]).output()?;
+        let (lines, told) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{lines}{told}");
+        assert!(lines.contains(r#""renamed_from":"ghost""#) && lines.contains(r#""position":{"gtid":""#), "{lines}");
         Ok(())
     }
 

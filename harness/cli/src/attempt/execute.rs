@@ -1,6 +1,6 @@
 //! Runs a file's statements one by one on their sessions, and notes where in the source's history each left off.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
 use changeproof::{
     Change,
@@ -9,17 +9,13 @@ use changeproof::{
     error::{Context, Error, Result},
     guarantees::{Granularity, Guarantees, TIME_COLUMN},
     judge::{Alterations, Moment},
-    postgres::{self, Source, TableShape},
     schema::TableName,
-    source,
-    stack::Endpoint,
+    source::Source,
 };
 use tokio::{task::JoinHandle, time::Instant};
-use tokio_postgres::{Client, error::ErrorPosition};
 
+use super::database::{Database, Refusal, Session, Shape, Shapes};
 use crate::sql_file::{FIRST_SESSION, Statement};
-
-type Shapes = BTreeMap<TableName, TableShape>;
 
 /// How often a statement that takes long is looked at: is it waiting for another session's lock?
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -90,10 +86,16 @@ impl Causes {
     }
 }
 
-struct Session {
-    client: Arc<Client>,
-    process: i32,
-    waiting: Option<(usize, JoinHandle<Result<(), tokio_postgres::Error>>)>,
+/// What became of a statement, with the session that it ran on.
+type Ended = (Box<dyn Session>, Result<(), Refusal>);
+
+/// A session of the file.
+enum State {
+    Free(Box<dyn Session>),
+    /// Its statement of this number waits for a lock of another session; with the server's number for it.
+    Waits(usize, u64, JoinHandle<Ended>),
+    /// Its statement runs.
+    Busy,
 }
 
 /// A method watching the statements.
@@ -121,7 +123,7 @@ impl Watcher {
     }
 
     /// Waits until everything committed so far has been delivered.
-    pub(super) async fn catch_up(&mut self, source: &mut dyn source::Source) -> Result<()> {
+    pub(super) async fn catch_up(&mut self, source: &mut dyn Source) -> Result<()> {
         let fence = source.write_fence().await?;
         let changes = collect_until_fence(self.subscription.as_mut(), fence).await?;
         self.stream.extend(changes);
@@ -129,7 +131,7 @@ impl Watcher {
     }
 
     /// Where the source's history ends now. What a method finds by looking stands at its next look.
-    async fn end_of_history(&self, source: &Source) -> Result<Position> {
+    async fn end_of_history(&self, source: &dyn Source) -> Result<Position> {
         if !self.looks_from_time_to_time {
             return self.method.end_of_history(source).await;
         }
@@ -143,31 +145,23 @@ impl Watcher {
 
 /// Statements being run.
 pub(super) struct Execution {
-    endpoint: Endpoint,
-    database: String,
+    database: Box<dyn Database>,
     pub(super) watcher: Watcher,
-    sessions: BTreeMap<String, Session>,
+    sessions: BTreeMap<String, State>,
     history: History,
     shapes: Arc<Shapes>,
 }
 
 impl Execution {
-    pub(super) fn new(endpoint: Endpoint, database: &str, watcher: Watcher) -> Self {
-        Self {
-            endpoint,
-            database: database.to_owned(),
-            watcher,
-            sessions: BTreeMap::new(),
-            history: History::default(),
-            shapes: Arc::default(),
-        }
+    pub(super) fn new(database: Box<dyn Database>, watcher: Watcher) -> Self {
+        Self { database, watcher, sessions: BTreeMap::new(), history: History::default(), shapes: Arc::default() }
     }
 
     /// Runs the statements; stops at the first that fails, unless told to keep going.
     pub(super) async fn run_all(
         &mut self,
         statements: &[Statement],
-        source: &mut Source,
+        source: &mut dyn Source,
         keep_going: bool,
     ) -> Result<()> {
         for (number, statement) in statements.iter().enumerate() {
@@ -183,16 +177,16 @@ impl Execution {
     }
 
     /// Lets the method look; what it finds is shown under the statement of the number.
-    async fn look(&mut self, source: &mut Source, number: usize) -> Result<()> {
+    async fn look(&mut self, source: &mut dyn Source, number: usize) -> Result<()> {
         self.watcher.catch_up(source).await?;
         self.note(source, number).await
     }
 
     /// Waits for statements that still wait, ends open transactions as a closing connection does, and tells what happened
     /// and what was delivered of it.
-    pub(super) async fn finish(mut self, source: &mut Source) -> Result<(History, Vec<Change>)> {
+    pub(super) async fn finish(mut self, source: &mut dyn Source) -> Result<(History, Vec<Change>)> {
         let names: Vec<_> = self.sessions.keys().cloned().collect();
-        for name in names.iter().filter(|name| !self.is_waiting(name)) {
+        for name in &names {
             self.roll_back(name).await?;
         }
         self.note(source, self.history.statements.len().saturating_sub(1)).await?;
@@ -207,17 +201,24 @@ impl Execution {
     }
 
     fn is_waiting(&self, name: &str) -> bool {
-        self.sessions.get(name).is_some_and(|session| session.waiting.is_some())
+        matches!(self.sessions.get(name), Some(State::Waits(..)))
     }
 
-    async fn roll_back(&self, name: &str) -> Result<()> {
-        let Some(session) = self.sessions.get(name) else { return Ok(()) };
-        let ended = session.client.batch_execute("ROLLBACK").await;
-        ended.while_doing("PostgreSQL", format!("end session {name}"))
+    /// Ends a session's transaction, unless its statement waits.
+    async fn roll_back(&mut self, name: &str) -> Result<()> {
+        let Some(State::Free(session)) = self.sessions.get_mut(name) else { return Ok(()) };
+        let ended = session.run("ROLLBACK").await.map_err(|refusal| refusal.message);
+        ended.map_err(|cause| Error::new(self.database.title(), format!("end session {name}"), cause))
     }
 
-    async fn run(&mut self, number: usize, statement: &Statement, source: &Source) -> Result<()> {
+    async fn run(&mut self, number: usize, statement: &Statement, source: &dyn Source) -> Result<()> {
         self.open(&statement.session).await?;
+        // Somebody else's lock may have gone meanwhile, such as that of a capture's snapshot.
+        if self.is_waiting(&statement.session)
+            && let Some(released) = self.settle_released().await?
+        {
+            self.note(source, released).await?;
+        }
         if self.is_waiting(&statement.session) {
             let failure = StatementFailure {
                 message: format!(
@@ -231,32 +232,38 @@ impl Execution {
             return Ok(());
         }
         self.push(statement, None);
-        let Some(session) = self.sessions.get_mut(&statement.session) else {
+        let Some(State::Free(mut session)) =
+            self.sessions.get_mut(&statement.session).map(|state| mem::replace(state, State::Busy))
+        else {
             return Ok(());
         };
-        let (client, sql) = (Arc::clone(&session.client), statement.sql.clone());
-        let mut running = tokio::spawn(async move { client.batch_execute(&sql).await });
+        let (id, sql) = (session.number(), statement.sql.clone());
+        let mut running = tokio::spawn(async move {
+            let ended = session.run(&sql).await;
+            (session, ended)
+        });
         let deadline = Instant::now() + STATEMENT_WITHIN;
-        loop {
+        let state = loop {
             match tokio::time::timeout(LOOK_EVERY, &mut running).await {
                 Ok(ended) => {
-                    self.note_end(number, ended.while_doing("cdc", "run a statement")?);
-                    break;
+                    let (session, ended) = ended.while_doing("cdc", "run a statement")?;
+                    self.note_end(number, ended);
+                    break State::Free(session);
                 }
-                Err(_) if is_blocked(source, session.process).await? => {
-                    session.waiting = Some((number, running));
+                Err(_) if self.database.is_blocked(id).await? => {
                     self.history.statements[number].waited = true;
-                    break;
+                    break State::Waits(number, id, running);
                 }
                 Err(_) if Instant::now() > deadline => {
                     let doing = format!("run the statement of line {}", statement.line);
                     let cause = format!("it took more than {} s", STATEMENT_WITHIN.as_secs());
-                    return Err(Error::new("PostgreSQL", doing, cause));
+                    return Err(Error::new(self.database.title(), doing, cause));
                 }
                 Err(_) => {}
             }
-        }
-        let released = self.settle_released(source).await?;
+        };
+        self.sessions.insert(statement.session.clone(), state);
+        let released = self.settle_released().await?;
         self.note(source, released.unwrap_or(number)).await
     }
 
@@ -267,25 +274,20 @@ impl Execution {
 
     async fn open(&mut self, name: &str) -> Result<()> {
         if !self.sessions.contains_key(name) {
-            let client = postgres::connect(&self.endpoint, &self.database).await?;
-            let process = client.query_one("SELECT pg_backend_pid()", &[]).await;
-            let process = process.while_doing("PostgreSQL", format!("open session {name}"))?.get(0);
-            let session = Session { client: Arc::new(client), process, waiting: None };
-            self.sessions.insert(name.to_owned(), session);
+            self.sessions.insert(name.to_owned(), State::Free(self.database.open().await?));
         }
         Ok(())
     }
 
     /// Waits for the statements that no longer wait for a lock. Returns one of them: what the log got meanwhile is its own.
-    async fn settle_released(&mut self, source: &Source) -> Result<Option<usize>> {
+    async fn settle_released(&mut self) -> Result<Option<usize>> {
         let mut released = None;
-        let names: Vec<_> = self.sessions.keys().cloned().collect();
-        for name in names {
-            let Some(session) = self.sessions.get(&name) else { continue };
-            if session.waiting.is_none() {
-                continue;
-            }
-            if !is_blocked(source, session.process).await? {
+        let waiting = self.sessions.iter().filter_map(|(name, state)| match state {
+            State::Waits(_, id, _) => Some((name.clone(), *id)),
+            _ => None,
+        });
+        for (name, id) in waiting.collect::<Vec<_>>() {
+            if !self.database.is_blocked(id).await? {
                 released = self.settle(&name).await?;
             }
         }
@@ -294,28 +296,35 @@ impl Execution {
 
     /// Waits for the end of a session's waiting statement, if it has one, and returns which one it was.
     async fn settle(&mut self, name: &str) -> Result<Option<usize>> {
-        let waiting = self.sessions.get_mut(name).and_then(|session| session.waiting.take());
-        let Some((number, running)) = waiting else { return Ok(None) };
+        let (number, running) = match self.sessions.remove(name) {
+            Some(State::Waits(number, _, running)) => (number, running),
+            state => {
+                self.sessions.extend(state.map(|state| (name.to_owned(), state)));
+                return Ok(None);
+            }
+        };
         let Ok(ended) = tokio::time::timeout(STATEMENT_WITHIN, running).await else {
             let line = self.history.statements[number].statement.line;
             let seconds = STATEMENT_WITHIN.as_secs();
             let cause = format!("session {name} still waited for a lock after {seconds} s");
-            return Err(Error::new("PostgreSQL", format!("run the statement of line {line}"), cause));
+            return Err(Error::new(self.database.title(), format!("run the statement of line {line}"), cause));
         };
-        self.note_end(number, ended.while_doing("cdc", "run a statement")?);
+        let (session, ended) = ended.while_doing("cdc", "run a statement")?;
+        self.sessions.insert(name.to_owned(), State::Free(session));
+        self.note_end(number, ended);
         Ok(Some(number))
     }
 
-    fn note_end(&mut self, number: usize, ended: Result<(), tokio_postgres::Error>) {
-        if let (Err(error), Some(ran)) = (ended, self.history.statements.get_mut(number)) {
-            ran.failure = Some(failure(&ran.statement, &error));
+    fn note_end(&mut self, number: usize, ended: Result<(), Refusal>) {
+        if let (Err(refusal), Some(ran)) = (ended, self.history.statements.get_mut(number)) {
+            ran.failure = Some(failure(&ran.statement, refusal));
         }
     }
 
     /// Notes the log's end as that of a statement, and what changed in the tables' definitions.
-    async fn note(&mut self, source: &Source, number: usize) -> Result<()> {
+    async fn note(&mut self, source: &dyn Source, number: usize) -> Result<()> {
+        let shapes = self.database.shapes(source).await?;
         let end = self.watcher.end_of_history(source).await?;
-        let shapes = source.shapes().await?;
         if let Causes::Positions(marks) = &mut self.history.causes {
             marks.push((end, number));
         }
@@ -332,12 +341,6 @@ impl Execution {
     }
 }
 
-async fn is_blocked(source: &Source, process: i32) -> Result<bool> {
-    let blockers = "SELECT cardinality(pg_blocking_pids($1)) > 0";
-    let blocked = source.admin().query_one(blockers, &[&process]).await;
-    Ok(blocked.while_doing("PostgreSQL", "look for locks")?.get(0))
-}
-
 /// What can't be seen in the tables' definitions: rows that went without a trace, and times that don't follow the commits.
 fn note_statement(statement: &Statement, shapes: &Shapes, alterations: &mut Alterations) {
     let words = || statement.sql.split(|c: char| !c.is_alphanumeric() && c != '_');
@@ -347,62 +350,55 @@ fn note_statement(statement: &Statement, shapes: &Shapes, alterations: &mut Alte
         let truncated = shapes.keys().filter(|name| cascades || is_named(name) || statement.sql.contains(&name.name));
         truncated.for_each(|name| alterations.truncate(name));
     }
-    let has_time = shapes.values().any(|shape| shape.columns.iter().any(|column| column.name == TIME_COLUMN));
+    let has_time = shapes.values().any(|shape| shape.columns.values().any(|column| column.name == TIME_COLUMN));
     alterations.is_out_of_time |= has_time || statement.session != FIRST_SESSION;
 }
 
 fn note_alterations(before: &Shapes, after: &Shapes, at: Position, alterations: &mut Alterations, count: &mut usize) {
-    let same = |old: &TableShape| after.iter().find(|(_, new)| new.oid == old.oid);
-    let renamed = before.iter().filter_map(|(old_name, old)| {
-        let (name, _) = same(old).filter(|(name, _)| *name != old_name)?;
-        Some((old_name.clone(), name.clone()))
-    });
-    let renamed: Vec<_> = renamed.collect();
+    let pairs: Vec<_> =
+        before.iter().filter_map(|(name, old)| Some(((name, old), same_table((name, old), before, after)?))).collect();
+    let renamed = pairs.iter().filter(|((old, _), (new, _))| old != new);
+    let renamed: Vec<_> = renamed.map(|((old, _), (new, _))| ((*old).clone(), (*new).clone())).collect();
     *count += renamed.len();
     alterations.rename(renamed, Moment::Position(at));
-    let is_new = |new: &TableShape| before.values().all(|old| old.oid != new.oid);
-    after.iter().filter(|(_, new)| is_new(new)).for_each(|(name, _)| alterations.create(name));
-    for old in before.values() {
-        let Some((name, new)) = same(old) else { continue };
+    let is_new = |name: &TableName| !pairs.iter().any(|(_, (new, _))| *new == name);
+    after.keys().filter(|name| is_new(name)).for_each(|name| alterations.create(name));
+    for ((_, old), (name, new)) in pairs {
         let mut note = |column: &str| alterations.column(name, column, Some(at));
-        for column in &old.columns {
-            match new.columns.iter().find(|other| other.number == column.number) {
-                None => {
+        for (same, column) in &old.columns {
+            match new.columns.get(same) {
+                Some(other) if other == column => {}
+                other => {
                     note(&column.name);
+                    other.iter().for_each(|other| note(&other.name));
                     *count += 1;
                 }
-                Some(other) if other.name != column.name || other.type_name != column.type_name => {
-                    note(&column.name);
-                    note(&other.name);
-                    *count += 1;
-                }
-                Some(_) => {}
             }
         }
-        for column in &new.columns {
-            if !old.columns.iter().any(|other| other.number == column.number) {
-                note(&column.name);
-                *count += 1;
-            }
+        for (_, column) in new.columns.iter().filter(|(same, _)| !old.columns.contains_key(*same)) {
+            note(&column.name);
+            *count += 1;
         }
     }
 }
 
-fn failure(statement: &Statement, error: &tokio_postgres::Error) -> StatementFailure {
-    let Some(said) = error.as_db_error() else {
-        return StatementFailure { message: error.to_string(), line: statement.line, column: None };
+/// The table as it is now: the one of its number, or of its name if that is no other one's number.
+fn same_table<'a>(
+    (name, old): (&TableName, &Shape),
+    before: &Shapes,
+    after: &'a Shapes,
+) -> Option<(&'a TableName, &'a Shape)> {
+    let by_number = || after.iter().find(|(_, new)| old.number.is_some() && new.number == old.number);
+    let is_others = |new: &Shape| new.number.is_some() && before.values().any(|other| other.number == new.number);
+    by_number().or_else(|| after.get_key_value(name).filter(|(_, new)| !is_others(new)))
+}
+
+fn failure(statement: &Statement, refusal: Refusal) -> StatementFailure {
+    let Some(at) = refusal.at else {
+        return StatementFailure { message: refusal.message, line: statement.line, column: None };
     };
-    let mut message = said.message().to_owned();
-    for (label, more) in [("detail", said.detail()), ("hint", said.hint())] {
-        if let Some(more) = more {
-            message.push_str(&format!("\n       {label}: {more}"));
-        }
-    }
-    let Some(ErrorPosition::Original(position)) = said.position() else {
-        return StatementFailure { message, line: statement.line, column: None };
-    };
-    let before: String = statement.sql.chars().take((*position as usize).saturating_sub(1)).collect();
+    let before: String = statement.sql.chars().take(at).collect();
     let line = statement.line + before.matches('\n').count();
     let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    StatementFailure { message, line, column: Some(column) }
+    StatementFailure { message: refusal.message, line, column: Some(column) }
 }

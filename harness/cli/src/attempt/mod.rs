@@ -1,5 +1,6 @@
 //! `cdc try`: any SQL, captured by every method, judged by what the database holds in the end.
 
+mod database;
 #[cfg(any(feature = "iceberg", feature = "delta"))]
 mod dialect;
 mod execute;
@@ -14,9 +15,8 @@ use std::path::PathBuf;
 use changeproof::{
     capture::{Capture, Options},
     error::Result,
-    postgres,
     runner::Catalogue,
-    source::Place,
+    source::{Dialect, Place},
     stack::{Service, Stack},
     workspace::Workspace,
 };
@@ -38,6 +38,9 @@ use crate::{
 pub(crate) enum Storage {
     /// PostgreSQL
     Postgres,
+    /// MySQL, with a binary log of rows
+    #[value(name = "mysql")]
+    MySql,
     /// Tables of Apache Iceberg in a folder
     Iceberg,
     /// Tables of Delta Lake in a folder
@@ -48,6 +51,7 @@ impl Storage {
     fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
+            Self::MySql => "mysql",
             Self::Iceberg => "iceberg",
             Self::Delta => "delta",
         }
@@ -87,6 +91,8 @@ A comment `-- session: b` on a line before a statement runs that statement on an
 transactions can be interleaved. A statement that waits for a lock of another session is left waiting until a later \
 statement frees it. A comment `-- poll` before a statement lets polling look before it; it also looks at the end.
 
+On MySQL a file is read as mysql reads it, DELIMITER included. A file for several databases must be read alike by all.
+
 On Iceberg and Delta Lake a file may hold CREATE TABLE, INSERT … VALUES, UPDATE and DELETE by COLUMN = VALUE or IS NULL joined by AND, \
 MERGE … USING (VALUES …), TRUNCATE, ALTER TABLE with one change, BEGIN, COMMIT and ROLLBACK. Each statement is a commit.
 
@@ -102,11 +108,11 @@ JSON: the lines' fields are described in harness/cli/README.md.";
 pub(crate) async fn run(arguments: &Arguments, built: &[&'static Catalogue]) -> Result<(), Failure> {
     let shown = arguments.file.display();
     let text = std::fs::read_to_string(&arguments.file).map_err(|error| Failure::input(format!("{shown}: {error}")))?;
-    let statements = sql_file::split(&text).map_err(|error| Failure::input(format!("{shown}: {error}")))?;
+    let catalogues = catalogues(arguments, built)?;
+    let statements = statements(&text, &catalogues).map_err(|error| Failure::input(format!("{shown}: {error}")))?;
     if statements.is_empty() {
         return Err(Failure::input(format!("{shown}: there is no statement in it")));
     }
-    let catalogues = catalogues(arguments, built)?;
     let methods = methods(arguments, &catalogues)?;
     let file = File::read(statements, &catalogues).map_err(|error| Failure::input(format!("{shown}: {error}")))?;
 
@@ -144,6 +150,20 @@ impl File {
     fn read(statements: Vec<Statement>, _catalogues: &[&Catalogue]) -> Result<Self, SqlFileError> {
         Ok(Self { statements })
     }
+}
+
+/// The statements of a file, if all databases that it runs on read it in the same way.
+fn statements(text: &str, catalogues: &[&Catalogue]) -> Result<Vec<Statement>, SqlFileError> {
+    let dialect = |catalogue: &&Catalogue| {
+        let storage = catalogue.methods.first().map(|method| method.storage());
+        storage.and_then(changeproof::source::Storage::dialect).unwrap_or(Dialect::PostgreSql)
+    };
+    let mut dialects = catalogues.iter().map(dialect);
+    let first = sql_file::split(text, dialects.next().unwrap_or(Dialect::PostgreSql))?;
+    for dialect in dialects {
+        sql_file::same(&first, &sql_file::split(text, dialect)?)?;
+    }
+    Ok(first)
 }
 
 /// What to run on, in the order of the command line.
@@ -242,9 +262,8 @@ async fn capture(
     let subscription = workspace.start(stack, &options).await?;
     let guarantees = method.guarantees(&options);
     let watcher = Watcher::new(method, subscription, &guarantees);
-    let endpoint = stack.endpoint(Service::Postgres)?.clone();
-    let mut execution = Execution::new(endpoint, workspace.database(), watcher);
-    let source: &mut postgres::Source = workspace.source.as_a_mut()?;
+    let mut execution = Execution::new(database::of(stack, workspace).await?, watcher);
+    let source = workspace.source.as_mut();
     execution.run_all(&file.statements, source, arguments.keep_going).await?;
     match execution.finish(source).await {
         Ok((history, stream)) => {

@@ -49,11 +49,11 @@ fn alter(columns: &mut Row, mut change: Reader<'_>) -> Option<()> {
         "RENAME" if change.skip(&["COLUMN"]) => {
             let from = change.part()?;
             change.skip(&["TO"]).then_some(())?;
-            rename(columns, &from, change.part()?)
+            rename(columns, &from, &change.part()?)
         }
         "CHANGE" => {
             change.skip(&["COLUMN"]);
-            rename(columns, &change.part()?, change.clone().part()?)?;
+            rename(columns, &change.part()?, &change.clone().part()?)?;
             add(columns, change)
         }
         "MODIFY" => {
@@ -66,9 +66,9 @@ fn alter(columns: &mut Row, mut change: Reader<'_>) -> Option<()> {
     }
 }
 
-fn rename(columns: &mut Row, from: &str, to: String) -> Option<()> {
+fn rename(columns: &mut Row, from: &str, to: &str) -> Option<()> {
     columns.get(from)?;
-    let name = |name: &str| if name == from { to.clone() } else { name.to_owned() };
+    let name = |name: &str| if name == from { to.to_owned() } else { name.to_owned() };
     *columns = columns.iter().map(|(column, ty)| (name(column), ty.clone())).collect();
     Some(())
 }

@@ -67,6 +67,22 @@ pub async fn shapes(conn: &mut Conn, lease: &str) -> Result<BTreeMap<TableName, 
     Ok(shapes)
 }
 
+/// The tables of a lease's databases that have none of these columns, without the harness's own.
+pub(super) async fn tables_without(conn: &mut Conn, lease: &str, columns: [&str; 2]) -> Result<Vec<TableName>> {
+    let (lease_and_more, [one, other]) = (quote(&format!("^{lease}(_|$)")), columns.map(quote));
+    let tables = format!(
+        "SELECT t.TABLE_SCHEMA, t.TABLE_NAME FROM information_schema.TABLES t LEFT JOIN information_schema.COLUMNS c \
+         ON c.TABLE_SCHEMA = t.TABLE_SCHEMA AND c.TABLE_NAME = t.TABLE_NAME AND c.COLUMN_NAME IN ({one}, {other}) \
+         WHERE t.TABLE_SCHEMA REGEXP {lease_and_more} AND t.TABLE_TYPE = 'BASE TABLE' AND c.COLUMN_NAME IS NULL"
+    );
+    let tables: Vec<(String, String)> = conn.query(tables).await.while_doing(SERVICE, "read its catalogue")?;
+    let named = |(database, table): &(String, String)| {
+        let schema = schema_of(lease, database).filter(|schema| *schema != HARNESS_SCHEMA)?;
+        Some(TableName::new(schema, table))
+    };
+    Ok(tables.iter().filter_map(named).collect())
+}
+
 /// The harness's word for a type that `COLUMN_TYPE` has spelt. MariaDB spells integers with their width.
 pub fn type_named(name: &str) -> Type {
     let limits = |base: &str| name.strip_prefix(base)?.strip_prefix('(')?.strip_suffix(')');

@@ -37,7 +37,7 @@ pub(crate) use self::{
     values::{bits, is_of, short},
 };
 use crate::{
-    change::Position,
+    change::{DomainGtid, Gtid, Position},
     error::{Context, Error, Result},
     judge::{Contents, StoredColumn, TableContents},
     schema::{DEFAULT_SCHEMA, TableName, Type},
@@ -86,7 +86,7 @@ pub(crate) fn database_of(lease: &str, schema: &str) -> String {
 }
 
 /// The schema that a database of the lease stands for; `None` for a database of somebody else's.
-pub(crate) fn schema_of<'a>(lease: &str, database: &'a str) -> Option<&'a str> {
+pub fn schema_of<'a>(lease: &str, database: &'a str) -> Option<&'a str> {
     match database.strip_prefix(lease)? {
         "" => Some(DEFAULT_SCHEMA),
         rest => rest.strip_prefix('_'),
@@ -186,28 +186,17 @@ impl Source {
         Ok(())
     }
 
-    /// Does to the tables that an action has made what [`alter_new_tables`] asks for.
-    async fn alter_new(&self, action: &Action) -> Result<()> {
-        let created: Vec<_> = match action {
-            Action::CreateTable(table) => vec![table],
-            Action::Raw { means, .. } => {
-                let created = means.iter().filter_map(|action| match action {
-                    Action::CreateTable(table) => Some(table),
-                    _ => None,
-                });
-                created.collect()
-            }
-            _ => Vec::new(),
-        };
-        if created.is_empty() {
-            return Ok(());
-        }
+    /// Does to tables that have come since the last time what [`alter_new_tables`] asks for.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn alter_those_that_are_new(&self) -> Result<()> {
         let Some((alteration, unless)) = self.alteration.get_or_try_init(|| self.ask_for_alteration()).await? else {
             return Ok(());
         };
         let mut admin = self.admin.lock().await;
-        for created in created.iter().filter(|created| created.column(unless).is_none()) {
-            let alter = format!("ALTER TABLE {} {alteration}", table(&self.lease, &created.name));
+        for new in catalogue::tables_without(&mut admin, &self.lease, [HIDDEN_TIME, unless]).await? {
+            let alter = format!("ALTER TABLE {} {alteration}", table(&self.lease, &new));
             admin.query_drop(&alter).await.while_doing(SERVICE, format!("run `{}`", shorten(&alter)))?;
         }
         Ok(())
@@ -251,7 +240,11 @@ impl source::Source for Source {
             session.query_drop(&end).await.while_doing(SERVICE, format!("run `{end}`"))?;
         }
         session.query_drop(&sql).await.while_doing(SERVICE, format!("run `{}`", shorten(&sql)))?;
-        self.alter_new(&step.action).await?;
+        let makes_one = |action: &Action| matches!(action, Action::CreateTable(_));
+        let is_raw = matches!(&step.action, Action::Raw { means, .. } if means.iter().any(makes_one));
+        if makes_one(&step.action) || is_raw {
+            self.alter_those_that_are_new().await?;
+        }
         self.follow(step);
         Ok(())
     }
@@ -284,7 +277,12 @@ impl source::Source for Source {
     }
 
     async fn end_of_history(&self) -> Result<Position> {
-        self.flavour.end_of_log(&mut *self.admin.lock().await).await
+        // A transaction stands at its own identifier, so what is written later stands at the next one.
+        Ok(match self.flavour.end_of_log(&mut *self.admin.lock().await).await? {
+            Position::Gtid(last) => Position::Gtid(Gtid { number: last.number + 1, ..last }),
+            Position::DomainGtid(last) => Position::DomainGtid(DomainGtid { number: last.number + 1, ..last }),
+            position => position,
+        })
     }
 
     async fn end_captures(&self) -> Result<()> {

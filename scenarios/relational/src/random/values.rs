@@ -70,7 +70,7 @@ async fn write_and_judge(stack: &Stack, workspace: &mut Workspace, types: &[Make
     let columns = all().map(|at| format!("c{at}")).collect::<Vec<_>>().join(", ");
     for (id, (number, text, nulls)) in rows.iter().enumerate() {
         let value = |at: usize| {
-            if (nulls >> at % 32).is_multiple_of(8) { "NULL".to_owned() } else { types[at].1(*number, text) }
+            if (nulls >> (at % 32)).is_multiple_of(8) { "NULL".to_owned() } else { types[at].1(*number, text) }
         };
         let values = all().map(value).collect::<Vec<_>>().join(", ");
         let insert = format!("INSERT INTO samples (id, {columns}) VALUES ({id}, {values})");
