@@ -118,10 +118,11 @@ async fn capture_stopped_in_mid_transaction(s: &mut Scenario) -> Result<()> {
 }
 
 /// A transaction that is prepared first and committed later, by whoever knows its name. It counts from its commit; Debezium
-/// for MySQL passes the commit over, and delivers it when it is prepared.
+/// for MySQL passes the commit over, and delivers it when it is prepared. (In MariaDB a session can do nothing else meanwhile.)
 #[scenario(
     only = "debezium, logical, binlog, polling",
-    why = "PostgreSQL refuses to prepare a transaction that has notified: an audit trigger with NOTIFY forbids it"
+    why = "PostgreSQL refuses to prepare a transaction that has notified: an audit trigger with NOTIFY forbids it",
+    on = "PostgreSQL, MySQL"
 )]
 async fn prepared_transaction(s: &mut Scenario) -> Result<()> {
     let orders = s.create(table("orders").key("id", Int).column("who", Text)).await?;
@@ -143,7 +144,8 @@ async fn prepared_transaction(s: &mut Scenario) -> Result<()> {
 /// nothing takes it back.
 #[scenario(
     only = "debezium, logical, binlog, polling",
-    why = "PostgreSQL refuses to prepare a transaction that has notified: an audit trigger with NOTIFY forbids it"
+    why = "PostgreSQL refuses to prepare a transaction that has notified: an audit trigger with NOTIFY forbids it",
+    on = "PostgreSQL, MySQL"
 )]
 async fn prepared_transaction_rolled_back(s: &mut Scenario) -> Result<()> {
     let orders = s.create(table("orders").key("id", Int).column("who", Text)).await?;

@@ -24,7 +24,7 @@ use tokio::{
 
 pub use self::{
     catalogue::{ColumnShape, TableShape, shapes, type_named},
-    server::{Flavour, Server, connect, connect_to_capture, remove_databases},
+    server::{Flavour, Server, connect, connect_to_capture, current_log, remove_databases},
     values::from_text,
 };
 use self::{

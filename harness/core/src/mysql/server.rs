@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use mysql_async::{Conn, Opts, OptsBuilder, prelude::Queryable};
 
-use super::{SERVICE, Source, ident, schema_of};
+use super::{SERVICE, Source, ident, quote, schema_of};
 use crate::{
     change::{DomainGtid, Gtid, Position},
     error::{Context, Error, Result},
@@ -172,6 +172,19 @@ pub(crate) async fn connections(conn: &mut Conn) -> Result<Vec<Connection>> {
     Ok(listed.iter().filter_map(connection).collect())
 }
 
+/// The file of the binary log that is written to.
+///
+/// # Errors
+/// The server can't be reached or writes none.
+pub async fn current_log(endpoint: &Endpoint) -> Result<String> {
+    let doing = "ask for its binary log";
+    let mut server = open(endpoint, USER, None).await?;
+    let status: Option<mysql_async::Row> =
+        server.query_first("SHOW BINARY LOG STATUS").await.while_doing(SERVICE, doing)?;
+    let file = status.and_then(|status| status.get("File"));
+    file.ok_or_else(|| Error::new(SERVICE, doing, "it writes none"))
+}
+
 /// Removes a lease's databases and its user; none is fine.
 ///
 /// # Errors
@@ -186,6 +199,13 @@ pub async fn remove_databases(endpoint: &Endpoint, lease: &str) -> Result<()> {
     for Connection { id, .. } in connections(&mut server).await?.into_iter().filter(is_theirs) {
         // An open transaction would keep its tables from being removed; one that has ended meanwhile is as good.
         let _ = server.query_drop(format!("KILL {id}")).await;
+    }
+    // So would a prepared one, which outlives its connection. Its name begins with that of the lease.
+    let prepared: Vec<(i64, u32, u32, String)> =
+        server.query("XA RECOVER").await.while_doing(SERVICE, "list prepared transactions")?;
+    for (.., name) in prepared.iter().filter(|(.., name)| name.starts_with(lease)) {
+        let ended = server.query_drop(format!("XA ROLLBACK {}", quote(name))).await;
+        ended.while_doing(SERVICE, format!("roll the prepared transaction {name} back"))?;
     }
     let databases: Vec<String> = server.query("SHOW DATABASES").await.while_doing(SERVICE, doing())?;
     for database in databases.iter().filter(|database| schema_of(lease, database).is_some()) {
