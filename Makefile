@@ -5,7 +5,7 @@ SHELL := bash
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
 IMAGES := postgres kafka
-TEST_IMAGES := $(IMAGES) mysql mariadb spark minio iceberg-rest
+TEST_IMAGES := $(IMAGES) mysql mariadb maxwell spark minio iceberg-rest
 # What tests and lints look at beyond a plain build.
 FEATURES := changeproof-cli/iceberg,changeproof-cli/delta
 BASH_FILES := images/build images/base .ci/run $(wildcard scripts/* images/*/*.sh images/*/bin/*.sh)

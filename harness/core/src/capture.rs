@@ -91,6 +91,11 @@ pub trait Capture: Send + Sync {
     /// The services that must run for it, the source included.
     fn services(&self) -> &'static [Service];
 
+    /// Why it must not share a server with others, if it mustn't.
+    fn needs_own_server(&self) -> Option<&'static str> {
+        None
+    }
+
     /// What it promises under the options.
     fn guarantees(&self, options: &Options) -> Guarantees;
 

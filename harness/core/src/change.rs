@@ -156,6 +156,41 @@ impl Serialize for DomainGtid {
     }
 }
 
+/// A place in a binary log: a file by its number, and a byte in it (MySQL manual, 7.4.4 "The Binary Log").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LogPlace {
+    /// The number at the end of the file's name.
+    pub file: u64,
+    /// The byte in it.
+    pub offset_bytes: u64,
+}
+
+impl fmt::Display for LogPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:06}:{}", self.file, self.offset_bytes)
+    }
+}
+
+impl FromStr for LogPlace {
+    type Err = String;
+
+    /// Reads `FILE.NUMBER:BYTE`, as the server's tools write it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let read = || {
+            let (file, offset) = text.rsplit_once(':')?;
+            let number = file.rsplit('.').next()?;
+            Some(Self { file: number.parse().ok()?, offset_bytes: offset.parse().ok()? })
+        };
+        read().ok_or_else(|| format!("`{text}` is no place in a binary log: FILE.NUMBER:BYTE"))
+    }
+}
+
+impl Serialize for LogPlace {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Where in its source's history a change stands. Positions of one source are ordered as the source wrote them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -166,6 +201,8 @@ pub enum Position {
     Gtid(Gtid),
     /// In the binary log of MariaDB.
     DomainGtid(DomainGtid),
+    /// In the binary log of MySQL or MariaDB, by file and byte.
+    Log(LogPlace),
     /// In an audit table, by the number that its sequence gave the entry.
     Audit(i64),
     /// In a table's history of numbered versions (Delta Lake).
@@ -187,6 +224,7 @@ impl Position {
         match self {
             Self::Lsn(_) => "lsn",
             Self::Gtid(_) | Self::DomainGtid(_) => "gtid",
+            Self::Log(_) => "log",
             Self::Audit(_) => "audit",
             Self::Version(_) => "version",
             Self::Snapshot(_) => "snapshot",
@@ -276,6 +314,16 @@ mod tests {
         assert_eq!(DomainGtid::last_of("0", "10-1-7"), None);
         assert!("0-1-9".parse::<DomainGtid>()? < "0-1-10".parse()?);
         assert!("0-1".parse::<DomainGtid>().is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn places_in_a_log_are_ordered_by_file_and_byte() -> Result<(), String> {
+        let place: LogPlace = "binlog.000012:4096".parse()?;
+        assert_eq!(place, LogPlace { file: 12, offset_bytes: 4096 });
+        assert_eq!(place.to_string(), "000012:4096");
+        assert!("binlog.000009:900".parse::<LogPlace>()? < "binlog.000010:4".parse()?);
+        assert!("binlog:4".parse::<LogPlace>().is_err());
         Ok(())
     }
 }

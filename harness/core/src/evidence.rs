@@ -6,7 +6,9 @@ use crate::{
     change::{Change, Op},
     error::{Error, Result},
     guarantees::{Guarantees, TIME_COLUMN},
-    judge::{Alterations, COMES_AGAIN, Contents, Judgement, StoredColumn, TableContents, Watch, judge, judge_fold},
+    judge::{
+        Alterations, COMES_AGAIN, Contents, Judgement, StoredColumn, TableContents, Watch, judge, judge_fold, told_once,
+    },
     model::{IdealChange, Model, Tables},
     script::Alter,
     value::{Row, Value},
@@ -38,7 +40,8 @@ pub fn judge_by_both(
         false => contents_of(&model.tables_after(judgement.cut)),
     };
     let alterations = alterations(model, &judgement);
-    let (mut faults, losses) = judge_fold(&before, stream, contents, &alterations, guarantees);
+    let stream = told_once(stream, &judgement.overlap);
+    let (mut faults, losses) = judge_fold(&before, &stream, contents, &alterations, guarantees);
     faults.retain(|fault| !watch.may_come_again(guarantees) || !COMES_AGAIN.contains(&fault.kind));
     Judgement { verdict: judgement.verdict.and(faults, losses), ..judgement }
 }

@@ -296,6 +296,18 @@ impl Model {
         tables
     }
 
+    /// How many rows there were in all tables at each of these numbers of committed transactions.
+    pub(crate) fn count_rows(&self, (from, to): (usize, usize)) -> Vec<usize> {
+        let mut tables = self.tables_after(from);
+        let count = |tables: &Tables| tables.0.values().map(|state| state.rows.len()).sum();
+        let mut counts = vec![count(&tables)];
+        for transaction in &self.committed[from..to] {
+            transaction.changes.iter().for_each(|change| tables.apply(change));
+            counts.push(count(&tables));
+        }
+        counts
+    }
+
     fn end(&mut self, session: &str) -> Result<Open, ModelError> {
         self.open.remove(session).ok_or_else(|| not_begun(session))
     }

@@ -169,7 +169,7 @@ impl Scenario {
         method: &'static dyn Capture,
     ) -> Result<Self> {
         let mut stack = Stack::acquire(method.services()).await?;
-        if own_server {
+        if own_server || method.needs_own_server().is_some() {
             match method.storage().server() {
                 Some(server) => stack.take_apart(server).await?,
                 None => return Err(Error::new(name, "take a server apart", "the storage has none")),

@@ -177,6 +177,11 @@ pub fn handover(changes: &[Change]) -> String {
     told_of(changes, "snapshot and stream, met at another point in each run", "each row once, read or streamed")
 }
 
+/// The same, by a method whose snapshot and changes overlap.
+pub fn overlapping(changes: &[Change]) -> String {
+    told_of(changes, "snapshot and stream, which overlap by another part in each run", "at least once")
+}
+
 fn told_of(changes: &[Change], what: &str, how_often: &str) -> String {
     let mut tables: BTreeMap<&TableName, BTreeSet<char>> = BTreeMap::new();
     for change in changes {

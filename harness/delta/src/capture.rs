@@ -45,6 +45,7 @@ pub struct DeltaVersionDiff;
 fn guarantees(options: &Options) -> Guarantees {
     Guarantees {
         initial_snapshot: options.snapshot == SnapshotMode::Initial,
+        snapshot_overlaps: false,
         granularity: Granularity::EachChange,
         before_images: BeforeImages::Full,
         row_image: RowImage::Full,

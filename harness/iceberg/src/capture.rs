@@ -50,6 +50,7 @@ pub struct IcebergManifestDiff;
 fn guarantees(options: &Options, granularity: Granularity) -> Guarantees {
     Guarantees {
         initial_snapshot: options.snapshot == SnapshotMode::Initial,
+        snapshot_overlaps: false,
         granularity,
         before_images: BeforeImages::Full,
         row_image: RowImage::Full,
@@ -126,6 +127,7 @@ impl Capture for IcebergManifestDiff {
     fn guarantees(&self, options: &Options) -> Guarantees {
         Guarantees {
             initial_snapshot: false,
+            snapshot_overlaps: false,
             schema_changes: SchemaChanges::NextRow,
             ..guarantees(options, Granularity::Files)
         }

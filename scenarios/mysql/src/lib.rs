@@ -12,6 +12,7 @@ mod types;
 use changeproof::{
     binlog::NativeBinlog,
     debezium::DebeziumMySql,
+    maxwell::Maxwell,
     mysql::Flavour::{MariaDb, MySql},
     polling::MySqlTimestampPolling,
     runner::Catalogue,
@@ -30,7 +31,7 @@ pub const CATALOGUE: Catalogue = Catalogue {
 /// The scenarios of MariaDB, nearly all of MySQL's, and the methods that capture it.
 pub const MARIADB: Catalogue = Catalogue {
     storage: "mariadb",
-    methods: &[&DebeziumMySql(MariaDb), &MySqlTimestampPolling(MariaDb)],
+    methods: &[&DebeziumMySql(MariaDb), &Maxwell, &MySqlTimestampPolling(MariaDb)],
     snapshots: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/mariadb")),
     ..CATALOGUE
 };

@@ -22,7 +22,8 @@ async fn documents_are_texts(s: &mut Scenario) -> Result<()> {
 }
 
 /// Rows that the server compresses in its log, event by event (`log_bin_compress`). The library by which Debezium and Maxwell read
-/// the log doesn't know these events, and both go on without a word: what a server with this setting commits is lost.
+/// the log doesn't know these events. Debezium loses what a server with this setting commits, and goes on without a word; Maxwell
+/// takes the compressed bytes for events, tells its own log of it, and hears no more.
 #[scenario(on = "MariaDB", own_server)]
 async fn compressed_events(s: &mut Scenario) -> Result<()> {
     let readings = s.create(table("readings").key("id", Int).column("note", Text)).await?;
@@ -37,7 +38,39 @@ async fn compressed_events(s: &mut Scenario) -> Result<()> {
 
     let reference = "https://github.com/osheroff/mysql-binlog-connector-java/issues/8";
     let (lost, state) = (FaultKind::Lost, FaultKind::WrongState);
-    let kinds = [lost, lost, lost, state];
-    s.judge_known_flaws(&[KnownFlaw::of("debezium", reference, &kinds), KnownFlaw::of("maxwell", reference, &kinds)])
-        .await
+    s.judge_known_flaws(&[
+        KnownFlaw::of("debezium", reference, &[lost, lost, lost, state]),
+        KnownFlaw::stalls("maxwell", reference, "Unknown event type 166"),
+    ])
+    .await
+}
+
+/// Documents in a table that is made while the capture runs. Maxwell reads in the statement that the column is JSON, and takes its
+/// text for MySQL's binary form.
+#[scenario(on = "MariaDB")]
+async fn documents_of_a_new_table(s: &mut Scenario) -> Result<()> {
+    s.start_capture().await?;
+
+    let notes = s.create(table("notes").key("id", Int).column("body", Json)).await?;
+    s.apply(notes.insert(row! { id: 1, body: r#"{"a": 1}"# })).await?;
+
+    // https://github.com/zendesk/maxwell/issues/869
+    s.judge_known_flaws(&[KnownFlaw::stops("maxwell", "Unknown value type code '7B'")]).await
+}
+
+/// Changes by way of Kafka: those of a database stay in one partition, and in order.
+#[scenario(on = "MariaDB", only = "maxwell", why = "only it has a choice of where it writes to")]
+async fn changes_by_way_of_kafka(s: &mut Scenario) -> Result<()> {
+    let orders = s.create(table("orders").key("id", Int).column("total", Int)).await?;
+    s.configure("producer", "kafka");
+    s.start_capture().await?;
+
+    s.apply(orders.insert(row! { id: 1, total: 10 })).await?;
+    s.transaction([orders.update(1, row! { total: 20 }), orders.insert(row! { id: 2, total: 5 })]).await?;
+    s.catch_up().await?;
+    s.stop_capture().await?;
+    s.apply(orders.delete(1)).await?;
+    s.resume_capture().await?;
+
+    s.judge().await
 }

@@ -220,6 +220,10 @@ impl Capture for Mutated {
         self.method.services()
     }
 
+    fn needs_own_server(&self) -> Option<&'static str> {
+        self.method.needs_own_server()
+    }
+
     fn guarantees(&self, options: &Options) -> Guarantees {
         self.method.guarantees(options)
     }

@@ -19,6 +19,7 @@ async fn add_a_nullable_column(s: &mut Scenario) -> Result<()> {
 
 /// A new column with a default fills existing rows in the catalogue, without a change of any row: they are stale
 /// downstream until something else changes them.
+/// Maxwell doesn't understand a default in parentheses, and ends.
 #[scenario]
 async fn add_a_column_not_null_with_a_default(s: &mut Scenario) -> Result<()> {
     let customers = s.create(table("customers").key("id", Int).column("name", Text)).await?;
@@ -31,7 +32,7 @@ async fn add_a_column_not_null_with_a_default(s: &mut Scenario) -> Result<()> {
     s.apply(customers.update(2, row! { name: "Bobby" })).await?;
     s.apply(customers.insert(row! { id: 3, name: "Cyd" })).await?;
 
-    s.judge().await
+    s.judge_known_flaws(&[KnownFlaw::stops("maxwell", "Error parsing SQL")]).await
 }
 
 /// A dropped column is gone from the next row on; nothing says that it was dropped.

@@ -68,6 +68,7 @@ impl Capture for NativeBinlog {
         };
         Guarantees {
             initial_snapshot: options.snapshot == SnapshotMode::Initial,
+            snapshot_overlaps: false,
             granularity: Granularity::EachChange,
             before_images: BeforeImages::Full,
             row_image,

@@ -1,14 +1,10 @@
 //! The log being read: from an initial snapshot, or from now on, and again after a broken connection.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::collections::{BTreeMap, VecDeque};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, Error as DriverError, prelude::Queryable};
-use tokio::time::{Instant, sleep};
 
 use super::{SERVICE, charset::Collations, decode::Decoder, gtids::GtidSet, table};
 use crate::{
@@ -23,9 +19,6 @@ use crate::{
 
 /// The server's error for a log that it can't give (`ER_SOURCE_FATAL_ERROR_READING_BINLOG`).
 const CANT_GIVE: u16 = 1236;
-
-/// How long the server may take to see that its reader has gone.
-const FREE_WITHIN: Duration = Duration::from_secs(30);
 
 /// A capture by the binary log.
 pub(super) struct Binlog {
@@ -73,29 +66,6 @@ impl Binlog {
         let stream = conn.get_binlog_stream(request).await;
         self.stream = Some(stream.map_err(|error| self.told(error))?);
         Ok(())
-    }
-
-    /// Waits until the server sends nothing any more. It sees that a reader has gone when it next writes to it, and until then
-    /// keeps the log that it was about to send.
-    async fn hang_up(&self) -> Result<()> {
-        let mut conn = mysql::connect_to_capture(&self.endpoint, &self.lease).await?;
-        let deadline = Instant::now() + FREE_WITHIN;
-        loop {
-            let connections = mysql::connections(&mut conn).await?.into_iter();
-            let senders: Vec<_> =
-                connections.filter(|it| it.user == self.lease && it.command.starts_with("Binlog Dump")).collect();
-            if senders.is_empty() {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err(Error::new(SERVICE, "stop reading the log", "the server goes on sending it"));
-            }
-            for sender in senders {
-                // One that has just ended can't be ended; the next look sees to it.
-                let _ = conn.query_drop(format!("KILL {}", sender.id)).await;
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
     }
 
     /// An error of the server's, in words that say what it means for the capture.
@@ -203,7 +173,7 @@ impl Subscription for Binlog {
     async fn stop(&mut self) -> Result<()> {
         self.is_stopped = true;
         self.stream = None;
-        self.hang_up().await
+        mysql::hang_up(&self.endpoint, &self.lease).await
     }
 
     async fn resume(&mut self) -> Result<()> {

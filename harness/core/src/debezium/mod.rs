@@ -6,7 +6,6 @@ mod mysql;
 mod postgres;
 mod record;
 mod subscription;
-mod topics;
 mod values;
 
 pub use self::{mysql::DebeziumMySql, postgres::DebeziumPostgres};

@@ -41,6 +41,7 @@ impl Capture for DebeziumPostgres {
     fn guarantees(&self, options: &Options) -> Guarantees {
         Guarantees {
             initial_snapshot: options.snapshot == SnapshotMode::Initial,
+            snapshot_overlaps: false,
             granularity: Granularity::EachChange,
             before_images: BeforeImages::ReplicaIdentity,
             row_image: RowImage::Full,
@@ -108,7 +109,7 @@ fn values() -> Values {
         ("int4multirange", Form::Absent),
     ];
     let rules = RULES.iter().map(|(ty, form)| Rule { ty: (*ty).into(), form: *form });
-    Values { rules: rules.collect(), generated_columns: false, nested_arrays: false }
+    Values { rules: rules.collect(), generated_columns: false, nested_arrays: false, ..Values::AS_STORED }
 }
 
 /// The connector's slot, as the server sees it.

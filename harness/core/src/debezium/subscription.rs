@@ -11,12 +11,12 @@ use super::{
     assemble::Assembler,
     connect::Connector,
     record::{Decoder, control},
-    topics::{self, Ends, Reader},
 };
 use crate::{
     capture::{Options, Profile, SnapshotMode, Subject, Subscription},
     change::Change,
     error::{Context, Error, Result},
+    kafka::{self, Ends, Reader},
     stack::Service,
 };
 
@@ -122,11 +122,11 @@ pub(super) async fn start(
     options: &Options,
 ) -> Result<Box<dyn Subscription>> {
     let name = subject.name;
-    let kafka = subject.stack.endpoint(Service::Kafka)?;
+    let broker = subject.stack.endpoint(Service::Kafka)?;
     let connector = Connector::new(subject.stack, name)?.restarting_after(server.passing_failure());
     let control = ControlTopics::new(name);
     let ordered = [control.transactions.as_str(), control.notifications.as_str()];
-    topics::create_ordered(kafka, &ordered).await?;
+    kafka::create_ordered(broker, &ordered).await?;
     connector.create(&configuration(subject, lease, &control, options)?).await?;
     let has_uncounted = decoder.has_uncounted();
     let mut check = interval(CHECK_EVERY);
@@ -134,7 +134,7 @@ pub(super) async fn start(
     let mut subscription = DebeziumSubscription {
         connector,
         server: Box::new(server),
-        reader: Reader::open(kafka, name, &ordered).await?,
+        reader: Reader::open(broker, name, &ordered).await?,
         control,
         decoder,
         assembler: Assembler::new(options.snapshot == SnapshotMode::Initial, sends_tombstones(options))
@@ -154,7 +154,7 @@ pub(super) async fn start(
 /// Removes a connector and its topics.
 pub(super) async fn clean_up(subject: Subject<'_>) -> Result<()> {
     Connector::new(subject.stack, subject.name)?.remove().await?;
-    topics::remove(subject.stack.endpoint(Service::Kafka)?, subject.name).await
+    kafka::remove(subject.stack.endpoint(Service::Kafka)?, subject.name).await
 }
 
 struct DebeziumSubscription {

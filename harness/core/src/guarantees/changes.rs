@@ -116,6 +116,9 @@ impl Guarantees {
                                 ..Expected::new(Op::Schema, after.name)
                             });
                         }
+                        SchemaChanges::AtOnceWithNames => {
+                            self.promise_named_shape(table, &model::altered_table(table, change), promised, losses);
+                        }
                     }
                 }
                 if let Alter::RenameTable(name) = change
@@ -128,6 +131,28 @@ impl Guarantees {
                 self.promise_shape_of(&self.told_table(table), told, promised);
             }
         }
+    }
+
+    /// What is told at once of a table's definition that has changed, if anything that is told of it has.
+    fn promise_named_shape(
+        &self,
+        before: &Table,
+        after: &Table,
+        promised: &mut Vec<Expected>,
+        losses: &mut BTreeSet<Loss>,
+    ) {
+        let (old, new) = (self.types(before), self.types(after));
+        let renamed_from = (before.name != after.name).then(|| before.name.clone());
+        if old == new && renamed_from.is_none() {
+            losses.insert(Loss::SchemaChangeSilent);
+            return;
+        }
+        promised.push(Expected {
+            before: Some(old),
+            after: Some(new),
+            renamed_from,
+            ..Expected::new(Op::Schema, after.name.clone())
+        });
     }
 
     /// A table's shape as a schema change tells it: its columns and their types.
@@ -260,6 +285,7 @@ impl Guarantees {
     fn old_row(&self, table: &Table, before: &Row, after: Option<&Row>, losses: &mut BTreeSet<Loss>) -> Option<Row> {
         match self.before_images {
             BeforeImages::Full => return Some(self.old_image(table, before, losses)),
+            BeforeImages::Changed => return Some(changed_part(before, after, losses)),
             BeforeImages::ReplicaIdentity if table.identity == ReplicaIdentity::Full => return Some(before.clone()),
             BeforeImages::ReplicaIdentity | BeforeImages::None => {}
         }
@@ -328,6 +354,16 @@ impl Guarantees {
         }
         row
     }
+}
+
+/// The old values of the columns that an update changed; those of a delete are all.
+fn changed_part(before: &Row, after: Option<&Row>, losses: &mut BTreeSet<Loss>) -> Row {
+    let has_changed = |name: &str| after.is_none_or(|after| before.get(name) != after.get(name));
+    let part = before.project(before.columns().filter(|name| has_changed(name)));
+    if part.len() < before.len() {
+        losses.insert(Loss::OldValuesOfChangesOnly);
+    }
+    part
 }
 
 /// What stands for a value that isn't known (Debezium: the field's default in the schema of the record).

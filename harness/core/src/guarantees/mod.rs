@@ -7,15 +7,17 @@
 mod changes;
 mod differences;
 mod files;
+mod loss;
 mod states;
 mod values;
 
-use std::{collections::BTreeSet, fmt};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     files::ROWS,
+    loss::Loss,
     states::TIME_COLUMN,
     values::{Form, Rule, Values},
 };
@@ -34,6 +36,8 @@ use crate::{
 pub struct Guarantees {
     /// Whether rows that exist before the capture begins are delivered as reads.
     pub initial_snapshot: bool,
+    /// Whether what is written while the initial snapshot is taken may be told twice: in the row that is read, and as a change.
+    pub snapshot_overlaps: bool,
     /// What is delivered of a row that changes: every change, or how it stands whenever the method looks.
     pub granularity: Granularity,
     /// What is delivered of a row's old version.
@@ -147,6 +151,8 @@ pub enum BeforeImages {
     None,
     /// The whole row, always.
     Full,
+    /// Of an update the columns that it changed, of a delete the whole row.
+    Changed,
     /// What the table's replica identity writes to the log: the key, if it changed or the row was deleted; or the whole row.
     ReplicaIdentity,
 }
@@ -194,6 +200,8 @@ pub enum SchemaChanges {
     NextRow,
     /// By a change of its own, in its place among the changes of rows. That a table was renamed is not told.
     AtOnce,
+    /// As `AtOnce`, and a renamed table with its earlier name; but only if what is told of the columns has changed or the name.
+    AtOnceWithNames,
     /// By a change of its own just before the next change of a row, since only then the log says what the table looks like:
     /// several changes of the definition come as one, and the last ones perhaps never.
     WithNextRow,
@@ -220,182 +228,6 @@ pub enum UnchangedToast {
     Omitted,
     /// Their columns are left out of the new row, and nothing tells them from dropped ones; but under the same condition.
     LeftOut,
-}
-
-/// Something that truly happened and that a method, as it promises, does not tell or tells differently.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Loss {
-    /// A delete (or the delete half of a key change) carries the key only.
-    BeforeImageKeyOnly,
-    /// A before-image that carries the key only makes values up for columns that don't take NULL.
-    BeforeImageFilled,
-    /// An update or delete carries no old row at all.
-    NoBeforeImage,
-    /// An update of the key arrives as delete + insert.
-    KeyChangeSplit,
-    /// A change of a table's definition is seen only in the next row.
-    SchemaChangeSilent,
-    /// A large value that didn't change is not delivered.
-    UnchangedToastOmitted,
-    /// Rows that were there before the capture began were asked for and are not delivered.
-    ExistingRowsMissed,
-    /// A truncate is not delivered.
-    TruncateMissed,
-    /// Rows that a schema change rewrote in place are not delivered again.
-    RewrittenRowsStale,
-    /// A value is told in another form than the database prints.
-    ValueInOtherForm,
-    /// A value is told as NULL.
-    ValueLost,
-    /// A column is not told at all.
-    ColumnMissing,
-    /// A change of a table's definition is told only before the next change of a row.
-    SchemaChangeLate,
-    /// Insert and update are not told apart.
-    InsertOrUpdate,
-    /// Which changes were one transaction is not told.
-    NoTransactions,
-    /// Which of several transactions that ran side by side was committed first is not told.
-    ConcurrentOrderUnknown,
-    /// A delete is not delivered.
-    DeleteMissed,
-    /// An update of the key arrives as a new row, and nothing tells that the old one went.
-    OldKeyMissed,
-    /// Of several versions of a row between two looks only the last is delivered.
-    VersionsCollapsed,
-    /// A row is not delivered that bears an earlier time than one that was delivered before: its transaction began earlier
-    /// and was committed later, a clock was behind, or the update left the time as it was.
-    BehindTheMark,
-    /// A change is not in the publication, because its table or its row isn't.
-    NotPublished,
-    /// A column is not in the publication.
-    ColumnNotPublished,
-    /// Which partition holds a row is not told: the publication is by the partitioned table.
-    PartitionNotTold,
-    /// After the connection to the source broke, changes may come again, out of their order and their transactions.
-    MayComeAgain,
-    /// A truncate is told as a delete of each row.
-    TruncateAsDeletes,
-    /// An update that leaves its row as it was is not told.
-    UnchangedUpdateMissed,
-    /// An update is told as one row that went and another that came.
-    UpdateSplit,
-    /// What happened first in different tables is not told.
-    OrderAcrossTables,
-    /// Not rows are told but the files that hold them, and how many.
-    RowsNotTold,
-    /// A column that didn't change is left out of the new row, or any but those of the key out of the old one.
-    ColumnsLeftOut,
-}
-
-impl Loss {
-    /// Every loss.
-    pub const ALL: [Self; 30] = [
-        Self::BeforeImageKeyOnly,
-        Self::BeforeImageFilled,
-        Self::NoBeforeImage,
-        Self::KeyChangeSplit,
-        Self::SchemaChangeSilent,
-        Self::UnchangedToastOmitted,
-        Self::ExistingRowsMissed,
-        Self::TruncateMissed,
-        Self::RewrittenRowsStale,
-        Self::ValueInOtherForm,
-        Self::ValueLost,
-        Self::ColumnMissing,
-        Self::SchemaChangeLate,
-        Self::InsertOrUpdate,
-        Self::NoTransactions,
-        Self::ConcurrentOrderUnknown,
-        Self::DeleteMissed,
-        Self::OldKeyMissed,
-        Self::VersionsCollapsed,
-        Self::BehindTheMark,
-        Self::NotPublished,
-        Self::ColumnNotPublished,
-        Self::PartitionNotTold,
-        Self::MayComeAgain,
-        Self::TruncateAsDeletes,
-        Self::UnchangedUpdateMissed,
-        Self::UpdateSplit,
-        Self::OrderAcrossTables,
-        Self::RowsNotTold,
-        Self::ColumnsLeftOut,
-    ];
-
-    /// In a word or two, for tables.
-    pub fn short(self) -> &'static str {
-        match self {
-            Self::BeforeImageKeyOnly => "old key only",
-            Self::BeforeImageFilled => "made-up old values",
-            Self::NoBeforeImage => "no old row",
-            Self::KeyChangeSplit => "split",
-            Self::SchemaChangeSilent => "silent DDL",
-            Self::UnchangedToastOmitted => "no TOAST",
-            Self::ExistingRowsMissed => "no snapshot",
-            Self::TruncateMissed => "no truncate",
-            Self::RewrittenRowsStale => "stale rows",
-            Self::ValueInOtherForm => "other form",
-            Self::ValueLost => "NULL for value",
-            Self::ColumnMissing => "no column",
-            Self::SchemaChangeLate => "late DDL",
-            Self::InsertOrUpdate => "insert or update",
-            Self::NoTransactions => "no transactions",
-            Self::ConcurrentOrderUnknown => "order",
-            Self::DeleteMissed => "no delete",
-            Self::OldKeyMissed => "old key stays",
-            Self::VersionsCollapsed => "collapsed",
-            Self::BehindTheMark => "behind the mark",
-            Self::NotPublished => "not published",
-            Self::ColumnNotPublished => "column not published",
-            Self::PartitionNotTold => "no partition",
-            Self::MayComeAgain => "may come again",
-            Self::TruncateAsDeletes => "deletes for truncate",
-            Self::UnchangedUpdateMissed => "no empty update",
-            Self::UpdateSplit => "update split",
-            Self::OrderAcrossTables => "order of tables",
-            Self::RowsNotTold => "files only",
-            Self::ColumnsLeftOut => "partial rows",
-        }
-    }
-}
-
-impl fmt::Display for Loss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::BeforeImageKeyOnly => "before-image holds the key only",
-            Self::BeforeImageFilled => "before-image makes up values of NOT NULL columns",
-            Self::NoBeforeImage => "no before-image",
-            Self::KeyChangeSplit => "key change split into delete + insert",
-            Self::SchemaChangeSilent => "schema change seen only in the next row",
-            Self::UnchangedToastOmitted => "unchanged TOAST value not sent",
-            Self::ExistingRowsMissed => "missed rows from before the capture began",
-            Self::TruncateMissed => "missed truncate",
-            Self::RewrittenRowsStale => "rows rewritten by a schema change not sent again",
-            Self::ValueInOtherForm => "value told in another form",
-            Self::ValueLost => "value told as NULL",
-            Self::ColumnMissing => "column not told",
-            Self::SchemaChangeLate => "schema change told only with the next row",
-            Self::InsertOrUpdate => "insert and update not told apart",
-            Self::NoTransactions => "transactions not told",
-            Self::ConcurrentOrderUnknown => "order of concurrent transactions not told",
-            Self::DeleteMissed => "missed delete",
-            Self::OldKeyMissed => "key change told as a new row",
-            Self::VersionsCollapsed => "versions between two looks collapsed",
-            Self::BehindTheMark => "change behind the high-water mark missed",
-            Self::NotPublished => "change outside the publication not sent",
-            Self::ColumnNotPublished => "column outside the publication not sent",
-            Self::PartitionNotTold => "partition not told, but the partitioned table",
-            Self::MayComeAgain => "changes may come again after a broken connection",
-            Self::TruncateAsDeletes => "truncate told as a delete of each row",
-            Self::UnchangedUpdateMissed => "update that changes nothing not told",
-            Self::UpdateSplit => "update told as delete + insert",
-            Self::OrderAcrossTables => "order across tables not told",
-            Self::RowsNotTold => "files and counts told, but no rows",
-            Self::ColumnsLeftOut => "unchanged columns not sent",
-        })
-    }
 }
 
 /// A change as the method promises to deliver it.
@@ -469,6 +301,7 @@ impl Default for Guarantees {
     fn default() -> Self {
         Self {
             initial_snapshot: true,
+            snapshot_overlaps: false,
             granularity: Granularity::EachChange,
             before_images: BeforeImages::ReplicaIdentity,
             row_image: RowImage::Full,

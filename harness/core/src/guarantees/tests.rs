@@ -8,6 +8,7 @@ use crate::{
 
 const EVERYTHING: Guarantees = Guarantees {
     initial_snapshot: true,
+    snapshot_overlaps: false,
     granularity: Granularity::EachChange,
     before_images: BeforeImages::Full,
     row_image: RowImage::Full,
@@ -137,6 +138,37 @@ fn a_change_of_the_shape_is_told_with_the_next_row_and_several_of_them_as_one() 
     assert_eq!(told.before, Some(row! { id: "int", n: "int" }));
     assert_eq!(told.renamed_from, Some("t".into()));
     assert_eq!(promised.losses, BTreeSet::from([Loss::SchemaChangeLate]));
+    Ok(())
+}
+
+#[test]
+fn a_change_of_the_shape_is_told_at_once_with_names_if_anything_of_it_is_told() -> Result<(), ModelError> {
+    let (create, t) = table();
+    let steps = [
+        create,
+        t.insert(row! { id: 1, n: 5 }),
+        t.add_column("price", Type::Numeric(Some((6, 2)))),
+        t.change_type("price", Type::Numeric(Some((8, 2)))),
+        t.rename_to("u"),
+    ];
+    let values = Values { bare_types: true, ..Values::AS_STORED };
+    let told = promise(&Guarantees { schema_changes: SchemaChanges::AtOnceWithNames, values, ..EVERYTHING }, &steps)?;
+    let shape = "*id: int  n: int  price: decimal";
+    assert_eq!(changes(&told), ["+id: 1  n: 5", shape, shape]);
+    assert_eq!(told.transactions[1].changes[0].renamed_from, None);
+    assert_eq!(told.transactions[2].changes[0].renamed_from, Some("t".into()));
+    assert_eq!(told.losses, BTreeSet::from([Loss::SchemaChangeSilent]), "a precision that nobody tells");
+    Ok(())
+}
+
+#[test]
+fn an_old_row_may_hold_just_what_an_update_changed() -> Result<(), ModelError> {
+    let (create, t) = table();
+    let steps = [create, t.insert(row! { id: 1, n: 5 }), t.update(1, row! { n: 6 }), t.delete(1)];
+    let told = promise(&Guarantees { before_images: BeforeImages::Changed, ..EVERYTHING }, &steps)?;
+    let before = |at: usize| told.transactions[at].changes[0].before.clone();
+    assert_eq!((before(1), before(2)), (Some(row! { n: 5 }), Some(row! { id: 1, n: 6 })));
+    assert_eq!(told.losses, BTreeSet::from([Loss::OldValuesOfChangesOnly]));
     Ok(())
 }
 

@@ -24,6 +24,8 @@ pub struct Values {
     pub generated_columns: bool,
     /// Whether arrays of arrays are delivered; if not, NULL stands for each inner one.
     pub nested_arrays: bool,
+    /// Whether a changed definition tells types without their lengths and precisions.
+    pub bare_types: bool,
 }
 
 /// A type and the form that it comes in.
@@ -54,8 +56,12 @@ pub enum Form {
     Utc,
     /// An amount of money as a plain decimal.
     Amount,
-    /// A truth value as the number that it is kept as, 0 or 1.
+    /// A truth value, or bits, as the number that they are kept as.
     Number,
+    /// The members of a set as a list.
+    List,
+    /// Bytes without the zeros at their end.
+    Unpadded,
     /// A time without the zeros at the end of its fraction.
     ShortFraction,
     /// The same with its zone, which is UTC.
@@ -86,7 +92,8 @@ impl Default for Values {
 
 impl Values {
     /// Everything as the database stores and prints it.
-    pub const AS_STORED: Self = Self { rules: Cow::Borrowed(&[]), generated_columns: true, nested_arrays: true };
+    pub const AS_STORED: Self =
+        Self { rules: Cow::Borrowed(&[]), generated_columns: true, nested_arrays: true, bare_types: false };
 
     /// A value as it is delivered; `None` if its column isn't.
     pub fn told(&self, ty: &Type, is_generated: bool, value: &Value, losses: &mut BTreeSet<Loss>) -> Option<Value> {
@@ -129,7 +136,8 @@ impl Values {
     /// A type's name as a change of the definition tells it.
     pub(super) fn type_name(&self, ty: &Type) -> String {
         match self.form(ty) {
-            Some(Form::Number) => "tinyint".to_owned(),
+            _ if self.bare_types => mysql::bare(ty).to_string(),
+            Some(Form::Number) if *ty == Type::Bool => "tinyint".to_owned(),
             _ => ty.to_string(),
         }
     }
@@ -184,6 +192,10 @@ impl Form {
         if let (Self::NullUnlessFinite, Value::Float(number)) = (self, value) {
             return if number.get().is_finite() { value.clone() } else { Value::Null };
         }
+        if let (Self::Unpadded, Value::Bytes(bytes)) = (self, value) {
+            let length = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            return Value::Bytes(bytes[..length].to_vec());
+        }
         if let (Self::Number, Value::Bool(truth)) = (self, value) {
             return Value::Int((*truth).into());
         }
@@ -197,7 +209,9 @@ impl Form {
             Self::ShortNumeric if text.contains('.') => {
                 Some(Value::Decimal(text.trim_end_matches('0').trim_end_matches('.').to_owned()))
             }
-            Self::NullUnlessFinite | Self::ShortNumeric | Self::Number => None,
+            Self::NullUnlessFinite | Self::ShortNumeric | Self::Unpadded => None,
+            Self::Number => i128::from_str_radix(text, 2).ok().map(Value::Int),
+            Self::List => Some(Value::Array(text.split_terminator(',').map(Value::from).collect())),
             Self::Micros => micros(text).map(Value::Int),
             Self::Utc => utc(text).map(Value::Text),
             Self::Amount => Some(Value::Decimal(text.chars().filter(|c| !matches!(c, '$' | ',')).collect())),
@@ -397,17 +411,29 @@ mod tests {
             (Form::Moment, "2024-02-29 12:00:00.000", text("2024-02-29 12:00:00+00")),
             (Form::DenseJson, r#"{"a": [1, "b: \", c"]}"#, text(r#"{"a":[1,"b: \", c"]}"#)),
             (Form::Null, "x", Value::Null),
+            (Form::Number, "1000000001", Value::Int(513)),
+            (Form::List, "a,c", Value::Array(vec!["a".into(), "c".into()])),
+            (Form::List, "", Value::Array(vec![])),
         ] {
             assert_eq!(form.of(&text(stored)), told, "{form:?} of {stored}");
         }
         assert_eq!(Form::NullUnlessFinite.of(&Value::Decimal("1.50".into())), Value::Decimal("1.50".into()));
+        assert_eq!(Form::Number.of(&Value::Bool(true)), Value::Int(1));
+        let bytes = |bytes: &[u8]| Value::Bytes(bytes.to_vec());
+        assert_eq!(Form::Unpadded.of(&bytes(b"a\0b\0\0")), bytes(b"a\0b"));
+        assert_eq!(Form::Unpadded.of(&bytes(b"\0")), bytes(b""));
     }
 
     #[test]
     fn a_value_a_column_and_a_form_that_are_lost_are_named() {
         let rules = [("name", Form::Null), ("tsquery", Form::Absent), ("bit", Form::Bits)];
         let rules = rules.map(|(ty, form)| Rule { ty: ty.into(), form });
-        let values = Values { rules: rules.to_vec().into(), generated_columns: false, nested_arrays: false };
+        let values = Values {
+            rules: rules.to_vec().into(),
+            generated_columns: false,
+            nested_arrays: false,
+            ..Values::AS_STORED
+        };
         let told = |ty: &str, is_generated: bool| {
             let mut losses = BTreeSet::new();
             let told = values.told(&Type::Other(ty.into()), is_generated, &Value::from("101"), &mut losses);

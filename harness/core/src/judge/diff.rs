@@ -81,6 +81,11 @@ fn told(op: Op, row: Option<&Row>) -> Option<Vec<(&str, &Value)>> {
     row.filter(|_| op != Op::Files).map(Row::canonical)
 }
 
+/// Whether a captured change is the promised one.
+pub(super) fn is_it(expected: &Expected, change: &Change) -> bool {
+    difference(expected, change).is_none()
+}
+
 /// In what a captured change differs from the promised one; `None` if in nothing.
 fn difference(expected: &Expected, change: &Change) -> Option<FaultKind> {
     if expected.op != change.op || expected.table != change.table {

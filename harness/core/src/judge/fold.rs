@@ -2,12 +2,17 @@
 //!
 //! It needs no Model, so it judges any SQL.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
 
 use super::{Alterations, Fault, FaultKind};
 use crate::{
     change::{Change, Op, Position},
-    guarantees::{Granularity, Guarantees, Loss, ROWS, RowImage, SchemaChanges, Truncate, UnchangedToast, Values},
+    guarantees::{
+        BeforeImages, Granularity, Guarantees, Loss, ROWS, RowImage, SchemaChanges, Truncate, UnchangedToast, Values,
+    },
     schema::{TableName, Type},
     text,
     value::{Row, Value},
@@ -126,6 +131,7 @@ pub fn judge_fold(
         .collect();
     let mut folded = start(&before, alterations);
     for (place, change) in stream.iter().enumerate() {
+        let change = &with_whole_image(change, guarantees);
         let name = alterations.last_name_of(place, change);
         let table = folded.entry(name.clone()).or_default();
         let altered = alterations.columns.get(name);
@@ -160,6 +166,18 @@ pub fn judge_fold(
         comparison.run(table, &mut faults, &mut losses);
     }
     (faults, losses)
+}
+
+/// An update whose old row holds just what changed, with the rest of it: that is as it is in the new row.
+fn with_whole_image<'a>(change: &'a Change, guarantees: &Guarantees) -> Cow<'a, Change> {
+    match (&change.before, &change.after) {
+        (Some(before), Some(after)) if guarantees.before_images == BeforeImages::Changed && change.op == Op::Update => {
+            let mut whole = after.clone();
+            before.iter().for_each(|(column, value)| whole.set(column, value.clone()));
+            Cow::Owned(Change { before: Some(whole), ..change.clone() })
+        }
+        _ => Cow::Borrowed(change),
+    }
 }
 
 /// The rows that files are said to hold, added up, must be as many as there are; unless somewhere the metadata didn't say.

@@ -4,7 +4,7 @@ mod alterations;
 mod diff;
 mod fold;
 
-use std::{collections::BTreeSet, fmt};
+use std::{borrow::Cow, collections::BTreeSet, fmt};
 
 use serde::Serialize;
 
@@ -209,10 +209,13 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// For each change of the stream the promised change that it is, if any, and that one's place in the promise.
     pub matched: Vec<Option<(usize, Expected)>>,
-    /// For each change of the stream the number of the model's transaction that it tells of, or of how many it shows the state.
+    /// For each change of the stream, as [`told_once`] has it, the number of the model's transaction that it tells of, or of how many it
+    /// shows the state.
     pub transactions: Vec<Option<usize>>,
     /// How many of the model's transactions the source had committed when the capture took its first look.
     pub cut: usize,
+    /// The places in the stream of changes that were told although the rows of the first look have them already.
+    pub overlap: BTreeSet<usize>,
 }
 
 impl Judgement {
@@ -249,6 +252,11 @@ impl Watch {
     pub fn may_come_again(&self, guarantees: &Guarantees) -> bool {
         self.is_broken && guarantees.after_a_break == AfterABreak::AtLeastOnce
     }
+
+    /// Whether the method may have told changes that the rows of its first look have already.
+    pub fn overlaps(&self, guarantees: &Guarantees) -> bool {
+        guarantees.initial_snapshot && guarantees.snapshot_overlaps && self.began.0 != self.began.1
+    }
 }
 
 /// What changes that come again look like.
@@ -260,14 +268,20 @@ pub fn judge(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Ch
     let began = watch.began;
     let judged = |cut: usize| {
         let promise = guarantees.promise(model, cut, &watch.looks);
-        let (mut faults, matched) = diff(&promise, guarantees, stream);
+        let overlap = overlap(model, guarantees, watch, cut, stream);
+        let (mut faults, mut matched) = diff(&promise, guarantees, &told_once(stream, &overlap));
         let transactions = transactions(&promise, &matched);
+        // What was told twice is no promised change.
+        overlap.iter().for_each(|at| matched.insert(*at, None));
         let mut losses = promise.losses;
+        if watch.overlaps(guarantees) {
+            losses.insert(Loss::SnapshotOverlaps);
+        }
         if watch.may_come_again(guarantees) {
             faults.retain(|fault| !COMES_AGAIN.contains(&fault.kind));
             losses.insert(Loss::MayComeAgain);
         }
-        Judgement { verdict: Verdict::new(faults, losses), matched, transactions, cut }
+        Judgement { verdict: Verdict::new(faults, losses), matched, transactions, cut, overlap }
     };
     if began.0 == began.1 {
         return judged(began.1);
@@ -276,13 +290,46 @@ pub fn judge(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Ch
     let changes = stream.iter().filter(|change| !matches!(change.op, Op::Read | Op::Schema)).count();
     let transactions = count_transactions(stream);
     let remaining = guarantees.remaining(model);
-    let is_likely = |cut: &usize| remaining.as_ref().is_none_or(|remaining| remaining[*cut].0 == changes);
+    let reads = stream.iter().filter(|change| change.op == Op::Read).count();
+    let rows = if watch.overlaps(guarantees) { model.count_rows(began) } else { Vec::new() };
+    let is_likely = |cut: &usize| match (&remaining, rows.get(cut - began.0)) {
+        (_, Some(rows)) => *rows == reads,
+        (Some(remaining), None) => remaining[*cut].0 == changes,
+        (None, None) => true,
+    };
     let explained = (began.0..=began.1).filter(is_likely).map(judged).find(|judgement| !judgement.verdict.is_broken());
     let closest = || {
         let remaining = remaining.as_ref()?;
         (began.0..=began.1).find(|cut| remaining[*cut].1 == transactions)
     };
     explained.unwrap_or_else(|| judged(closest().unwrap_or(began.1)))
+}
+
+/// The places of changes that happened between the capture's start and the cut: each of them may be told once.
+fn overlap(model: &Model, guarantees: &Guarantees, watch: &Watch, cut: usize, stream: &[Change]) -> BTreeSet<usize> {
+    if !watch.overlaps(guarantees) {
+        return BTreeSet::new();
+    }
+    let promise = guarantees.promise(model, watch.began.0, &watch.looks);
+    let transactions = promise.transactions.into_iter().filter(|delivery| delivery.number < cut);
+    let mut twice: Vec<_> = transactions.flat_map(|delivery| delivery.changes).collect();
+    let mut is_told_twice = |change: &Change| {
+        let found = twice.iter().position(|expected| diff::is_it(expected, change));
+        found.is_some_and(|found| {
+            twice.remove(found);
+            true
+        })
+    };
+    (0..stream.len()).filter(|at| stream[*at].op != Op::Read && is_told_twice(&stream[*at])).collect()
+}
+
+/// The stream without what stands at these places.
+pub(crate) fn told_once<'a>(stream: &'a [Change], overlap: &BTreeSet<usize>) -> Cow<'a, [Change]> {
+    if overlap.is_empty() {
+        return Cow::Borrowed(stream);
+    }
+    let once = stream.iter().enumerate().filter(|(at, _)| !overlap.contains(at));
+    Cow::Owned(once.map(|(_, change)| change.clone()).collect())
 }
 
 fn count_transactions(stream: &[Change]) -> usize {

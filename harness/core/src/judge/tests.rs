@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod overlap;
 mod tables;
 
 use crate::{
@@ -21,6 +22,7 @@ use crate::{
 
 const DEBEZIUM: Guarantees = Guarantees {
     initial_snapshot: false,
+    snapshot_overlaps: false,
     granularity: Granularity::EachChange,
     before_images: BeforeImages::ReplicaIdentity,
     row_image: RowImage::Full,

@@ -22,19 +22,16 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use self::sql::{Declared, Writer};
 pub use self::{
     catalogue::{ColumnShape, TableShape, shapes, type_named},
     server::{Flavour, Server, connect, connect_to_capture, current_log, remove_databases},
     values::from_text,
 };
-use self::{
-    server::open,
-    sql::{Declared, Writer},
-};
 pub(crate) use self::{
-    server::{Connection, connections, give_rights},
+    server::{Connection, connections, give_rights, hang_up, open},
     sql::{ident, quote},
-    values::{bits, is_of, short},
+    values::{bare, bits, is_binary, is_of, short},
 };
 use crate::{
     change::{DomainGtid, Gtid, Position},
@@ -77,6 +74,8 @@ pub async fn alter_new_tables(conn: &mut Conn, lease: &str, alteration: &str, un
     let tell = format!("CREATE TABLE {table} SELECT {alteration} AS alteration, {unless} AS unless_there_is");
     conn.query_drop(tell).await.while_doing(SERVICE, "have new tables altered")
 }
+
+const PURGES_WITHIN: Duration = Duration::from_secs(30);
 
 const CAPTURE_CONNECTS_WITHIN: Duration = Duration::from_secs(20);
 
@@ -167,6 +166,29 @@ impl Source {
     /// Whose server it is on.
     pub fn flavour(&self) -> Flavour {
         self.flavour
+    }
+
+    /// Removes all of the server's log but the file that it is writing.
+    ///
+    /// # Errors
+    /// The server refuses, or keeps more of it.
+    pub async fn purge_log(&self) -> Result<()> {
+        let doing = "purge the log";
+        let deadline = Instant::now() + PURGES_WITHIN;
+        let mut admin = self.admin.lock().await;
+        loop {
+            admin.query_drop("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY").await.while_doing(SERVICE, doing)?;
+            let files: Vec<mysql_async::Row> = admin.query("SHOW BINARY LOGS").await.while_doing(SERVICE, doing)?;
+            if files.len() <= 1 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Error::new(SERVICE, doing, format!("{} files are left", files.len()))
+                    .help("who is still being sent the log keeps it"));
+            }
+            // MariaDB keeps a file until its storage engine has written down all that is in it.
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The connection for questions about the server, apart from the script's sessions.

@@ -1,7 +1,10 @@
 //! Servers of MySQL's family, connections to them, and what a lease leaves on them.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use mysql_async::{Conn, Opts, OptsBuilder, prelude::Queryable};
+use tokio::time::{Instant, sleep};
 
 use super::{SERVICE, Source, ident, quote, schema_of};
 use crate::{
@@ -10,6 +13,9 @@ use crate::{
     source::{self, Dialect, Place, Storage},
     stack::{Endpoint, Service, Stack, USER},
 };
+
+/// How long the server may take to see that a reader of its log has gone.
+const FREE_WITHIN: Duration = Duration::from_secs(30);
 
 /// A session waits this long for a table that another one is using.
 const LOCK_WAIT_SECONDS: u32 = 30;
@@ -115,7 +121,8 @@ fn options(endpoint: &Endpoint, user: &str, database: Option<&str>) -> Opts {
         .into()
 }
 
-pub(super) async fn open(endpoint: &Endpoint, user: &str, database: Option<&str>) -> Result<Conn> {
+/// Opens a connection as a user, to a database if one is given.
+pub(crate) async fn open(endpoint: &Endpoint, user: &str, database: Option<&str>) -> Result<Conn> {
     let connected = Conn::new(options(endpoint, user, database)).await;
     connected.while_doing(SERVICE, format!("connect as {user}"))
 }
@@ -183,6 +190,29 @@ pub async fn current_log(endpoint: &Endpoint) -> Result<String> {
         server.query_first("SHOW BINARY LOG STATUS").await.while_doing(SERVICE, doing)?;
     let file = status.and_then(|status| status.get("File"));
     file.ok_or_else(|| Error::new(SERVICE, doing, "it writes none"))
+}
+
+/// Waits until the server sends its log no more to a capture that has gone. It sees that when it next writes to it, and until then
+/// keeps the log that it was about to send.
+pub(crate) async fn hang_up(endpoint: &Endpoint, lease: &str) -> Result<()> {
+    let mut conn = connect_to_capture(endpoint, lease).await?;
+    let deadline = Instant::now() + FREE_WITHIN;
+    loop {
+        let connections = connections(&mut conn).await?.into_iter();
+        let senders: Vec<_> =
+            connections.filter(|it| it.user == lease && it.command.starts_with("Binlog Dump")).collect();
+        if senders.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Error::new(SERVICE, "stop sending the log", "it goes on"));
+        }
+        for sender in senders {
+            // One that has just ended can't be ended; the next look sees to it.
+            let _ = conn.query_drop(format!("KILL {}", sender.id)).await;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Removes a lease's databases and its user; none is fine.

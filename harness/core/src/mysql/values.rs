@@ -13,7 +13,7 @@ pub fn from_text(bytes: &[u8], ty: &Type) -> Value {
     let text = || String::from_utf8_lossy(bytes).into_owned();
     match ty {
         Type::Bytes => return Value::Bytes(bytes.to_vec()),
-        Type::Other(name) if is_binary(name) => return Value::Bytes(bytes.to_vec()),
+        Type::Other(name) if is_named_binary(name) => return Value::Bytes(bytes.to_vec()),
         Type::Other(name) if is_of(name, "bit") => return Value::Text(bits(bytes, length(name))),
         _ => {}
     }
@@ -67,6 +67,28 @@ pub(crate) fn is_of(name: &str, base: &str) -> bool {
     name.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with(['(', ' ']))
 }
 
+/// A type without its length, precision and width. The members of an ENUM, and how fine a time is, stay.
+pub(crate) fn bare(ty: &Type) -> Type {
+    const KEPT: [&str; 5] = ["enum", "set", "datetime", "timestamp", "time"];
+    let other = |name: &str| Type::Other(name.to_owned());
+    match ty {
+        Type::Bool => other("tinyint"),
+        Type::Numeric(_) => other("decimal"),
+        Type::Varchar(_) => other("varchar"),
+        Type::Uuid => other("char"),
+        // Only MySQL has it as a type.
+        Type::Json => Type::Text,
+        Type::Other(name) if !KEPT.iter().any(|kept| is_of(name, kept)) => {
+            let name = name.strip_suffix(" zerofill").unwrap_or(name);
+            match name.split_once('(').and_then(|(base, rest)| Some((base, rest.split_once(')')?.1))) {
+                Some((base, rest)) => other(&format!("{base}{rest}")),
+                None => other(name),
+            }
+        }
+        ty => ty.clone(),
+    }
+}
+
 /// The length that a type's name gives.
 fn length(name: &str) -> usize {
     let length = name.split_once('(').and_then(|(_, rest)| rest.split_once(')')?.0.parse().ok());
@@ -77,7 +99,12 @@ fn is_integer(name: &str) -> bool {
     ["tinyint", "smallint", "mediumint", "int", "bigint"].iter().any(|base| is_of(name, base))
 }
 
-fn is_binary(name: &str) -> bool {
+/// Whether a type holds bytes, and no letters.
+pub(crate) fn is_binary(ty: &Type) -> bool {
+    *ty == Type::Bytes || matches!(ty, Type::Other(name) if is_named_binary(name))
+}
+
+fn is_named_binary(name: &str) -> bool {
     const BINARY: [&str; 14] = [
         "binary",
         "varbinary",
@@ -103,6 +130,16 @@ mod tests {
 
     fn other(name: &str) -> Type {
         Type::Other(name.to_owned())
+    }
+
+    #[test]
+    fn bare_types_have_no_length() {
+        assert_eq!(bare(&Type::Numeric(Some((10, 2)))), other("decimal"));
+        assert_eq!(bare(&other("int(10) unsigned zerofill")), other("int unsigned"));
+        assert_eq!(bare(&other("binary(4)")), other("binary"));
+        for kept in [other("enum('a','b')"), other("datetime(3)"), other("mediumint"), Type::Text, Type::Timestamp] {
+            assert_eq!(bare(&kept), kept);
+        }
     }
 
     #[test]

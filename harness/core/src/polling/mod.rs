@@ -74,6 +74,7 @@ struct Watched<S> {
 fn guarantees(options: &Options, mark: Mark, unchanged_updates: bool) -> Guarantees {
     Guarantees {
         initial_snapshot: options.snapshot == SnapshotMode::Initial,
+        snapshot_overlaps: false,
         granularity: Granularity::LatestState(mark),
         before_images: BeforeImages::None,
         row_image: RowImage::Full,

@@ -13,19 +13,37 @@ use crate::{
     text,
 };
 
-/// A flaw of a method, which its stream must show.
+/// A flaw of a method, which its stream must show, or an end that it must come to.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownFlaw<'a> {
     method: &'a str,
     on: Option<&'a str>,
-    reference: &'a str,
-    kinds: &'a [FaultKind],
+    shown: Shown<'a>,
+}
+
+/// In what a flaw shows.
+#[derive(Clone, Copy, Debug)]
+enum Shown<'a> {
+    Faults { reference: &'a str, kinds: &'a [FaultKind] },
+    Stall { reference: &'a str, told: &'a str },
+    Refusal { told: &'a str },
 }
 
 impl<'a> KnownFlaw<'a> {
     /// The flaw of a method: where it is described, and the faults that it makes, each as often as it is named.
     pub fn of(method: &'a str, reference: &'a str, kinds: &'a [FaultKind]) -> Self {
-        Self { method, on: None, reference, kinds }
+        Self { method, on: None, shown: Shown::Faults { reference, kinds } }
+    }
+
+    /// The flaw of a method that can't go on, and waits instead of saying so. The words are those of its capture in this harness,
+    /// which tells what the method has written to its log.
+    pub fn stalls(method: &'a str, reference: &'a str, told: &'a str) -> Self {
+        Self { method, on: None, shown: Shown::Stall { reference, told } }
+    }
+
+    /// No flaw: a method that can't go on, and says so in these words.
+    pub fn stops(method: &'a str, told: &'a str) -> Self {
+        Self { method, on: None, shown: Shown::Refusal { told } }
     }
 
     /// One that it has on the storage of this title only.
@@ -56,36 +74,23 @@ impl Scenario {
         self.must_refuse(words, |told| if is_flawed { stalled() } else { refused(told) }).await
     }
 
-    /// Judges the stream; but a method of these, on the sources of the storage of this title, must stop amid it, in these words.
-    ///
-    /// # Errors
-    /// A promise is broken, or the method goes on, or says something else.
-    pub async fn judge_or_stop(&mut self, storage: &str, words: &[(&str, &str)]) -> Result<()> {
-        let stops = words.iter().any(|(method, _)| *method == self.method.name());
-        if stops && self.method.storage().title() == storage {
-            let went_on = self.catch_up().await;
-            return self.must_have_refused(went_on, words, |told| Verdict::Refused { told: told.to_owned() });
-        }
-        self.judge().await
-    }
-
     async fn must_refuse(&mut self, words: &[(&str, &str)], verdict: impl FnOnce(&str) -> Verdict) -> Result<()> {
         let resumed = self.subscription()?.resume().await;
         let went_on = match resumed {
             Ok(()) => self.catch_up().await,
             refused => refused,
         };
-        self.must_have_refused(went_on, words, verdict)
+        let told = words.iter().find(|(name, _)| *name == self.method.name()).map_or("", |(_, words)| *words);
+        self.must_have_refused(went_on, told, verdict)
     }
 
     fn must_have_refused(
         &mut self,
         went_on: Result<()>,
-        words: &[(&str, &str)],
+        told: &str,
         verdict: impl FnOnce(&str) -> Verdict,
     ) -> Result<()> {
         let method = self.method.name();
-        let told = words.iter().find(|(name, _)| *name == method).map_or("", |(_, words)| *words);
         match went_on {
             Err(error) if !told.is_empty() && error.to_string().contains(told) => {
                 let verdict = verdict(told);
@@ -125,9 +130,24 @@ impl Scenario {
     pub async fn judge_known_flaws(&mut self, flaws: &[KnownFlaw<'_>]) -> Result<()> {
         let (method, storage) = (self.method.name(), self.method.storage().title());
         let is_here = |flaw: &&KnownFlaw<'_>| flaw.method == method && flaw.on.is_none_or(|on| on == storage);
-        let Some(KnownFlaw { reference, kinds, .. }) = flaws.iter().find(is_here) else {
+        let Some(KnownFlaw { shown, .. }) = flaws.iter().find(is_here) else {
             return self.judge().await;
         };
+        match shown {
+            Shown::Faults { reference, kinds } => self.must_show(reference, kinds).await,
+            Shown::Stall { told, reference } => {
+                let went_on = self.catch_up().await;
+                let (reference, kinds) = ((*reference).to_owned(), [FaultKind::Stalled].into());
+                self.must_have_refused(went_on, told, |_| Verdict::KnownFlaw { reference, kinds })
+            }
+            Shown::Refusal { told } => {
+                let went_on = self.catch_up().await;
+                self.must_have_refused(went_on, told, |told| Verdict::Refused { told: told.to_owned() })
+            }
+        }
+    }
+
+    async fn must_show(&mut self, reference: &str, kinds: &[FaultKind]) -> Result<()> {
         self.judge_and(|verdict| verdict.explained_by(reference, kinds)).await?;
         match &self.outcome {
             Some(Outcome { verdict: Verdict::KnownFlaw { .. }, .. }) => Ok(()),
@@ -184,6 +204,8 @@ impl Scenario {
                 let before = matched.get(at)?.as_ref()?.1.before.as_ref();
                 Some(before.map(|b| b.columns().map(str::to_owned).collect()).unwrap_or_default())
             })
+        } else if self.watch.overlaps(&guarantees) {
+            text::overlapping(stream)
         } else {
             text::handover(stream)
         };

@@ -14,6 +14,7 @@ mod lease;
 mod service;
 mod start;
 mod state;
+mod worker;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,6 +33,7 @@ pub use self::{
 pub(crate) use self::{
     service::{MEMORY_DIR, USER},
     start::jaas_login,
+    worker::{Line, Task, Worker},
 };
 use crate::error::{Context, Error, Result};
 
@@ -90,6 +92,25 @@ impl Stack {
         self.endpoints
             .get(&service)
             .ok_or_else(|| Error::new(service.title(), "use the service", "the stack was acquired without it"))
+    }
+
+    /// How to reach a service that is needed beyond those acquired; it is started if it doesn't run.
+    ///
+    /// # Errors
+    /// It doesn't get ready.
+    pub(crate) async fn also(&self, service: Service) -> Result<Endpoint> {
+        match self.endpoints.get(&service) {
+            Some(endpoint) => Ok(endpoint.clone()),
+            None => service::ensure(service, &self.state).await,
+        }
+    }
+
+    /// How to reach a service, if it runs.
+    ///
+    /// # Errors
+    /// The engine can't be reached, or the service runs on another image.
+    pub(crate) async fn find(&self, service: Service) -> Result<Option<Endpoint>> {
+        service::find(service, &self.state).await
     }
 
     /// Starts a server of the stack's own in the place of a shared one, for whoever does harm to a whole server. It goes with

@@ -178,6 +178,11 @@ pub(crate) async fn ensure(service: Service, state: &State) -> Result<Endpoint> 
     Ok(endpoint)
 }
 
+/// Finds the service running, if it does.
+pub(crate) async fn find(service: Service, state: &State) -> Result<Option<Endpoint>> {
+    running(service, state, &format!("{}.json", service.name())).await
+}
+
 /// Starts another container of the service, which no record tells of, so that no other process finds it.
 pub(crate) async fn start_apart(service: Service, state: &State) -> Result<Endpoint> {
     let image = image::ensure(service.image()).await?;

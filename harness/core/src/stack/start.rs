@@ -288,7 +288,7 @@ fn explain(service: Service, endpoint: &Endpoint, error: &TestcontainersError) -
     explained
 }
 
-fn split_tag(image: &str) -> (&str, &str) {
+pub(super) fn split_tag(image: &str) -> (&str, &str) {
     match image.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => (name, tag),
         _ => (image, "latest"),

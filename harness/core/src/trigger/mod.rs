@@ -73,6 +73,7 @@ impl Capture for AuditTrigger {
     fn guarantees(&self, options: &Options) -> Guarantees {
         Guarantees {
             initial_snapshot: options.snapshot == SnapshotMode::Initial,
+            snapshot_overlaps: false,
             granularity: Granularity::EachChange,
             before_images: BeforeImages::Full,
             row_image: RowImage::Full,

@@ -1,4 +1,4 @@
-//! The topics of one connector: made, found, read and removed.
+//! Kafka's topics of one capture, which all begin with its name: made, found, read and removed.
 
 use std::{
     collections::{HashMap, HashSet},
