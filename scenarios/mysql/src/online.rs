@@ -52,7 +52,7 @@ async fn type_changed_by_copying(s: &mut Scenario) -> Result<()> {
 }
 
 /// Texts that get another character set. What they say stays what it was, but a `text` grows to a `mediumtext`, so that as many
-/// letters fit.
+/// letters fit; Maxwell, which reads the statement, doesn't know that.
 #[scenario]
 async fn charset_conversion(s: &mut Scenario) -> Result<()> {
     let notes = table("notes").key("id", Int).column("title", Varchar(20)).column("body", other("text"));
@@ -69,7 +69,8 @@ async fn charset_conversion(s: &mut Scenario) -> Result<()> {
     s.apply(notes.insert(row! { id: 2, title: "東京", body: "🏯" })).await?;
     s.apply(notes.update(1, row! { title: "Köln am Rhein" })).await?;
 
-    s.judge().await
+    let reference = "https://maxwells-daemon.io/dataformat/";
+    s.judge_known_flaw("maxwell", reference, &[FaultKind::Lost]).await
 }
 
 /// A member that comes before others moves their numbers, by which rows are stored. The rows are rewritten, no change tells it,

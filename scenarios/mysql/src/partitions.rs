@@ -44,7 +44,7 @@ async fn partition_exchanged_with_a_table(s: &mut Scenario) -> Result<()> {
 
     let untold = [FaultKind::Lost, FaultKind::Lost, FaultKind::WrongState, FaultKind::WrongState];
     let of = |method| KnownFlaw::of(method, MANAGEMENT, &untold);
-    s.judge_known_flaws(&[of("debezium"), of("binlog")]).await
+    s.judge_known_flaws(&[of("debezium"), of("binlog"), of("maxwell")]).await
 }
 
 /// A partition that is emptied, or dropped with its rows. It is no TRUNCATE of the table, and the log has no delete.
@@ -60,5 +60,5 @@ async fn partition_emptied(s: &mut Scenario) -> Result<()> {
 
     let untold = [FaultKind::Lost, FaultKind::WrongState];
     let of = |method| KnownFlaw::of(method, MANAGEMENT, &untold);
-    s.judge_known_flaws(&[of("debezium"), of("binlog")]).await
+    s.judge_known_flaws(&[of("debezium"), of("binlog"), of("maxwell")]).await
 }
