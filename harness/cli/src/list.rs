@@ -21,6 +21,9 @@ pub(crate) fn print(catalogues: &[&Catalogue]) {
             } else {
                 anstream::println!("    {:width$}  needs {}; {memory_mb} MB in all", "", named.join(", "));
             }
+            if let Some(why) = method.needs_own_server() {
+                anstream::println!("    {:width$}  has a server of its own: {why}", "");
+            }
         }
         let scenarios = catalogue.scenarios();
         anstream::println!("  scenarios ({})", scenarios.len());

@@ -12,6 +12,8 @@ enum StackName {
     Postgres,
     /// MySQL alone
     Mysql,
+    /// MariaDB alone
+    Mariadb,
     /// Kafka alone
     Kafka,
     /// PostgreSQL, Kafka, and Kafka Connect with Debezium
@@ -35,6 +37,7 @@ pub(crate) async fn up(arguments: &UpArguments) -> Result<(), Failure> {
         StackName::Debezium => &[Service::Postgres, Service::Kafka, Service::Connect],
         StackName::Lakehouse => &[Service::Minio, Service::IcebergRest],
         StackName::Mysql => &[Service::Mysql],
+        StackName::Mariadb => &[Service::Mariadb],
     };
     let titles: Vec<_> = services.iter().map(|service| service.title()).collect();
     anstream::eprintln!("starting {} …", titles.join(", "));

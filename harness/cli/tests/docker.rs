@@ -153,6 +153,25 @@ mod docker {
     }
 
     #[test]
+    fn the_demo_of_mysql_runs_on_mariadb_too() -> Outcome {
+        let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/demo-mysql.sql");
+        let output = Command::new(CDC).args(["try", demo, "--on", "mariadb"]).output()?;
+        let (shown, told) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{shown}{told}");
+        for (statement, cells) in [
+            ("SET id = 20", ["- customers 2", "~ customers 20", ""]),
+            ("b: UPDATE customers SET tier = 'gold'", ["(waited for", "", ""]),
+            ("a: ALTER TABLE orders ADD", ["", "* orders", ""]),
+            ("RENAME TABLE customers", ["", "* clients  (was customers)", ""]),
+            ("TRUNCATE orders", ["! orders", "", ""]),
+        ] {
+            assert!(starts(&shown, statement, &cells), "{statement}: {shown}");
+        }
+        assert!(shown.contains("before-image of an update holds what changed only (8×)"), "{shown}");
+        Ok(())
+    }
+
+    #[test]
     fn a_wrong_statement_of_mysql_is_shown_with_its_line_and_column() -> Outcome {
         let create = "CREATE TABLE t (id int);\n\nINSERT INTO t\n  VALUES";
         for (name, rest, words) in [

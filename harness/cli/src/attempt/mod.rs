@@ -10,7 +10,7 @@ mod outcome;
 mod steps;
 mod text;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use changeproof::{
     capture::{Capture, Options},
@@ -41,6 +41,9 @@ pub(crate) enum Storage {
     /// MySQL, with a binary log of rows
     #[value(name = "mysql")]
     MySql,
+    /// MariaDB, with a binary log of rows
+    #[value(name = "mariadb")]
+    MariaDb,
     /// Tables of Apache Iceberg in a folder
     Iceberg,
     /// Tables of Delta Lake in a folder
@@ -52,6 +55,7 @@ impl Storage {
         match self {
             Self::Postgres => "postgres",
             Self::MySql => "mysql",
+            Self::MariaDb => "mariadb",
             Self::Iceberg => "iceberg",
             Self::Delta => "delta",
         }
@@ -91,7 +95,7 @@ A comment `-- session: b` on a line before a statement runs that statement on an
 transactions can be interleaved. A statement that waits for a lock of another session is left waiting until a later \
 statement frees it. A comment `-- poll` before a statement lets polling look before it; it also looks at the end.
 
-On MySQL a file is read as mysql reads it, DELIMITER included. A file for several databases must be read alike by all.
+On MySQL and MariaDB a file is read as mysql reads it, DELIMITER included. A file for several databases must be read alike by all.
 
 On Iceberg and Delta Lake a file may hold CREATE TABLE, INSERT … VALUES, UPDATE and DELETE by COLUMN = VALUE or IS NULL joined by AND, \
 MERGE … USING (VALUES …), TRUNCATE, ALTER TABLE with one change, BEGIN, COMMIT and ROLLBACK. Each statement is a commit.
@@ -209,18 +213,22 @@ async fn attempt(
     if !titles.is_empty() {
         progress.say(&format!("starting {}", titles.join(", ")));
     }
-    let stack = tokio::select! {
-        stack = Stack::acquire(&services) => stack?,
+    let mut stacks = tokio::select! {
+        stacks = Stacks::acquire(methods) => stacks?,
         () = crate::exit::interrupted() => return Err(Failure::Interrupted),
     };
     let names: Vec<_> = methods.iter().map(|method| method.name()).collect();
     progress.say(&format!("running {} statements by {}", file.statements.len(), names.join(", ")));
     // Each method has a database of its own, so that none sees what another needs in it.
+    let opened = methods.iter().map(|method| Workspace::open(stacks.of(*method), *method, Place::Disk));
     let mut workspaces = tokio::select! {
-        opened = try_join_all(methods.iter().map(|method| Workspace::open(&stack, *method, Place::Disk))) => opened?,
+        opened = try_join_all(opened) => opened?,
         () = crate::exit::interrupted() => return Err(Failure::Interrupted),
     };
-    let captures = workspaces.iter_mut().map(|workspace| capture(arguments, file, &stack, workspace));
+    let captures = workspaces.iter_mut().map(|workspace| {
+        let stack = stacks.of(workspace.method());
+        capture(arguments, file, stack, workspace)
+    });
     let attempted = tokio::select! {
         attempted = try_join_all(captures) => attempted.map_err(Failure::from),
         () = crate::exit::interrupted() => Err(Failure::Interrupted),
@@ -232,13 +240,56 @@ async fn attempt(
             storages.push((*catalogue, workspace.source.version().await));
         }
     }
-    let closed = try_join_all(workspaces.into_iter().map(|workspace| workspace.close(&stack))).await;
+    let closed = try_join_all(workspaces.into_iter().map(|workspace| {
+        let stack = stacks.of(workspace.method());
+        workspace.close(stack)
+    }));
+    let closed = closed.await;
+    let given_back = stacks.give_back().await;
     let mut methods = attempted?;
     outcome::compare(&mut methods);
     closed?;
-    progress.done(&stack);
+    given_back?;
+    progress.done(&stacks.shared);
     let storages = storages.into_iter().map(|(catalogue, version)| Ok((catalogue, version?)));
     Ok(Attempt { file: arguments.file.clone(), storages: storages.collect::<Result<_>>()?, methods })
+}
+
+/// The services that methods share, and those of the methods that must not share a server.
+struct Stacks {
+    shared: Stack,
+    /// By the storage and the method.
+    own: BTreeMap<(&'static str, &'static str), Stack>,
+}
+
+impl Stacks {
+    async fn acquire(methods: &[&'static dyn Capture]) -> Result<Self> {
+        let shared = Stack::acquire(&services_of(methods)).await?;
+        let mut own = BTreeMap::new();
+        for method in methods.iter().filter(|method| method.needs_own_server().is_some()) {
+            let mut stack = Stack::acquire(method.services()).await?;
+            if let Some(server) = method.storage().server() {
+                stack.take_apart(server).await?;
+            }
+            own.insert(Self::key(*method), stack);
+        }
+        Ok(Self { shared, own })
+    }
+
+    fn key(method: &dyn Capture) -> (&'static str, &'static str) {
+        (method.storage().title(), method.name())
+    }
+
+    fn of(&self, method: &dyn Capture) -> &Stack {
+        self.own.get(&Self::key(method)).unwrap_or(&self.shared)
+    }
+
+    async fn give_back(&mut self) -> Result<()> {
+        for stack in self.own.values_mut() {
+            stack.give_back().await?;
+        }
+        Ok(())
+    }
 }
 
 fn services_of(methods: &[&'static dyn Capture]) -> Vec<Service> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use changeproof::{
-    Op, Value,
+    Op, Row, Value,
     capture::Capture,
     change::{Change, Position},
     guarantees::{BeforeImages, Granularity, Guarantees, Loss, SchemaChanges, Truncate},
@@ -238,6 +238,10 @@ fn observe(changes: &[Attributed], history: &History, guarantees: &Guarantees) -
             Op::Upsert => count(Loss::InsertOrUpdate, 1),
             Op::Schema if guarantees.schema_changes == SchemaChanges::WithNextRow => count(Loss::SchemaChangeLate, 1),
             Op::Update | Op::Delete if before.is_none() => count(Loss::NoBeforeImage, 1),
+            Op::Update if guarantees.before_images == BeforeImages::Changed => {
+                let is_partial = before.map(Row::len) < change.after.as_ref().map(Row::len);
+                count(Loss::OldValuesOfChangesOnly, usize::from(is_partial));
+            }
             Op::Delete => {
                 let is_known =
                     |column: &str| image.as_ref().is_none_or(|image| image.iter().any(|known| known == column));

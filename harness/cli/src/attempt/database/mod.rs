@@ -81,6 +81,9 @@ pub(super) async fn of(stack: &Stack, workspace: &Workspace) -> Result<Box<dyn D
     let (endpoint, name) = (stack.endpoint(service)?.clone(), workspace.database().to_owned());
     Ok(match dialect {
         Dialect::PostgreSql => Box::new(postgres::Postgres::connect(endpoint, name).await?),
-        Dialect::MySql => Box::new(mysql::MySql::connect(storage.title(), endpoint, name).await?),
+        Dialect::MySql => {
+            let flavour = workspace.source.as_a::<changeproof::mysql::Source>()?.flavour();
+            Box::new(mysql::MySql::connect(flavour, endpoint, name).await?)
+        }
     })
 }

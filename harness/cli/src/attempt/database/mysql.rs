@@ -1,11 +1,11 @@
-//! What `cdc try` asks of MySQL.
+//! What `cdc try` asks of MySQL and MariaDB.
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use changeproof::{
     error::{Context, Result},
-    mysql::{self, Conn},
+    mysql::{self, Conn, Flavour},
     schema::TableName,
     source::Source,
     stack::Endpoint,
@@ -16,28 +16,32 @@ use super::{Column, Database, Refusal, Session, Shape, Shapes};
 
 /// A database of MySQL's family.
 pub(super) struct MySql {
-    title: &'static str,
+    flavour: Flavour,
     endpoint: Endpoint,
     name: String,
     admin: Conn,
 }
 
 impl MySql {
-    pub(super) async fn connect(title: &'static str, endpoint: Endpoint, name: String) -> Result<Self> {
+    pub(super) async fn connect(flavour: Flavour, endpoint: Endpoint, name: String) -> Result<Self> {
         let admin = mysql::connect(&endpoint, &name).await?;
-        Ok(Self { title, endpoint, name, admin })
+        Ok(Self { flavour, endpoint, name, admin })
     }
 
     /// The tables' numbers, which InnoDB gives anew to one that is written anew. It spells a name with other signs than letters,
     /// digits and underscores in a way of its own; such a table is known by its name alone.
     async fn numbers(&mut self) -> Result<BTreeMap<TableName, u64>> {
+        let list = match self.flavour {
+            Flavour::MySql => "INNODB_TABLES",
+            Flavour::MariaDb => "INNODB_SYS_TABLES",
+        };
         let question = format!(
-            "SELECT SUBSTRING_INDEX(NAME, '/', 1), SUBSTRING_INDEX(NAME, '/', -1), TABLE_ID FROM information_schema.INNODB_TABLES \
+            "SELECT SUBSTRING_INDEX(NAME, '/', 1), SUBSTRING_INDEX(NAME, '/', -1), TABLE_ID FROM information_schema.{list} \
              WHERE NAME LIKE '{}%' AND NAME NOT LIKE '%@%'",
             self.name
         );
         let told: Vec<(String, String, u64)> =
-            self.admin.query(question).await.while_doing(self.title, "ask for its tables' numbers")?;
+            self.admin.query(question).await.while_doing(self.flavour.title(), "ask for its tables' numbers")?;
         let numbered = |(database, table, number): (String, String, u64)| {
             Some((TableName::new(mysql::schema_of(&self.name, &database)?, table), number))
         };
@@ -81,7 +85,8 @@ fn pointed_at(sql: &str, message: &str) -> Option<usize> {
 /// Whether InnoDB's status says of a connection's transaction that it waits for a lock.
 fn waits_for_row(status: &str, session: u64) -> bool {
     status.split("---TRANSACTION ").skip(1).any(|transaction| {
-        let is_its = |line: &str| line.starts_with(&format!("MySQL thread id {session},"));
+        // It begins with the server's name.
+        let is_its = |line: &str| line.contains(&format!(" thread id {session},"));
         transaction.lines().any(is_its) && transaction.lines().any(|line| line.starts_with("LOCK WAIT"))
     })
 }
@@ -89,7 +94,7 @@ fn waits_for_row(status: &str, session: u64) -> bool {
 #[async_trait]
 impl Database for MySql {
     fn title(&self) -> &'static str {
-        self.title
+        self.flavour.title()
     }
 
     async fn open(&self) -> Result<Box<dyn Session>> {
@@ -101,9 +106,9 @@ impl Database for MySql {
     async fn is_blocked(&mut self, session: u64) -> Result<bool> {
         let doing = "look for locks";
         let told: Option<(String, String, String)> =
-            self.admin.query_first("SHOW ENGINE INNODB STATUS").await.while_doing(self.title, doing)?;
+            self.admin.query_first("SHOW ENGINE INNODB STATUS").await.while_doing(self.flavour.title(), doing)?;
         let listed: Vec<mysql_async::Row> =
-            self.admin.query("SHOW PROCESSLIST").await.while_doing(self.title, doing)?;
+            self.admin.query("SHOW PROCESSLIST").await.while_doing(self.flavour.title(), doing)?;
         let waits_for_table = listed.iter().any(|connection| {
             let state = connection.get_opt::<String, _>("State").and_then(Result::ok).unwrap_or_default();
             connection.get("Id") == Some(session) && state == "Waiting for table metadata lock"
