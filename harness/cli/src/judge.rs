@@ -4,14 +4,16 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use anstyle::{AnsiColor, Style};
 use changeproof::{
-    capture::{CAPTURE, Capture},
+    binlog::NativeBinlog,
+    capture::{CAPTURE, Capture, Options},
     error::{Error, Result},
     foreign::{ForeignCapture, GET_READY, PROGRAM},
-    guarantees::{Granularity, Guarantees},
+    guarantees::{Granularity, Guarantees, Values},
     judge::Verdict,
     runner::Catalogue,
     scenario::{Definition, Outcome, Scenario},
-    stack::{Service, Stack},
+    source::Dialect,
+    stack::Stack,
     workspace::Workspace,
 };
 use clap::Args;
@@ -29,7 +31,7 @@ pub(crate) struct Arguments {
     /// The program, as a command for `sh -c`: it writes each change as a JSON line to its standard output
     #[arg(long, value_name = "COMMAND")]
     capture: String,
-    /// What the program promises, as a JSON file [default: what PostgreSQL's log, read without loss, can give]
+    /// What the program promises, as a JSON file [default: what the database's log, read without loss, can give]
     #[arg(long, value_name = "FILE")]
     guarantees: Option<PathBuf>,
     /// A scenario to run; give it again for more of them [default: all; `cdc list` has their names]
@@ -42,8 +44,8 @@ pub(crate) struct Arguments {
 
 const AFTER_HELP: &str = "\
 The program is started once for each scenario, and told by its environment what to capture: CHANGEPROOF_URL (a connection \
-string), CHANGEPROOF_SLOT (a name for a replication slot, or for whatever it makes), CHANGEPROOF_PUBLICATION (of all \
-tables; it exists), CHANGEPROOF_SNAPSHOT (`initial` or `no_data`), CHANGEPROOF_FOLDER (for what it must \
+string), CHANGEPROOF_SLOT (a name for a replication slot, or for whatever it makes), on PostgreSQL CHANGEPROOF_PUBLICATION \
+(of all tables; it exists), on MySQL CHANGEPROOF_SERVER_ID (a replica's, of its own), CHANGEPROOF_SNAPSHOT (`initial` or `no_data`), CHANGEPROOF_FOLDER (for what it must \
 remember), CHANGEPROOF_DATABASE and CHANGEPROOF_CONTAINER.
 
 It writes {\"type\":\"ready\"} once whatever is committed from then on will be delivered, and then a line for each change:
@@ -59,14 +61,20 @@ program doesn't get ready, 3 a service failed, 130 interrupted.";
 type Judged = (&'static Definition, Result<Outcome>);
 
 /// Runs the command.
-pub(crate) async fn run(arguments: &Arguments, catalogue: &Catalogue) -> Result<(), Failure> {
-    let guarantees = read_guarantees(arguments)?;
+pub(crate) async fn run(arguments: &Arguments, built: &[&'static Catalogue]) -> Result<(), Failure> {
+    let catalogue = arguments.on.catalogue(built)?;
     // It lives as long as the process, as other methods do.
-    let method: &'static ForeignCapture = Box::leak(Box::new(ForeignCapture::new(&arguments.capture, guarantees)));
+    let storage = catalogue.methods.first().map(|method| method.storage());
+    let (storage, dialect) = storage.and_then(|storage| Some((storage, storage.dialect()?))).ok_or_else(|| {
+        Failure::input(format!("a program can't capture {}, but a relational database", catalogue.title()))
+    })?;
+    let guarantees = read_guarantees(arguments, dialect)?;
+    let method: &'static ForeignCapture =
+        Box::leak(Box::new(ForeignCapture::new(&arguments.capture, guarantees, storage)));
     let scenarios = choose(arguments, catalogue, method)?;
 
     let progress = Progress::start();
-    progress.say(&format!("starting {}", Service::Postgres.title()));
+    progress.say(&format!("starting {}", storage.title()));
     let stack = tokio::select! {
         stack = Stack::acquire(method.services()) => stack?,
         () = crate::exit::interrupted() => return Err(Failure::Interrupted),
@@ -89,11 +97,29 @@ pub(crate) async fn run(arguments: &Arguments, catalogue: &Catalogue) -> Result<
     }
 }
 
-fn read_guarantees(arguments: &Arguments) -> Result<Guarantees, Failure> {
-    let Some(file) = &arguments.guarantees else { return Ok(Guarantees::default()) };
+/// What the log of a database gives, read without loss.
+fn default_guarantees(dialect: Dialect) -> Guarantees {
+    match dialect {
+        Dialect::PostgreSql => Guarantees::default(),
+        // A program can look up which numbers are truth values.
+        Dialect::MySql => {
+            let of_the_log = NativeBinlog.guarantees(&Options::default());
+            Guarantees { initial_snapshot: true, values: Values::AS_STORED, ..of_the_log }
+        }
+    }
+}
+
+/// The default, with what the file says in its place.
+fn read_guarantees(arguments: &Arguments, dialect: Dialect) -> Result<Guarantees, Failure> {
+    let default = default_guarantees(dialect);
+    let Some(file) = &arguments.guarantees else { return Ok(default) };
     let wrong = |error: &dyn std::fmt::Display| Failure::input(format!("{}: {error}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
-    let guarantees: Guarantees = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+    let given: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+    let mut stated = serde_json::to_value(default).map_err(|error| wrong(&error))?;
+    stated.as_object_mut().into_iter().for_each(|stated| stated.extend(given.clone()));
+    let guarantees: Guarantees = serde_json::from_value(stated).map_err(|error| wrong(&error))?;
     if guarantees.granularity != Granularity::EachChange {
         let why = "a program that looks from time to time can't be judged from outside, since nobody knows when it has \
                    looked; a method in Rust can: see “Judge your own connector” in README.md";

@@ -85,7 +85,7 @@ fn catalogues() -> Vec<&'static Catalogue> {
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Try(arguments) => attempt::run(&arguments, &catalogues()).await,
-        Command::Judge(arguments) => judge::run(&arguments, &CATALOGUE).await,
+        Command::Judge(arguments) => judge::run(&arguments, &catalogues()).await,
         Command::Changes(arguments) => changes::run(&arguments).await,
         Command::List => {
             list::print(&catalogues());

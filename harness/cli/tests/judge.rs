@@ -6,8 +6,12 @@ const CDC: &str = env!("CARGO_BIN_EXE_cdc");
 
 /// `cdc judge` in the workspace's folder.
 fn judge(command: &str, more: &[&str]) -> Command {
+    judge_on("postgres", command, more)
+}
+
+fn judge_on(storage: &str, command: &str, more: &[&str]) -> Command {
     let mut judge = Command::new(CDC);
-    judge.args(["judge", "--on", "postgres", "--capture", command]).args(more);
+    judge.args(["judge", "--on", storage, "--capture", command]).args(more);
     judge.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     judge
 }
@@ -27,7 +31,7 @@ mod docker {
         time::{Duration, Instant},
     };
 
-    use super::{judge, told};
+    use super::{judge, judge_on, told};
 
     type Outcome = Result<(), Box<dyn Error>>;
 
@@ -43,6 +47,27 @@ mod docker {
         let (code, said) = told(&judge(WAL2JSON, &more).output()?);
         assert_eq!(code, Some(0), "{said}");
         assert!(said.contains("4 scenarios: 1 exact, 3 as guaranteed, 0 broken, 0 failed"), "{said}");
+        Ok(())
+    }
+
+    #[test]
+    fn the_adapter_of_mysqlbinlog_on_mysql_keeps_the_promises_that_its_guarantees_state() -> Outcome {
+        let mut more = vec!["--guarantees", "examples/mysqlbinlog/guarantees.json"];
+        for scenario in ["update_of_a_primary_key", "common_types", "truncate_of_one_table", "rename_a_column"] {
+            more.extend(["--scenario", scenario]);
+        }
+        let (code, said) = told(&judge_on("mysql", "python3 examples/mysqlbinlog/adapter.py", &more).output()?);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("4 scenarios: 3 exact, 1 as guaranteed, 0 broken, 0 failed"), "{said}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_prepared_transaction_of_mysql_that_a_program_tells_too_early_breaks_its_promise() -> Outcome {
+        let more = ["--scenario", "prepared_transaction_rolled_back"];
+        let (code, said) = told(&judge_on("mysql", "python3 examples/mysqlbinlog/adapter.py", &more).output()?);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("broken: never happened (1×)"), "{said}");
         Ok(())
     }
 

@@ -60,6 +60,20 @@ impl Storage {
             Self::Delta => "delta",
         }
     }
+
+    /// Its scenarios and methods.
+    ///
+    /// # Errors
+    /// This program was built without them.
+    pub(crate) fn catalogue(self, built: &[&'static Catalogue]) -> Result<&'static Catalogue, Failure> {
+        let name = self.name();
+        built.iter().copied().find(|catalogue| catalogue.storage == name).ok_or_else(|| {
+            Failure::input(format!(
+                "this `cdc` was built without {name}\n  what to do: build it by `cargo build --package changeproof-cli \
+                 --features {name}`"
+            ))
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -172,18 +186,9 @@ fn statements(text: &str, catalogues: &[&Catalogue]) -> Result<Vec<Statement>, S
 
 /// What to run on, in the order of the command line.
 fn catalogues(arguments: &Arguments, built: &[&'static Catalogue]) -> Result<Vec<&'static Catalogue>, Failure> {
-    let find = |storage: &Storage| {
-        let name = storage.name();
-        built.iter().copied().find(|catalogue| catalogue.storage == name).ok_or_else(|| {
-            Failure::input(format!(
-                "this `cdc` was built without {name}\n  what to do: build it by `cargo build --package changeproof-cli \
-                 --features {name}`"
-            ))
-        })
-    };
     let mut on = arguments.on.clone();
     on.dedup();
-    on.iter().map(find).collect()
+    on.iter().map(|storage| storage.catalogue(built)).collect()
 }
 
 fn methods(arguments: &Arguments, catalogues: &[&'static Catalogue]) -> Result<Vec<&'static dyn Capture>, Failure> {

@@ -6,10 +6,9 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Known;
+use super::{Known, Words};
 use crate::{
-    change::{Change, Lsn, Op, Position, TxId},
-    postgres::type_named,
+    change::{Change, Op, Position, TxId},
     schema::{TableName, Type},
     value::{Float, Row, Value},
 };
@@ -72,19 +71,20 @@ enum NamedTable {
 }
 
 impl NamedTable {
-    fn read(self) -> Result<TableName, String> {
-        match self {
-            Self::Text(text) => text.parse(),
-            Self::Parts { schema, name } => Ok(TableName { schema, name }),
-        }
+    fn read(self, words: &Words) -> Result<TableName, String> {
+        Ok(words.table(match self {
+            Self::Text(text) => text.parse()?,
+            Self::Parts { schema, name } => TableName { schema, name },
+        }))
     }
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a position is a text like \"16/B374D848\" or { \"lsn\": … }")]
+#[serde(untagged, expecting = "a position is a text like \"16/B374D848\", { \"lsn\": … } or { \"gtid\": … }")]
 enum NamedPosition {
     Text(String),
     Lsn { lsn: String },
+    Gtid { gtid: String },
 }
 
 #[derive(Deserialize)]
@@ -95,22 +95,23 @@ enum NamedTransaction {
 }
 
 /// Reads a line; the error says in words what is wrong.
-pub(super) fn read(line: &str) -> Result<Line, String> {
+pub(super) fn read(line: &str, words: &Words) -> Result<Line, String> {
     let object: Object = serde_json::from_str(line).map_err(|error| format!("it is not as documented ({error})"))?;
     match object.r#type.as_str() {
         "ready" => Ok(Line::Ready),
-        "change" => object.told(line).map(|told| Line::Change(Box::new(told))),
+        "change" => object.told(line, words).map(|told| Line::Change(Box::new(told))),
         other => Err(format!("there is no line of the type `{other}`")),
     }
 }
 
 impl Object {
-    fn told(self, line: &str) -> Result<Told, String> {
+    fn told(self, line: &str, words: &Words) -> Result<Told, String> {
         let op = self.op.ok_or("it has no `op`")?;
-        let table = self.table.ok_or("it has no `table`")?.read()?;
+        let table = self.table.ok_or("it has no `table`")?.read(words)?;
         let position = self.position.map(|position| {
-            let (NamedPosition::Text(text) | NamedPosition::Lsn { lsn: text }) = position;
-            text.parse::<Lsn>().map(Position::Lsn).map_err(|_| format!("`{text}` is no position in a log"))
+            let (NamedPosition::Text(text) | NamedPosition::Lsn { lsn: text } | NamedPosition::Gtid { gtid: text }) =
+                position;
+            words.position(&text).ok_or_else(|| format!("`{text}` is no position in a log"))
         });
         let told = Told {
             line: line.to_owned(),
@@ -123,11 +124,11 @@ impl Object {
             key: self.key.unwrap_or_default(),
             before: self.before,
             after: self.after,
-            types: self.types.into_iter().map(|(column, ty)| (column, type_named(&ty))).collect(),
+            types: self.types.into_iter().map(|(column, ty)| (column, words.type_named(&ty))).collect(),
             position: position.transpose()?,
             commit_time_us: self.commit_time_us,
             tombstone: self.tombstone,
-            renamed_from: self.renamed_from.map(NamedTable::read).transpose()?,
+            renamed_from: self.renamed_from.map(|table| table.read(words)).transpose()?,
         };
         let needs_new_row = !matches!(op, Op::Delete | Op::Truncate);
         match (needs_new_row, told.after.is_some()) {
@@ -156,7 +157,7 @@ impl Told {
     }
 
     /// The change, its values read by the types that the line gives, or those that are known.
-    pub(super) fn change(&self, known: &Known) -> Result<Change, String> {
+    pub(super) fn change(&self, known: &Known, words: &Words) -> Result<Change, String> {
         let known = known.get(&self.table);
         let row = |columns: &Columns| -> Result<Row, String> {
             let column = |name: &String, json: &RawValue| {
@@ -164,8 +165,8 @@ impl Told {
                 let (told, known) = (self.types.get(name), known.and_then(|known| known.get(name)));
                 let ty = told.filter(|ty| !matches!(ty, Type::Other(_))).or(known).or(told);
                 let value = match self.op {
-                    Op::Schema => type_of_column(json.get()),
-                    _ => value(json.get(), ty),
+                    Op::Schema => type_of_column(json.get(), words),
+                    _ => value(json.get(), ty, words),
                 };
                 value.map(|value| (name.clone(), value)).map_err(|cause| format!("`{name}`: {cause}"))
             };
@@ -187,23 +188,26 @@ impl Told {
 }
 
 /// A type in the harness's words, whichever of both spellings it came in.
-fn type_of_column(json: &str) -> Result<Value, String> {
+fn type_of_column(json: &str, words: &Words) -> Result<Value, String> {
     let name: String = serde_json::from_str(json).map_err(|_| "a column's type is a text")?;
-    Ok(Value::Text(type_named(&name).to_string()))
+    Ok(Value::Text(words.type_named(&name).to_string()))
 }
 
-fn value(json: &str, ty: Option<&Type>) -> Result<Value, String> {
+fn value(json: &str, ty: Option<&Type>, words: &Words) -> Result<Value, String> {
     match json.as_bytes().first() {
         Some(b'n') => Ok(Value::Null),
-        Some(b't' | b'f') => Ok(ty.map_or_else(|| Value::Bool(json.starts_with('t')), |ty| Value::from_text(json, ty))),
+        Some(b't' | b'f') => Ok(match ty {
+            None | Some(Type::Bool) => Value::Bool(json.starts_with('t')),
+            Some(ty) => words.value(json, ty),
+        }),
         Some(b'"') => {
             let text: String = serde_json::from_str(json).map_err(|error| error.to_string())?;
             Ok(match ty {
-                Some(ty) => Value::from_text(&text, ty),
+                Some(ty) => words.value(&text, ty),
                 None => Value::Text(text),
             })
         }
-        Some(b'[') => array(json, ty),
+        Some(b'[') => array(json, ty, words),
         Some(b'{') => {
             let object: BTreeMap<String, bool> = serde_json::from_str(json).unwrap_or_default();
             if object.len() == 1 && object.get("unavailable") == Some(&true) {
@@ -212,7 +216,7 @@ fn value(json: &str, ty: Option<&Type>) -> Result<Value, String> {
             Err("no value is an object; JSON is given as text, in the form in which the database prints it".to_owned())
         }
         _ => Ok(match ty {
-            Some(ty) => Value::from_text(json, ty),
+            Some(ty) => words.value(json, ty),
             None => json.parse().map_or_else(|_| number(json), Value::Int),
         }),
     }
@@ -222,7 +226,7 @@ fn number(json: &str) -> Value {
     json.parse().map_or_else(|_| json.into(), |number| Value::Float(Float::new(number)))
 }
 
-fn array(json: &str, ty: Option<&Type>) -> Result<Value, String> {
+fn array(json: &str, ty: Option<&Type>, words: &Words) -> Result<Value, String> {
     let element = match ty {
         Some(Type::Array(element)) => Some(&**element),
         Some(ty) => return Err(format!("an array, but the column's type is {ty}")),
@@ -231,17 +235,22 @@ fn array(json: &str, ty: Option<&Type>) -> Result<Value, String> {
     let items: Vec<Box<RawValue>> = serde_json::from_str(json).map_err(|error| error.to_string())?;
     // The type of an array says nothing of its dimensions.
     let of = |item: &RawValue| if item.get().starts_with('[') { ty } else { element };
-    items.iter().map(|item| value(item.get(), of(item))).collect::<Result<_, _>>().map(Value::Array)
+    items.iter().map(|item| value(item.get(), of(item), words)).collect::<Result<_, _>>().map(Value::Array)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::row;
+    use crate::{
+        change::{Gtid, Lsn},
+        row,
+    };
+
+    const PG: &Words = &Words::PostgreSql;
 
     fn change(line: &str, known: &Known) -> Result<Change, String> {
-        match read(line)? {
-            Line::Change(told) => told.change(known),
+        match read(line, PG)? {
+            Line::Change(told) => told.change(known, PG),
             Line::Ready => Err("ready".to_owned()),
         }
     }
@@ -297,12 +306,12 @@ mod tests {
                 Value::Array(vec![Value::from(vec![1, 2]), inner(Value::Null)])
             }),
         ] {
-            assert_eq!(value(json, Some(&ty))?, expected, "{json} as {ty}");
+            assert_eq!(value(json, Some(&ty), PG)?, expected, "{json} as {ty}");
         }
-        assert_eq!(value("9007199254740993", None)?, 9_007_199_254_740_993_i64.into());
-        assert_eq!(value("1.5", None)?, 1.5.into());
-        assert!(value(r#"{"a": 1}"#, Some(&Type::Json)).is_err());
-        assert!(value("[1]", Some(&Type::Int)).is_err());
+        assert_eq!(value("9007199254740993", None, PG)?, 9_007_199_254_740_993_i64.into());
+        assert_eq!(value("1.5", None, PG)?, 1.5.into());
+        assert!(value(r#"{"a": 1}"#, Some(&Type::Json), PG).is_err());
+        assert!(value("[1]", Some(&Type::Int), PG).is_err());
         Ok(())
     }
 
@@ -310,10 +319,10 @@ mod tests {
     fn a_line_may_tell_types_that_the_catalogue_no_longer_has() -> Result<(), String> {
         let line = r#"{"type":"change","op":"insert","table":"s.t","key":{"id":1},"after":{"id":1,"n":"2"},
             "types":{"id":"integer","n":"text"}}"#;
-        let Line::Change(told) = read(line)? else { return Err("no change".into()) };
+        let Line::Change(told) = read(line, PG)? else { return Err("no change".into()) };
         assert!(told.has_all_types());
         assert!(!told.is_known(&Known::new()));
-        let read = told.change(&known(&[("n", Type::Int)]))?;
+        let read = told.change(&known(&[("n", Type::Int)]), PG)?;
         assert_eq!((read.table, read.after), (TableName::new("s", "t"), Some(row! { id: 1, n: "2" })));
         Ok(())
     }
@@ -348,6 +357,22 @@ mod tests {
             let error = change(line, &Known::new()).err().unwrap_or_default();
             assert!(error.contains(told), "{line}: {error}");
         }
-        assert!(matches!(read(r#"{"type":"ready"}"#), Ok(Line::Ready)));
+        assert!(matches!(read(r#"{"type":"ready"}"#, PG), Ok(Line::Ready)));
+    }
+
+    #[test]
+    fn what_a_program_says_of_mysql_is_read_in_mysqls_words() -> Result<(), String> {
+        let words = Words::MySql("cp_1".to_owned());
+        let line = r#"{"type":"change","op":"insert","table":"cp_1.t","after":{"id":1,"flag":"101","raw":"\\x00ff","at":"2024-05-01 12:00:00.500000"},
+            "types":{"id":"int","flag":"bit(3)","raw":"binary(2)","at":"datetime(6)"},
+            "position":{"gtid":"3e11fa47-71ca-11e1-9e33-c80aa9429562:23"}}"#;
+        let Line::Change(told) = read(line, &words)? else { return Err("no change".into()) };
+        let read = told.change(&Known::new(), &words)?;
+        assert_eq!(read.table, "t".into());
+        let bytes = Value::Bytes(vec![0, 255]);
+        assert_eq!(read.after, Some(row! { id: 1, flag: "101", raw: bytes, at: "2024-05-01 12:00:00.5" }));
+        let gtid: Gtid = "3e11fa47-71ca-11e1-9e33-c80aa9429562:23".parse()?;
+        assert_eq!(read.position, Some(Position::Gtid(gtid)));
+        Ok(())
     }
 }

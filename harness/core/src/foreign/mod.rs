@@ -3,19 +3,20 @@
 //!
 //! The lines, the environment, and what a program has to do when it is stopped stand in `harness/cli/README.md`.
 
+mod database;
 mod line;
 mod program;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use tokio_postgres::Client;
 
 use self::{
+    database::{Access, Catalogue, Known, Words},
     line::{Line, Told},
     program::Program,
 };
@@ -24,8 +25,8 @@ use crate::{
     change::{Change, TxId},
     error::{Context, Error, Result},
     guarantees::Guarantees,
-    postgres::{self, HARNESS_SCHEMA, PUBLICATION},
-    schema::{TableName, Type},
+    postgres::{self, HARNESS_SCHEMA},
+    source::{Dialect, Storage},
     stack::Service,
 };
 
@@ -45,18 +46,19 @@ const PLUGIN_OF_THE_IMAGE: &str = "wal2json";
 
 const HELP: &str = "harness/cli/README.md says what a program writes and when";
 
-/// A program as a method of capturing PostgreSQL.
-#[derive(Clone, Debug)]
+/// A program as a method of capturing a database.
+#[derive(Clone)]
 pub struct ForeignCapture {
     command: String,
     guarantees: Guarantees,
+    storage: &'static dyn Storage,
 }
 
 impl ForeignCapture {
     /// A program that `sh -c` starts by the command, and what it promises. `initial_snapshot` is whether it delivers rows
     /// that exist before *if it is asked to*.
-    pub fn new(command: impl Into<String>, guarantees: Guarantees) -> Self {
-        Self { command: command.into(), guarantees }
+    pub fn new(command: impl Into<String>, guarantees: Guarantees, storage: &'static dyn Storage) -> Self {
+        Self { command: command.into(), guarantees, storage }
     }
 }
 
@@ -71,11 +73,22 @@ impl Capture for ForeignCapture {
     }
 
     fn like(&self) -> Option<&'static str> {
-        Some("logical")
+        match self.storage.dialect() {
+            Some(Dialect::MySql) => Some("binlog"),
+            _ => Some("logical"),
+        }
+    }
+
+    fn storage(&self) -> &'static dyn Storage {
+        self.storage
     }
 
     fn services(&self) -> &'static [Service] {
-        &[Service::Postgres]
+        match self.storage.server() {
+            Some(Service::Mysql) => &[Service::Mysql],
+            Some(Service::Mariadb) => &[Service::Mariadb],
+            _ => &[Service::Postgres],
+        }
     }
 
     fn guarantees(&self, options: &Options) -> Guarantees {
@@ -84,34 +97,31 @@ impl Capture for ForeignCapture {
     }
 
     async fn prepare(&self, subject: Subject<'_>) -> Result<()> {
-        let endpoint = subject.stack.endpoint(Service::Postgres)?;
+        // What MySQL's log has is up to its sessions.
+        if self.storage.dialect() != Some(Dialect::PostgreSql) {
+            return Ok(());
+        }
+        let endpoint = database::server(self.storage, subject)?;
         postgres::allow_output_plugin(endpoint, subject.database, PLUGIN_OF_THE_IMAGE).await?;
         postgres::publish_all_tables(endpoint, subject.database).await
     }
 
     async fn start(&self, subject: Subject<'_>, options: &Options) -> Result<Box<dyn Subscription>> {
-        let endpoint = subject.stack.endpoint(Service::Postgres)?;
-        let client = postgres::connect(endpoint, subject.database).await?;
         let snapshot = match options.snapshot {
             SnapshotMode::NoData => "no_data",
             SnapshotMode::Initial => "initial",
         };
-        let environment = [
-            ("CHANGEPROOF_URL", subject.url()?),
-            ("CHANGEPROOF_DATABASE", subject.database.to_owned()),
-            ("CHANGEPROOF_SLOT", subject.name.to_owned()),
-            ("CHANGEPROOF_PUBLICATION", PUBLICATION.to_owned()),
-            ("CHANGEPROOF_SNAPSHOT", snapshot.to_owned()),
-            ("CHANGEPROOF_CONTAINER", endpoint.container.clone()),
-            ("CHANGEPROOF_FOLDER", make_folder(subject)?.display().to_string()),
-        ];
+        let Access { mut environment, words, catalogue } = database::open(self.storage, subject).await?;
+        environment.push(("CHANGEPROOF_SNAPSHOT", snapshot.to_owned()));
+        environment.push(("CHANGEPROOF_FOLDER", make_folder(subject)?.display().to_string()));
         let mut subscription = ForeignSubscription {
             command: self.command.clone(),
-            environment: environment.into(),
+            environment,
             program: None,
             lines: VecDeque::new(),
             told: None,
-            types: Types::new(client),
+            words,
+            types: Types::new(catalogue),
         };
         subscription.run().await?;
         Ok(Box::new(subscription))
@@ -154,6 +164,7 @@ struct ForeignSubscription {
     lines: VecDeque<String>,
     /// A change whose types are being looked up.
     told: Option<Told>,
+    words: Words,
     types: Types,
 }
 
@@ -166,7 +177,7 @@ impl ForeignSubscription {
             return Err(program.explain(Error::new(PROGRAM, GET_READY, cause).help(HELP)));
         };
         let first = first?;
-        match line::read(&first) {
+        match line::read(&first, &self.words) {
             Ok(Line::Ready) => Ok(()),
             Ok(Line::Change(_)) => Err(program.explain(wrong(GET_READY, &first, "its first line is no `ready`"))),
             Err(cause) => Err(program.explain(wrong(GET_READY, &first, &cause))),
@@ -205,7 +216,7 @@ impl Subscription for ForeignSubscription {
             told
         } else {
             let line = self.line().await?;
-            match line::read(&line) {
+            match line::read(&line, &self.words) {
                 Ok(Line::Change(told)) => *told,
                 Ok(Line::Ready) => return Err(self.wrong(&line, "it is ready a second time")),
                 Err(cause) => return Err(self.wrong(&line, &cause)),
@@ -217,7 +228,7 @@ impl Subscription for ForeignSubscription {
         let Some(told) = self.told.take() else {
             return Err(Error::new(PROGRAM, "go on", "a change has gone astray"));
         };
-        told.change(&self.types.known).map_err(|cause| wrong("be understood", &told.line, &cause))
+        told.change(&self.types.known, &self.words).map_err(|cause| wrong("be understood", &told.line, &cause))
     }
 
     fn waiting_for(&self) -> String {
@@ -243,12 +254,9 @@ impl Subscription for ForeignSubscription {
     }
 }
 
-/// The columns' types of tables.
-type Known = BTreeMap<TableName, BTreeMap<String, Type>>;
-
 /// The columns' types as the catalogue has had them at the last look.
 struct Types {
-    client: Client,
+    catalogue: Catalogue,
     known: Known,
     /// The transaction for which was looked.
     of: Option<TxId>,
@@ -257,8 +265,8 @@ struct Types {
 }
 
 impl Types {
-    fn new(client: Client) -> Self {
-        Self { client, known: Known::new(), of: None, is_stale: true }
+    fn new(catalogue: Catalogue) -> Self {
+        Self { catalogue, known: Known::new(), of: None, is_stale: true }
     }
 
     /// Makes known the types that a change doesn't tell itself. They are looked up for each transaction anew, and where
@@ -267,12 +275,7 @@ impl Types {
         let is_other = told.tx.is_some() && told.tx != self.of;
         let is_unknown = || !told.is_known(&self.known) && (told.tx.is_none() || told.tx != self.of);
         if !told.has_all_types() && (self.is_stale || is_other || is_unknown()) {
-            let shapes = postgres::shapes(&self.client).await?;
-            self.known = shapes
-                .into_iter()
-                .chain([postgres::fence()])
-                .map(|(name, shape)| (name, shape.columns.into_iter().map(|column| (column.name, column.ty)).collect()))
-                .collect();
+            self.known = self.catalogue.types().await?;
             self.of.clone_from(&told.tx);
             self.is_stale = false;
         }
