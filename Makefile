@@ -12,6 +12,7 @@ BASH_FILES := images/build images/base .ci/run $(wildcard scripts/* images/*/*.s
 TIER ?=
 METHOD ?=
 PART ?=
+SOURCE ?= postgres
 
 .PHONY: help
 help: ## Lists the targets
@@ -38,9 +39,9 @@ sweep: ## Removes containers and networks that a crashed run has left behind
 	@cargo run --quiet --package changeproof-cli -- sweep
 
 .PHONY: bench
-bench: ## Measures methods; METHOD=logical one of them, PART=lag, drain or price one part, TIER=1k, 10k or 100k one tier
-	@scripts/setup $(IMAGES) -- cargo bench --package changeproof-benches --no-run
-	@cargo bench --package changeproof-benches --bench postgres -- $(PART) $(TIER) $(METHOD)
+bench: ## Measures methods of PostgreSQL, or SOURCE=mysql; METHOD=logical one of them, PART=lag, drain or price one part, TIER=1k, 10k or 100k one tier
+	@scripts/setup $(SOURCE) kafka -- cargo bench --package changeproof-benches --no-run
+	@cargo bench --package changeproof-benches --bench $(SOURCE) -- $(PART) $(TIER) $(METHOD)
 
 .PHONY: bench-iceberg
 bench-iceberg: ## Measures scans of Iceberg against a plain read of the same files and against Spark

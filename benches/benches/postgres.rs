@@ -22,5 +22,5 @@ const SETUPS: [Setup; 5] = [
 ];
 
 fn main() -> std::process::ExitCode {
-    changeproof_benches::main("postgres", &SETUPS)
+    changeproof_benches::main("postgres", &LogicalReplication, &SETUPS)
 }

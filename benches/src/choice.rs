@@ -24,7 +24,7 @@ const TIERS: [Tier; 3] = [
 pub(crate) enum Part {
     /// Bursts and the open loop.
     Lag,
-    /// A backlog against `pg_recvlogical`.
+    /// A backlog against the database's own program.
     Drain,
     /// Transactions per second against none.
     Price,

@@ -2,7 +2,7 @@
 //!
 //! Three parts, each of which the command line can choose:
 //! - *lag*: bursts and an open loop by every method, at the tiers of 1,000, 10,000 and 100,000 rows;
-//! - *drain*: a backlog read by native logical replication, against PostgreSQL's own `pg_recvlogical`;
+//! - *drain*: a backlog read by the native method, against the database's own program that reads its log;
 //! - *price*: transactions per second of writers with each method on, against none.
 //!
 //! Both ends are clocked by this process. A change that is lost, repeated or unknown ends the bench with an error.
@@ -14,6 +14,8 @@ mod load;
 mod price;
 mod report;
 mod rig;
+mod rival;
+mod server;
 mod spread;
 
 use std::process::ExitCode;
@@ -24,7 +26,10 @@ use changeproof::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use self::choice::{Choice, Part};
+use self::{
+    choice::{Choice, Part},
+    rival::Rival,
+};
 
 /// A method as it is measured.
 #[derive(Clone, Copy)]
@@ -52,8 +57,9 @@ impl Setup {
     }
 }
 
-/// Runs the parts, tiers and methods that the command line selects (`-- 1k logical`); everything without a selection.
-pub fn main(storage: &'static str, setups: &[Setup]) -> ExitCode {
+/// Runs the parts, tiers and methods that the command line selects (`-- 1k logical`); everything without a selection. What a
+/// capture costs is counted against a database that an `idle` method has prepared and doesn't capture.
+pub fn main(storage: &'static str, idle: &'static dyn Capture, setups: &[Setup]) -> ExitCode {
     changeproof::stack::run_guard_if_asked();
     let words: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let choice = match Choice::read(&words, setups) {
@@ -63,7 +69,7 @@ pub fn main(storage: &'static str, setups: &[Setup]) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match measure(storage, &choice) {
+    match measure(storage, idle, &choice) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -89,18 +95,20 @@ impl Ends {
     }
 }
 
-fn measure(storage: &'static str, choice: &Choice) -> Result<()> {
+fn measure(storage: &'static str, idle: &'static dyn Capture, choice: &Choice) -> Result<()> {
     let ends = Ends::new()?;
     let writers = ends.writers.handle();
     for part in &choice.parts {
         match part {
             Part::Lag => lag::measure(&ends, storage, &choice.setups, &choice.tiers)?,
             Part::Drain => {
-                for setup in choice.setups.iter().filter(|setup| setup.method.name() == "logical") {
-                    ends.reader.block_on(drain::measure(storage, setup))?;
+                for setup in &choice.setups {
+                    if let Some(rival) = Rival::of(setup.method) {
+                        ends.reader.block_on(drain::measure(storage, setup, rival))?;
+                    }
                 }
             }
-            Part::Price => ends.reader.block_on(price::measure(writers, storage, &choice.setups))?,
+            Part::Price => ends.reader.block_on(price::measure(writers, storage, idle, &choice.setups))?,
         }
     }
     Ok(())

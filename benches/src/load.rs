@@ -13,16 +13,9 @@ use changeproof::{
     error::{Context, Error, Result},
 };
 use hdrhistogram::Histogram;
-use tokio::{
-    runtime::Handle,
-    task::{JoinError, JoinSet},
-};
-use tokio_postgres::{Client, Statement};
+use tokio::{runtime::Handle, task::JoinSet};
 
-use crate::{
-    choice::Tier,
-    rig::{COLUMNS, Rig, Target, VALUES},
-};
+use crate::{choice::Tier, rig::Rig, server::Target};
 
 /// Nothing may take longer than this; then something is lost.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -42,16 +35,6 @@ pub(crate) struct OpenLoop {
     pub(crate) took: Duration,
 }
 
-/// The statement that inserts a row of its own.
-///
-/// # Errors
-/// The server refuses.
-pub(crate) async fn prepare_insert(client: &Client) -> Result<Statement> {
-    let insert =
-        format!("INSERT INTO public.readings ({COLUMNS}) SELECT {VALUES} FROM (VALUES ($1::bigint)) AS row (i)");
-    client.prepare(&insert).await.while_doing("PostgreSQL", "prepare the insert")
-}
-
 /// Writes rows in one transaction, and returns the time from sending COMMIT until the last change was visible.
 ///
 /// # Errors
@@ -59,10 +42,10 @@ pub(crate) async fn prepare_insert(client: &Client) -> Result<Statement> {
 pub(crate) async fn burst(rig: &mut Rig, rows: u32) -> Result<Duration> {
     let ids = rig.ids(rows);
     let writer = &rig.database.writer;
-    writer.batch_execute("BEGIN").await.while_doing("PostgreSQL", "begin")?;
-    rig.database.insert(&ids).await?;
+    writer.run("BEGIN").await?;
+    writer.insert(&ids).await?;
     let started = Instant::now();
-    let commit = async { writer.batch_execute("COMMIT").await.while_doing("PostgreSQL", "commit") };
+    let commit = writer.run("COMMIT");
     let (committed, seen) = tokio::join!(commit, see_all(rig.subscription.as_mut(), &ids, |_| {}));
     committed?;
     seen?;
@@ -82,7 +65,7 @@ pub(crate) async fn open_loop(writers: &Handle, rig: &mut Rig, tier: Tier) -> Re
     let mut writing = JoinSet::new();
     for number in 0..WRITERS {
         let mine = ids.clone().skip(number).step_by(WRITERS);
-        writing.spawn_on(write(rig.database.target()?, mine, due), writers);
+        writing.spawn_on(write(rig.database.target.clone(), mine, due), writers);
     }
     let mut lags_us = histogram()?;
     let noted = see_all(rig.subscription.as_mut(), &ids, |id| {
@@ -102,25 +85,20 @@ fn histogram() -> Result<Histogram<u64>> {
 }
 
 async fn write(target: Target, ids: impl Iterator<Item = i64>, due: impl Fn(i64) -> Instant) -> Result<()> {
-    let client = Arc::new(target.connect().await?);
-    let insert = prepare_insert(&client).await?;
+    let writer = target.connect().await?;
     let mut sent = JoinSet::new();
     for id in ids {
         tokio::time::sleep_until(due(id).into()).await;
-        let (client, insert) = (Arc::clone(&client), insert.clone());
-        sent.spawn(async move { client.execute(&insert, &[&id]).await });
+        let writer = Arc::clone(&writer);
+        sent.spawn(async move { writer.insert_one(id).await });
         while let Some(done) = sent.try_join_next() {
-            check(done)?;
+            done.while_doing("the bench", "write")??;
         }
     }
     while let Some(done) = sent.join_next().await {
-        check(done)?;
+        done.while_doing("the bench", "write")??;
     }
     Ok(())
-}
-
-fn check(done: Result<Result<u64, tokio_postgres::Error>, JoinError>) -> Result<()> {
-    done.while_doing("the bench", "write")?.while_doing("PostgreSQL", "insert a row").map(drop)
 }
 
 /// Takes changes until each of the rows has been seen once.

@@ -11,10 +11,9 @@ use std::{
 
 use changeproof::{
     Op,
-    capture::{Subscription, fence_number},
+    capture::{Capture, Subscription, fence_number},
     change::Change,
     error::{Context, Error, Result},
-    logical::LogicalReplication,
     stack::{Service, Stack},
 };
 use serde::Serialize;
@@ -22,9 +21,10 @@ use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
     Setup,
-    load::{next, number, prepare_insert},
+    load::{next, number},
     report::Report,
-    rig::{Database, Target},
+    rig::Database,
+    server::Target,
     spread::Spread,
 };
 
@@ -37,8 +37,6 @@ const COUNTED: Duration = Duration::from_secs(2);
 
 /// Rows that are there before, for the updates.
 const ROWS_BEFORE: i64 = 10_000;
-
-const UPDATE: &str = "UPDATE public.readings SET celsius = $2::bigint % 40, version = $2 WHERE id = $1";
 
 /// The figures of one method, or of none.
 #[derive(Debug, Serialize)]
@@ -65,7 +63,12 @@ struct Measured {
 ///
 /// # Errors
 /// A change is lost, repeated or unknown, or a service fails.
-pub(crate) async fn measure(writers: &Handle, storage: &'static str, setups: &[Setup]) -> Result<()> {
+pub(crate) async fn measure(
+    writers: &Handle,
+    storage: &'static str,
+    idle: &'static dyn Capture,
+    setups: &[Setup],
+) -> Result<()> {
     // All services run while any method is measured, or none.
     let mut services: Vec<Service> = setups.iter().flat_map(|setup| setup.method.services()).copied().collect();
     services.sort_unstable();
@@ -77,7 +80,7 @@ pub(crate) async fn measure(writers: &Handle, storage: &'static str, setups: &[S
     let mut measured: Vec<Vec<Measured>> = vec![Vec::new(); of_all.len()];
     for _ in 0..ROUNDS {
         for (setup, measured) in of_all.iter().zip(&mut measured) {
-            measured.push(measure_one(writers, *setup, &mut report).await?);
+            measured.push(measure_one(writers, idle, *setup, &mut report).await?);
         }
     }
     println!("| method, profile | transactions/s | against none | min | max | caught up after |");
@@ -108,9 +111,14 @@ pub(crate) async fn measure(writers: &Handle, storage: &'static str, setups: &[S
     report.write()
 }
 
-/// Without a method there is a publication that nobody reads, which costs nothing.
-async fn measure_one(writers: &Handle, setup: Option<&Setup>, report: &mut Report<Row>) -> Result<Measured> {
-    let mut database = Database::open(setup.map_or(&LogicalReplication, |setup| setup.method)).await?;
+/// Without a method there is what an idle one has prepared, such as a publication that nobody reads, which costs nothing.
+async fn measure_one(
+    writers: &Handle,
+    idle: &'static dyn Capture,
+    setup: Option<&Setup>,
+    report: &mut Report<Row>,
+) -> Result<Measured> {
+    let mut database = Database::open(setup.map_or(idle, |setup| setup.method)).await?;
     if setup.is_some() {
         report.describe(&database.versions().await?);
     }
@@ -120,8 +128,8 @@ async fn measure_one(writers: &Handle, setup: Option<&Setup>, report: &mut Repor
 }
 
 async fn write_and_read(writers: &Handle, database: &mut Database, setup: Option<&Setup>) -> Result<Measured> {
-    database.insert(&(1..ROWS_BEFORE + 1)).await?;
-    database.writer.batch_execute("ANALYZE public.readings").await.while_doing("PostgreSQL", "analyze the table")?;
+    database.writer.insert(&(1..ROWS_BEFORE + 1)).await?;
+    database.writer.run(database.target.analyze()).await?;
     let Some(setup) = setup else {
         let written = write(writers, database).await?;
         return Ok(Measured { transactions_per_s: written.per_s(), catch_up: Duration::ZERO });
@@ -158,7 +166,7 @@ async fn write(writers: &Handle, database: &Database) -> Result<Written> {
     let mut writing = JoinSet::new();
     let begin = Instant::now() + WARM_UP;
     for number in 0..WRITERS {
-        writing.spawn_on(write_by_turns(database.target()?, number, begin), writers);
+        writing.spawn_on(write_by_turns(database.target.clone(), number, begin), writers);
     }
     let mut all = Written::default();
     while let Some(written) = writing.join_next().await {
@@ -172,9 +180,7 @@ async fn write(writers: &Handle, database: &Database) -> Result<Written> {
 /// Inserts a row and updates an older one by turns. No other writer touches these rows.
 async fn write_by_turns(target: Target, writer: i64, begin: Instant) -> Result<Written> {
     const STRIDE: i64 = 7919;
-    let client = target.connect().await?;
-    let insert = prepare_insert(&client).await?;
-    let update = client.prepare(UPDATE).await.while_doing("PostgreSQL", "prepare the update")?;
+    let connection = target.connect().await?;
     let mut written = Written::default();
     let end = begin + COUNTED;
     for turn in 0_i64.. {
@@ -185,11 +191,10 @@ async fn write_by_turns(target: Target, writer: i64, begin: Instant) -> Result<W
             let id = 1 + writer + (turn * STRIDE) % (ROWS_BEFORE / WRITERS) * WRITERS;
             (id, written.versions.get(&id).map_or(1, |version| version + 1))
         };
-        let done = match is_insert {
-            true => client.execute(&insert, &[&id]).await,
-            false => client.execute(&update, &[&id, &version]).await,
-        };
-        done.while_doing("PostgreSQL", "write a row")?;
+        match is_insert {
+            true => connection.insert_one(id).await?,
+            false => connection.update_one(id, version).await?,
+        }
         written.versions.insert(id, version);
         let now = Instant::now();
         if now > end {

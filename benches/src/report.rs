@@ -8,8 +8,7 @@ use std::{
 };
 
 use changeproof::{
-    capture::{Capture, Profile},
-    debezium::DebeziumPostgres,
+    capture::Profile,
     error::{Context, Result},
 };
 use serde::Serialize;
@@ -88,7 +87,7 @@ impl<R: Serialize> Report<R> {
             .map(|(name, value)| (name.to_owned(), value.into()))
             .collect();
         self.images.extend(versions.images.iter().cloned());
-        self.versions = json!({ "postgres": versions.postgres, "images": self.images, "pinned": pinned });
+        self.versions = json!({ self.storage: versions.server, "images": self.images, "pinned": pinned });
     }
 
     /// Writes the file.
@@ -111,7 +110,7 @@ impl<R: Serialize> Report<R> {
 fn setting(setup: &Setup) -> (String, Value) {
     let profile = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
     let mut settings = Map::new();
-    if setup.method.name() == DebeziumPostgres.name() {
+    if setup.method.name() == "debezium" {
         settings.extend(profile(include_str!("../../fixtures/debezium/reference.json")));
         if setup.profile == Profile::LowLatency {
             settings.extend(profile(include_str!("../../fixtures/debezium/low_latency.json")));

@@ -1,36 +1,36 @@
 //! A method capturing a table that is made to be written to.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use changeproof::{
     capture::{Capture, Subscription},
-    error::{Context, Result},
-    postgres,
+    error::Result,
+    script::{TableBuilder, create, raw},
     source::Place,
-    stack::{Endpoint, Service, Stack},
+    stack::Stack,
     workspace::Workspace,
 };
-use tokio_postgres::Client;
 
-use crate::Setup;
-
-/// The columns that every load writes, and values of them for the row `i`.
-pub(crate) const COLUMNS: &str = "id, sensor, celsius, note";
-pub(crate) const VALUES: &str = "i, 'sensor-' || (i % 100), i % 40, repeat('x', 60)";
+use crate::{
+    Setup,
+    server::{Connection, Target},
+};
 
 /// A database with the table `readings`, prepared for a method that doesn't capture it yet.
 pub(crate) struct Database {
     pub(crate) stack: Stack,
     pub(crate) workspace: Workspace,
     /// The connection that writes bursts.
-    pub(crate) writer: Client,
+    pub(crate) writer: Arc<dyn Connection>,
+    /// What further connections are made to.
+    pub(crate) target: Target,
 }
 
 /// What was measured, for whoever reads the figures later.
 #[derive(Debug)]
 pub(crate) struct Versions {
     /// The server's own word.
-    pub(crate) postgres: String,
+    pub(crate) server: String,
     /// The images that ran.
     pub(crate) images: Vec<String>,
 }
@@ -42,13 +42,13 @@ impl Database {
     /// A service can't be started.
     pub(crate) async fn open(method: &'static dyn Capture) -> Result<Self> {
         let stack = Stack::acquire(method.services()).await?;
-        let workspace = Workspace::open(&stack, method, Place::Disk).await?;
-        let writer = postgres::connect(stack.endpoint(Service::Postgres)?, workspace.database()).await?;
-        let table = "CREATE TABLE public.readings (\
-            id bigint PRIMARY KEY, sensor text NOT NULL, celsius double precision, taken timestamptz DEFAULT now(), \
-            note text, version bigint NOT NULL DEFAULT 0)";
-        writer.batch_execute(table).await.while_doing("PostgreSQL", "create the table")?;
-        Ok(Self { stack, workspace, writer })
+        let mut workspace = Workspace::open(&stack, method, Place::Disk).await?;
+        let target = Target::new(method.storage(), &stack, workspace.database())?;
+        // As a step of a script, so that the table is given what the method needs of it.
+        let readings = create(&TableBuilder::new("readings"));
+        workspace.source.apply(&raw(target.create_table(), [readings])).await?;
+        let writer = target.connect().await?;
+        Ok(Self { stack, workspace, writer, target })
     }
 
     /// Starts the capture.
@@ -57,28 +57,6 @@ impl Database {
     /// It can't be started.
     pub(crate) async fn capture(&self, setup: &Setup) -> Result<Box<dyn Subscription>> {
         self.workspace.start(&self.stack, &setup.options()).await
-    }
-
-    /// How to reach the server.
-    pub(crate) fn endpoint(&self) -> Result<&Endpoint> {
-        self.stack.endpoint(Service::Postgres)
-    }
-
-    /// What further connections are made to.
-    pub(crate) fn target(&self) -> Result<Target> {
-        Ok(Target { endpoint: self.endpoint()?.clone(), database: self.workspace.database().to_owned() })
-    }
-
-    /// Writes rows, in one statement.
-    ///
-    /// # Errors
-    /// The server refuses.
-    pub(crate) async fn insert(&self, ids: &Range<i64>) -> Result<()> {
-        let (first, last) = (ids.start, ids.end - 1);
-        let insert = format!(
-            "INSERT INTO public.readings ({COLUMNS}) SELECT {VALUES} FROM generate_series({first}::bigint, {last}) i"
-        );
-        self.writer.batch_execute(&insert).await.while_doing("PostgreSQL", "write rows")
     }
 
     /// What runs.
@@ -90,7 +68,7 @@ impl Database {
         for service in self.workspace.method().services() {
             images.push(self.stack.endpoint(*service)?.image.clone());
         }
-        Ok(Versions { postgres: self.workspace.source.version().await?, images })
+        Ok(Versions { server: self.workspace.source.version().await?, images })
     }
 
     /// Removes all that it made.
@@ -100,23 +78,6 @@ impl Database {
     pub(crate) async fn close(self) -> Result<()> {
         drop(self.writer);
         self.workspace.close(&self.stack).await
-    }
-}
-
-/// A database to connect to.
-#[derive(Clone)]
-pub(crate) struct Target {
-    endpoint: Endpoint,
-    database: String,
-}
-
-impl Target {
-    /// A further connection to write by.
-    ///
-    /// # Errors
-    /// The server refuses.
-    pub(crate) async fn connect(&self) -> Result<Client> {
-        postgres::connect(&self.endpoint, &self.database).await
     }
 }
 
