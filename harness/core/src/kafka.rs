@@ -82,7 +82,7 @@ pub(crate) async fn remove(kafka: &Endpoint, prefix: &str) -> Result<()> {
 }
 
 fn is_of(prefix: &str, topic: &str) -> bool {
-    topic.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'))
+    topic.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Where partitions end: by topic and partition the number of the next record.
@@ -227,6 +227,6 @@ mod tests {
     fn a_prefix_ends_at_a_dot() {
         assert!(is_of("cp_1", "cp_1.public.t"));
         assert!(!is_of("cp_1", "cp_10.public.t"));
-        assert!(!is_of("cp_1", "cp_1"));
+        assert!(is_of("cp_1", "cp_1"), "that of definitions");
     }
 }

@@ -3,6 +3,7 @@
 mod log;
 mod mariadb;
 mod online;
+mod options;
 mod partitions;
 mod statements;
 mod tables;

@@ -27,11 +27,22 @@ use crate::{
         Truncate, UnchangedToast, Values,
     },
     mysql::Server,
+    schema::TableName,
     source::Storage,
     stack::Service,
 };
 
 const SERVICE: &str = "MySQL's binary log";
+
+/// The tables of a lease that a statement gives other names, one after the other. `database` is the one that names without a database
+/// belong to.
+pub(crate) fn renames(sql: &str, lease: &str, database: &str) -> Vec<(TableName, TableName)> {
+    match ddl::effect(sql, lease, database) {
+        Some(ddl::Effect::Renames(renames)) => renames,
+        Some(ddl::Effect::Alters { table, to: Some(to), .. }) => vec![(table, to)],
+        _ => Vec::new(),
+    }
+}
 
 /// The binary log by global transaction identifiers.
 ///

@@ -2,6 +2,7 @@
 
 mod assemble;
 mod connect;
+mod definitions;
 mod mysql;
 mod postgres;
 mod record;

@@ -63,7 +63,10 @@ impl Capture for DebeziumMySql {
             transactions: true,
             order: Order::Commit,
             truncate: Truncate::Told,
-            schema_changes: SchemaChanges::NextRow,
+            schema_changes: match tells_definitions(options) {
+                true => SchemaChanges::AtOnce,
+                false => SchemaChanges::NextRow,
+            },
             unchanged_toast: UnchangedToast::Delivered,
             after_a_break: AfterABreak::AtLeastOnce,
             tombstones: sends_tombstones(options),
@@ -115,13 +118,19 @@ impl Capture for DebeziumMySql {
             "schema.history.internal.consumer.sasl.jaas.config": jaas,
         });
         let server = Replica { conn: mysql::connect(source, lease).await?, lease: lease.to_owned() };
-        let decoder = Decoder::of_mysql(lease, history(subject.name));
+        let definitions = tells_definitions(options).then(|| subject.name.to_owned());
+        let decoder = Decoder::of_mysql(lease, history(subject.name), definitions);
         subscription::start(subject, &lease_settings, server, decoder, options).await
     }
 
     async fn clean_up(&self, subject: Subject<'_>) -> Result<()> {
         subscription::clean_up(subject).await
     }
+}
+
+/// Whether changed definitions are written to a topic, which bears the connector's prefix alone as its name.
+fn tells_definitions(options: &Options) -> bool {
+    options.settings.get("include.schema.changes").is_some_and(|setting| setting == "true")
 }
 
 /// The topic in which the connector keeps what tables looked like when. It goes with the connector's others.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::values::Schema;
+use super::{definitions::Definitions, values::Schema};
 use crate::{
     change::{Change, Lsn, Op, Position, TxId},
     error::{Context, Error, Result},
@@ -105,6 +105,8 @@ enum Origin {
         lease: String,
         /// The topic in which the connector keeps a history of definitions.
         history: String,
+        /// The topic to which it writes changed definitions, and what that has told; none if it isn't asked to.
+        definitions: Option<(String, Definitions)>,
     },
 }
 
@@ -126,8 +128,25 @@ impl Source {
 
 impl Decoder {
     /// A decoder of what the connector for MySQL writes.
-    pub(crate) fn of_mysql(lease: &str, history: String) -> Self {
-        Self { schemas: HashMap::new(), origin: Origin::MySql { lease: lease.to_owned(), history } }
+    pub(crate) fn of_mysql(lease: &str, history: String, definitions: Option<String>) -> Self {
+        let definitions = definitions.map(|topic| (topic, Definitions::default()));
+        Self { schemas: HashMap::new(), origin: Origin::MySql { lease: lease.to_owned(), history, definitions } }
+    }
+
+    /// The topic of changed definitions, if the connector writes one.
+    pub(crate) fn definitions_topic(&self) -> Option<&str> {
+        match &self.origin {
+            Origin::MySql { definitions: Some((topic, _)), .. } => Some(topic),
+            _ => None,
+        }
+    }
+
+    /// Decodes a record of the topic of changed definitions.
+    pub(crate) fn definitions(&mut self, record: &[u8]) -> Result<Vec<Change>> {
+        match &mut self.origin {
+            Origin::MySql { lease, definitions: Some((_, definitions)), .. } => definitions.take(lease, record),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// Whether the connector sends changes that no transaction counts: those for MySQL and MariaDB send TRUNCATE so.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use super::{
     assemble::Assembler,
     connect::Connector,
-    record::{Decoder, control},
+    record::{Decoder, Event, control},
 };
 use crate::{
     capture::{Options, Profile, SnapshotMode, Subject, Subscription},
@@ -125,7 +125,9 @@ pub(super) async fn start(
     let broker = subject.stack.endpoint(Service::Kafka)?;
     let connector = Connector::new(subject.stack, name)?.restarting_after(server.passing_failure());
     let control = ControlTopics::new(name);
-    let ordered = [control.transactions.as_str(), control.notifications.as_str()];
+    let mut ordered = vec![control.transactions.as_str(), control.notifications.as_str()];
+    let definitions = decoder.definitions_topic().map(str::to_owned);
+    ordered.extend(definitions.as_deref());
     kafka::create_ordered(broker, &ordered).await?;
     connector.create(&configuration(subject, lease, &control, options)?).await?;
     let has_uncounted = decoder.has_uncounted();
@@ -223,6 +225,12 @@ fn take(
         Some(value) if topic == topics.transactions => Ok(assembler.boundary(control(value)?)),
         Some(value) if topic == topics.notifications => Ok(assembler.notification(&control(value)?)),
         _ if decoder.is_history(topic) => Ok(false),
+        Some(value) if decoder.definitions_topic() == Some(topic) => {
+            for change in decoder.definitions(value)? {
+                assembler.event((topic, record.partition()), Event::Change(Box::new(change), None));
+            }
+            Ok(false)
+        }
         value => {
             let event = decoder.event(record.key(), value)?;
             assembler.event((topic, record.partition()), event);
