@@ -110,19 +110,16 @@ pub(super) struct Access {
 /// The server can't be reached, or the storage has none.
 pub(super) async fn open(storage: &dyn Storage, subject: Subject<'_>) -> Result<Access> {
     let (endpoint, database) = (server(storage, subject)?, subject.database.to_owned());
-    let (words, catalogue, own) = match storage.dialect() {
-        Some(Dialect::MySql) => {
-            let conn = mysql::connect(endpoint, &database).await?;
-            let (server_id, ..) = uuid::Uuid::new_v4().as_fields();
-            let url = format!("mysql://{database}:{}@{}/{database}", endpoint.password, endpoint.address());
-            let own = [("CHANGEPROOF_URL", url), ("CHANGEPROOF_SERVER_ID", (server_id | 1).to_string())];
-            (Words::MySql(database.clone()), Catalogue::MySql(conn, database.clone()), own)
-        }
-        _ => {
-            let client = postgres::connect(endpoint, &database).await?;
-            let own = [("CHANGEPROOF_URL", subject.url()?), ("CHANGEPROOF_PUBLICATION", PUBLICATION.to_owned())];
-            (Words::PostgreSql, Catalogue::PostgreSql(client), own)
-        }
+    let (words, catalogue, own) = if storage.dialect() == Some(Dialect::MySql) {
+        let conn = mysql::connect(endpoint, &database).await?;
+        let (server_id, ..) = uuid::Uuid::new_v4().as_fields();
+        let url = format!("mysql://{database}:{}@{}/{database}", endpoint.password, endpoint.address());
+        let own = [("CHANGEPROOF_URL", url), ("CHANGEPROOF_SERVER_ID", (server_id | 1).to_string())];
+        (Words::MySql(database.clone()), Catalogue::MySql(conn, database.clone()), own)
+    } else {
+        let client = postgres::connect(endpoint, &database).await?;
+        let own = [("CHANGEPROOF_URL", subject.url()?), ("CHANGEPROOF_PUBLICATION", PUBLICATION.to_owned())];
+        (Words::PostgreSql, Catalogue::PostgreSql(client), own)
     };
     let common = [
         ("CHANGEPROOF_DATABASE", database),
