@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    pin::Pin,
     process::{Command, ExitCode},
 };
 
@@ -9,38 +10,35 @@ use changeproof::{
     row,
     schema::Type,
     script::{Action, TableBuilder, TableRef},
-    source::Source as _,
-    stack::{Service, Stack, run_guard_if_asked},
+    stack::{BUCKET, Endpoint, Service, Stack, run_guard_if_asked},
+    warehouse::S3Settings,
 };
-use changeproof_iceberg::{RestSettings, S3Settings, Source, Warehouse, WriteMode};
+use changeproof_delta::{Lake, use_s3};
+use changeproof_iceberg::{RestSettings, Source, Warehouse, WriteMode};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     run_guard_if_asked();
-    let trial = Trial::test("docker::a_table_in_s3_by_its_catalog_or_its_metadata_file", || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(a_table_in_s3_by_its_catalog_or_its_metadata_file()).map_err(|error| error.to_string().into())
-    });
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
+    let trials = vec![
+        trial("a_table_of_iceberg_by_its_catalog_or_its_metadata_file", || {
+            Box::pin(a_table_of_iceberg_by_its_catalog_or_its_metadata_file())
+        }),
+        trial("a_table_of_delta_lake_by_its_folder", || Box::pin(a_table_of_delta_lake_by_its_folder())),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-/// A table of somebody's in a bucket, by its catalog and by its metadata file alone.
-async fn a_table_in_s3_by_its_catalog_or_its_metadata_file() -> Result<(), Box<dyn Error>> {
-    let stack = Stack::acquire(&[Service::Minio, Service::IcebergRest]).await?;
-    let (minio, rest) = (stack.endpoint(Service::Minio)?, stack.endpoint(Service::IcebergRest)?);
-    let endpoint = format!("http://{}", minio.address());
-    let uri = format!("http://{}", rest.address());
-    let s3 = S3Settings {
-        endpoint: Some(endpoint.clone()),
-        access_key_id: Some(minio.user().to_owned()),
-        secret_access_key: Some(minio.password.clone()),
-        ..S3Settings::default()
-    };
-    let name = format!("changes_{}", uuid::Uuid::new_v4().simple());
-    let warehouse =
-        Warehouse::connect(&RestSettings { uri: uri.clone(), s3, ..RestSettings::default() }, Some(&name)).await?;
-    let mut source = Source::in_warehouse(warehouse.clone()).await?;
-    source.write_by(WriteMode::EqualityDeletes);
+type Answer<T> = Result<T, Box<dyn Error>>;
+
+fn trial(name: &str, run: fn() -> Pin<Box<dyn Future<Output = Answer<()>>>>) -> Trial {
+    Trial::test(format!("docker::{name}"), move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(run()).map_err(|error| error.to_string().into())
+    })
+}
+
+/// Some customers, and what happened to them.
+async fn write(source: &mut dyn changeproof::source::Source) -> Answer<()> {
     let customers = TableBuilder::new("customers").key("id", Type::Int).column("name", Type::Text).build();
     let t = TableRef::new(&customers);
     for step in [
@@ -51,27 +49,62 @@ async fn a_table_in_s3_by_its_catalog_or_its_metadata_file() -> Result<(), Box<d
     ] {
         source.apply(&step).await?;
     }
-    let expected = [
-        "+ customers 1  name: Ada",
-        "+ customers 2  name: Bob",
-        "~ customers 1  name: Ada → Ada Lovelace",
-        "- customers 2  name: Bob",
-    ];
+    Ok(())
+}
+
+const TOLD: [&str; 4] = [
+    "+ customers 1  name: Ada",
+    "+ customers 2  name: Bob",
+    "~ customers 1  name: Ada → Ada Lovelace",
+    "- customers 2  name: Bob",
+];
+
+/// What `cdc changes` prints, without its headings, with access to the bucket.
+fn changes(arguments: &[String], minio: &Endpoint) -> Answer<Vec<String>> {
+    let output = Command::new(env!("CARGO_BIN_EXE_cdc"))
+        .arg("changes")
+        .args(arguments)
+        .env("AWS_ENDPOINT_URL", format!("http://{}", minio.address()))
+        .env("AWS_ACCESS_KEY_ID", minio.user())
+        .env("AWS_SECRET_ACCESS_KEY", &minio.password)
+        .output()?;
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let all = String::from_utf8(output.stdout)?;
+    let is_heading = |line: &&str| line.starts_with("snapshot ") || line.starts_with("version ");
+    Ok(all.lines().filter(|line| !is_heading(line)).map(|line| line.trim().to_owned()).collect())
+}
+
+/// A table of somebody's in a bucket, by its catalog and by its metadata file alone.
+async fn a_table_of_iceberg_by_its_catalog_or_its_metadata_file() -> Answer<()> {
+    let stack = Stack::acquire(&[Service::Minio, Service::IcebergRest]).await?;
+    let (minio, rest) = (stack.endpoint(Service::Minio)?, stack.endpoint(Service::IcebergRest)?);
+    let (uri, s3) = (format!("http://{}", rest.address()), S3Settings::of(minio));
+    let name = format!("changes_{}", uuid::Uuid::new_v4().simple());
+    let settings = RestSettings { uri: uri.clone(), s3, ..RestSettings::default() };
+    let warehouse = Warehouse::connect(&settings, Some(&name)).await?;
+    let mut source = Source::in_warehouse(warehouse.clone()).await?;
+    source.write_by(WriteMode::EqualityDeletes);
+    write(&mut source).await?;
     let ident = iceberg::TableIdent::from_strs(["public", "customers"])?;
     let metadata = warehouse.table(&ident).await?.metadata_location_result()?.to_owned();
     for arguments in [vec![format!("{name}__public.customers"), "--catalog".to_owned(), uri], vec![metadata]] {
-        let output = Command::new(env!("CARGO_BIN_EXE_cdc"))
-            .arg("changes")
-            .args(&arguments)
-            .env("AWS_ENDPOINT_URL", &endpoint)
-            .env("AWS_ACCESS_KEY_ID", minio.user())
-            .env("AWS_SECRET_ACCESS_KEY", &minio.password)
-            .output()?;
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let all = String::from_utf8(output.stdout)?;
-        let told: Vec<&str> = all.lines().filter(|line| !line.starts_with("snapshot ")).map(str::trim).collect();
-        assert_eq!(told, expected, "{arguments:?}");
+        assert_eq!(changes(&arguments, minio)?, TOLD, "{arguments:?}");
     }
     warehouse.remove().await?;
+    Ok(())
+}
+
+/// A table of somebody's in a bucket, by its folder.
+async fn a_table_of_delta_lake_by_its_folder() -> Answer<()> {
+    let stack = Stack::acquire(&[Service::Minio]).await?;
+    let minio = stack.endpoint(Service::Minio)?;
+    use_s3(&S3Settings::of(minio));
+    let place = format!("s3://{BUCKET}/changes-{}", uuid::Uuid::new_v4().simple());
+    let lake = Lake::in_bucket(&place)?;
+    let mut source = changeproof_delta::Source::in_lake(lake.clone()).await?;
+    write(&mut source).await?;
+    assert_eq!(changes(&[format!("{place}/public/customers")], minio)?, TOLD);
+    assert_eq!(changes(&[format!("{place}/public/customers"), "--net".to_owned()], minio)?, ["+ customers 1  name: Ada Lovelace"]);
+    lake.remove().await?;
     Ok(())
 }

@@ -35,6 +35,7 @@ pub mod text;
 pub mod time;
 pub mod trigger;
 pub mod value;
+pub mod warehouse;
 pub mod workspace;
 
 pub use change::{Change, Op};

@@ -1,6 +1,12 @@
 //! The test binary of a storage's scenarios: one test for each scenario and method.
 
-use std::{fmt::Write, path::Path, process::ExitCode, sync::LazyLock};
+use std::{
+    fmt::Write,
+    os::unix::process::CommandExt,
+    path::Path,
+    process::{Command, ExitCode},
+    sync::LazyLock,
+};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::{Builder, Runtime};
@@ -11,6 +17,7 @@ use crate::{
     pages,
     scenario::{Definition, Scenario},
     stack,
+    warehouse::WAREHOUSE,
 };
 
 /// The scenarios of one storage and the methods that capture it.
@@ -77,6 +84,29 @@ pub fn trials_of(catalogue: Catalogue, definition: &'static Definition, prefix: 
         Trial::test(name, move || run(&catalogue, definition, method))
     };
     methods.map(trial).collect()
+}
+
+/// Runs some scenarios of a lakehouse as tests `s3::METHOD::SCENARIO` with their tables in object storage, against the pages of
+/// tables in a folder. To be called first thing in `main`.
+pub fn main_in_a_bucket(catalogue: Catalogue, names: &[&str]) -> ExitCode {
+    stack::run_guard_if_asked();
+    if std::env::var(WAREHOUSE).as_deref() != Ok("s3") {
+        // The environment of a process can't be changed safely once it runs.
+        let Ok(itself) = std::env::current_exe() else { return ExitCode::FAILURE };
+        let error = Command::new(itself).args(std::env::args_os().skip(1)).env(WAREHOUSE, "s3").exec();
+        eprintln!("could not start again with {WAREHOUSE}=s3: {error}");
+        return ExitCode::FAILURE;
+    }
+    let scenarios = catalogue.scenarios();
+    let mut trials = Vec::new();
+    for name in names {
+        let Some(scenario) = scenarios.iter().find(|scenario| scenario.name == *name) else {
+            eprintln!("there is no scenario {name}");
+            return ExitCode::FAILURE;
+        };
+        trials.extend(trials_of(catalogue, scenario, "s3::"));
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
 /// One runtime for all tests of the process: the engine's client keeps connections that don't outlive theirs.

@@ -25,7 +25,7 @@ use crate::{
     Delta,
     diff::rows_between,
     feed::FeedCommit,
-    source::{fence, folder},
+    source::{fence, lake, services},
     tables::{Lake, key_of, rows_of, version_of},
 };
 
@@ -84,7 +84,7 @@ impl Capture for DeltaChangeDataFeed {
     }
 
     fn services(&self) -> &'static [Service] {
-        &[]
+        services()
     }
 
     fn guarantees(&self, options: &Options) -> Guarantees {
@@ -119,7 +119,7 @@ impl Capture for DeltaVersionDiff {
     }
 
     fn services(&self) -> &'static [Service] {
-        &[]
+        services()
     }
 
     fn guarantees(&self, options: &Options) -> Guarantees {
@@ -163,11 +163,11 @@ struct Tail {
 
 impl Tail {
     async fn start(subject: Subject<'_>, reader: Reader, mode: SnapshotMode) -> Result<Self> {
-        let lake = Lake::open(&folder(subject.stack, subject.database))?;
+        let lake = lake(subject.stack, subject.database)?;
         let mut every = interval(LOOK_EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tail = Self { lake, reader, every, told: BTreeMap::new(), ready: VecDeque::new(), is_stopped: false };
-        for name in tail.lake.names()? {
+        for name in tail.lake.names().await? {
             let table = tail.lake.table(&name).await?;
             if mode == SnapshotMode::Initial && name != fence() {
                 let key = key_of(&table)?;
@@ -190,7 +190,7 @@ impl Tail {
         let fence = fence();
         let fences = self.lake.table(&fence).await?;
         let (mut found, mut told) = (Vec::new(), Vec::new());
-        for name in self.lake.names()?.into_iter().filter(|name| *name != fence) {
+        for name in self.lake.names().await?.into_iter().filter(|name| *name != fence) {
             let table = self.lake.table(&name).await?;
             if self.look_at(&name, &table, self.reader, &mut found).await? {
                 told.push((name, table));

@@ -10,6 +10,7 @@ mod capture;
 mod diff;
 mod feed;
 mod literals;
+mod s3;
 mod source;
 mod tables;
 mod types;
@@ -20,8 +21,9 @@ pub use self::{
     capture::{DeltaChangeDataFeed, DeltaVersionDiff},
     diff::rows_between,
     feed::{ChangeFeed, FeedCommit},
+    s3::use_s3,
     source::{Delta, Source},
-    tables::{Lake, load_version, open_table, version_at, version_of},
+    tables::{Lake, address_of, is_table, load_version, open_table, version_at, version_of},
 };
 
 /// Whose error it is.

@@ -14,8 +14,9 @@ use changeproof::{
     schema::{ReplicaIdentity, Table, TableName, Type},
     script::{Action, Alter, Step, TableBuilder},
     source::{self, HARNESS_SCHEMA, Place, Storage},
-    stack::{Service, Stack},
+    stack::{BUCKET, Service, Stack},
     value::Row,
+    warehouse::{self, S3Settings, is_in_a_bucket},
 };
 use deltalake::{
     DeltaTable, TableProperty,
@@ -30,17 +31,32 @@ use deltalake::{
 use crate::{
     SERVICE,
     literals::{condition, ident, literal},
+    s3::use_s3,
     tables::{KEY_PROPERTY, Lake, columns_of, key_of, rows_of},
     types, values,
 };
 
-/// Delta Lake as a storage: tables in a folder. Needs no service.
+/// Delta Lake as a storage: tables in a folder, which needs no service; or in a bucket, if the variable
+/// [`WAREHOUSE`](changeproof::warehouse::WAREHOUSE) says so.
 #[derive(Clone, Copy, Debug)]
 pub struct Delta;
 
+/// The services that hold the tables.
+pub(crate) fn services() -> &'static [Service] {
+    if is_in_a_bucket().unwrap_or_default() { &[Service::Minio] } else { &[] }
+}
+
+fn folder(stack: &Stack, name: &str) -> PathBuf {
+    warehouse::folder(stack, "delta", name)
+}
+
 /// Where a lease's tables are.
-pub(crate) fn folder(stack: &Stack, name: &str) -> PathBuf {
-    stack.state().dir().join("lakes").join(name)
+pub(crate) fn lake(stack: &Stack, name: &str) -> Result<Lake> {
+    if !is_in_a_bucket()? {
+        return Lake::open(&folder(stack, name));
+    }
+    use_s3(&S3Settings::of(stack.endpoint(Service::Minio)?));
+    Lake::in_bucket(&format!("s3://{BUCKET}/delta/{name}"))
 }
 
 #[async_trait]
@@ -54,15 +70,14 @@ impl Storage for Delta {
     }
 
     async fn create(&self, stack: &Stack, name: &str, _place: Place) -> Result<Box<dyn source::Source>> {
-        Ok(Box::new(Source::create(&folder(stack, name)).await?))
+        Ok(Box::new(Source::in_lake(lake(stack, name)?).await?))
     }
 
     async fn remove(&self, stack: &Stack, name: &str) -> Result<()> {
-        let folder = folder(stack, name);
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            removed => removed.while_doing(SERVICE, format!("remove the tables {}", folder.display())),
+        if is_in_a_bucket()? {
+            return lake(stack, name)?.remove().await;
         }
+        warehouse::remove_folder(&folder(stack, name))
     }
 }
 
@@ -86,7 +101,15 @@ impl Source {
     /// # Errors
     /// The folder can't be made.
     pub async fn create(folder: &Path) -> Result<Self> {
-        let source = Self::attach(folder)?;
+        Self::in_lake(Lake::open(folder)?).await
+    }
+
+    /// Makes a new place for tables ready, with the fence table.
+    ///
+    /// # Errors
+    /// delta-rs refuses.
+    pub async fn in_lake(lake: Lake) -> Result<Self> {
+        let source = Self::of(lake);
         source.create_table(&TableBuilder::new(fence()).key("id", Type::BigInt).build()).await?;
         Ok(source)
     }
@@ -96,7 +119,11 @@ impl Source {
     /// # Errors
     /// The folder can't be read.
     pub fn attach(folder: &Path) -> Result<Self> {
-        Ok(Self { lake: Lake::open(folder)?, has_feed: true, partition: Vec::new(), fences: 0 })
+        Ok(Self::of(Lake::open(folder)?))
+    }
+
+    fn of(lake: Lake) -> Self {
+        Self { lake, has_feed: true, partition: Vec::new(), fences: 0 }
     }
 
     /// The tables.
@@ -170,8 +197,9 @@ impl Source {
             .map(|column| types::field(column, column.nullable && !table.key.contains(&column.name)));
         let fields = fields.collect::<Result<Vec<StructField>>>()?;
         let url = self.lake.url(&table.name)?;
-        let folder = url.to_file_path().map_err(|()| Error::new(SERVICE, doing(), "its name can't be a folder's"))?;
-        std::fs::create_dir_all(folder).while_doing(SERVICE, doing())?;
+        if let Ok(folder) = url.to_file_path() {
+            std::fs::create_dir_all(folder).while_doing(SERVICE, doing())?;
+        }
         let key = serde_json::to_string(&table.key).while_doing(SERVICE, doing())?;
         let empty = DeltaTable::try_from_url(url).await.while_doing(SERVICE, doing())?;
         let created = empty
@@ -390,7 +418,7 @@ impl source::Source for Source {
 
     async fn contents(&self) -> Result<Contents> {
         let mut contents = Contents::new();
-        for name in self.lake.names()? {
+        for name in self.lake.names().await? {
             if name == fence() {
                 continue;
             }

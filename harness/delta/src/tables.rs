@@ -1,6 +1,6 @@
 //! A folder of Delta tables: `NAMESPACE/TABLE/_delta_log`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use changeproof::{
     error::{Context, Error, Result},
@@ -8,8 +8,13 @@ use changeproof::{
     value::Row,
 };
 use chrono::DateTime;
-use deltalake::{DeltaTable, DeltaTableBuilder, operations::collect_sendable_stream};
-use futures_util::TryStreamExt;
+use deltalake::{
+    DeltaTable, DeltaTableBuilder,
+    logstore::{ObjectStoreRef, store_for},
+    operations::collect_sendable_stream,
+};
+use futures_util::{StreamExt, TryStreamExt};
+use object_store::path::Path as StorePath;
 use url::Url;
 
 use crate::{SERVICE, types::from_delta, values};
@@ -17,10 +22,11 @@ use crate::{SERVICE, types::from_delta, values};
 /// The table property that names the columns of a table's key: Delta itself has none.
 pub(crate) const KEY_PROPERTY: &str = "changeproof.key";
 
-/// A folder of Delta tables.
+/// A folder of Delta tables, on this machine or in object storage.
 #[derive(Clone, Debug)]
 pub struct Lake {
-    folder: PathBuf,
+    /// Ends in a slash.
+    root: Url,
 }
 
 impl Lake {
@@ -31,7 +37,16 @@ impl Lake {
     pub fn open(folder: &Path) -> Result<Self> {
         let doing = || format!("open the folder {}", folder.display());
         std::fs::create_dir_all(folder).while_doing(SERVICE, doing())?;
-        Ok(Self { folder: folder.canonicalize().while_doing(SERVICE, doing())? })
+        Ok(Self { root: folder_url(folder)? })
+    }
+
+    /// The tables below an address in object storage, `s3://BUCKET/…`, which [`use_s3`](crate::use_s3) has to have been told
+    /// of.
+    ///
+    /// # Errors
+    /// It is no address.
+    pub fn in_bucket(address: &str) -> Result<Self> {
+        Ok(Self { root: directory(address)? })
     }
 
     /// Where a table is, or would be.
@@ -39,30 +54,48 @@ impl Lake {
     /// # Errors
     /// Its name can't be a folder's.
     pub(crate) fn url(&self, name: &TableName) -> Result<Url> {
-        let folder = self.folder.join(&name.schema).join(&name.name);
-        Url::from_directory_path(&folder)
-            .map_err(|()| Error::new(SERVICE, format!("find the table {name}"), "its name can't be a folder's"))
+        let doing = || format!("find the table {name}");
+        let mut url = self.root.clone();
+        let no_folder = |()| Error::new(SERVICE, doing(), "its name can't be a folder's");
+        url.path_segments_mut().map_err(no_folder)?.pop_if_empty().extend([&name.schema, &name.name, ""]);
+        Ok(url)
     }
 
     /// The names of the tables in their order.
     ///
     /// # Errors
     /// The folder can't be read.
-    pub fn names(&self) -> Result<Vec<TableName>> {
-        let doing = || format!("list the tables of {}", self.folder.display());
+    pub async fn names(&self) -> Result<Vec<TableName>> {
+        let doing = || format!("list the tables of {}", self.root);
+        let store = store_of(&self.root)?;
+        let below = async |folder: Option<&StorePath>| {
+            let listed = store.list_with_delimiter(folder).await.while_doing(SERVICE, doing())?;
+            Ok::<_, Error>(listed.common_prefixes)
+        };
         let mut names = Vec::new();
-        for namespace in std::fs::read_dir(&self.folder).while_doing(SERVICE, doing())? {
-            let namespace = namespace.while_doing(SERVICE, doing())?;
-            for table in std::fs::read_dir(namespace.path()).while_doing(SERVICE, doing())? {
-                let table = table.while_doing(SERVICE, doing())?;
-                if table.path().join("_delta_log").is_dir() {
-                    let part = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+        for namespace in below(None).await? {
+            for table in below(Some(&namespace)).await? {
+                if below(Some(&table)).await?.iter().any(|folder| folder.filename() == Some("_delta_log")) {
+                    let part = |folder: &StorePath| folder.filename().unwrap_or_default().to_owned();
                     names.push(TableName::new(part(&namespace), part(&table)));
                 }
             }
         }
         names.sort();
         Ok(names)
+    }
+
+    /// Removes all tables and whatever else there is.
+    ///
+    /// # Errors
+    /// A file can't be removed.
+    pub async fn remove(&self) -> Result<()> {
+        let doing = || format!("remove the tables of {}", self.root);
+        let store = store_of(&self.root)?;
+        let files = store.list(None).map_ok(|file| file.location).boxed();
+        let mut removed = store.delete_stream(files);
+        while removed.try_next().await.while_doing(SERVICE, doing())?.is_some() {}
+        Ok(())
     }
 
     /// A table as it is now.
@@ -98,15 +131,46 @@ pub async fn load_version(table: &DeltaTable, version: u64) -> Result<DeltaTable
     load(url.clone(), Some(version), || format!("load version {version} of the table {url}")).await
 }
 
-/// Opens a table that somebody else has written, by its folder.
+/// Opens a table that somebody else has written, by its folder's address.
 ///
 /// # Errors
 /// There is none, or its log can't be read.
-pub async fn open_table(path: &Path) -> Result<DeltaTable> {
-    let doing = || format!("open the table {}", path.display());
-    let folder = path.canonicalize().while_doing(SERVICE, doing())?;
-    let no_folder = |()| Error::new(SERVICE, doing(), "its name can't be a folder's");
-    load(Url::from_directory_path(&folder).map_err(no_folder)?, None, doing).await
+pub async fn open_table(url: Url) -> Result<DeltaTable> {
+    let doing = format!("open the table {url}");
+    load(url, None, || doing.clone()).await
+}
+
+/// The address of a table's folder: a path on this machine, or `s3://BUCKET/…`.
+///
+/// # Errors
+/// There is no such folder on this machine, or it is no address.
+pub fn address_of(place: &str) -> Result<Url> {
+    if place.contains("://") { directory(place) } else { folder_url(Path::new(place)) }
+}
+
+fn directory(address: &str) -> Result<Url> {
+    Url::parse(&format!("{}/", address.trim_end_matches('/'))).while_doing(SERVICE, format!("read the address {address}"))
+}
+
+fn folder_url(folder: &Path) -> Result<Url> {
+    let doing = || format!("open the folder {}", folder.display());
+    let folder = folder.canonicalize().while_doing(SERVICE, doing())?;
+    Url::from_directory_path(&folder).map_err(|()| Error::new(SERVICE, doing(), "its name can't be a folder's"))
+}
+
+/// The storage of an address, below which all its paths are.
+fn store_of(url: &Url) -> Result<ObjectStoreRef> {
+    store_for(url, std::iter::empty::<(&str, &str)>()).while_doing(SERVICE, format!("reach {url}"))
+}
+
+/// Whether there is a table of Delta Lake at an address: it has a folder `_delta_log`.
+///
+/// # Errors
+/// The storage can't be reached.
+pub async fn is_table(url: &Url) -> Result<bool> {
+    let doing = || format!("look for a table at {url}");
+    let store = store_of(url)?;
+    Ok(store.list(Some(&StorePath::from("_delta_log"))).try_next().await.while_doing(SERVICE, doing())?.is_some())
 }
 
 /// The last version of a table that was committed by a moment, in milliseconds since 1970 (UTC).

@@ -31,7 +31,7 @@ use crate::{
     changes::{changes, shape},
     files::{FilesDiff, LiveFile, diff_files},
     snapshots::{between, snapshot},
-    source::{fence, name_of, read_rows, services, warehouse},
+    source::{fence, name_of, read_rows, services, warehouse_of},
     tail::Since,
     warehouse::Warehouse,
 };
@@ -174,7 +174,7 @@ struct Tail {
 
 impl Tail {
     async fn start(subject: Subject<'_>, reader: Reader, mode: SnapshotMode) -> Result<Self> {
-        let warehouse = warehouse(subject.stack, subject.database).await?;
+        let warehouse = warehouse_of(subject.stack, subject.database).await?;
         let mut every = interval(LOOK_EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (told, ready) = (BTreeMap::new(), VecDeque::new());

@@ -2,14 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use changeproof::error::{Context, Error, Result};
+use changeproof::{
+    error::{Context, Error, Result},
+    warehouse::S3Settings,
+};
 use iceberg::{
     TableIdent,
     io::FileIO,
     table::{StaticTable, Table},
 };
 
-use crate::{SERVICE, guarded::guarded, rest::S3Settings};
+use crate::{SERVICE, guarded::guarded, rest::file_io};
 
 /// Opens a table in object storage by its address: `s3://BUCKET/…/….metadata.json`, or its folder if a file `version-hint.text`
 /// there names the metadata.
@@ -17,7 +20,7 @@ use crate::{SERVICE, guarded::guarded, rest::S3Settings};
 /// # Errors
 /// There is no such file, or it can't be read: with its name.
 pub async fn open_in_bucket(address: &str, s3: &S3Settings) -> Result<Table> {
-    let (files, address) = (s3.file_io(), address.trim_end_matches('/'));
+    let (files, address) = (file_io(s3), address.trim_end_matches('/'));
     let metadata =
         if address.ends_with(ENDING) { address.to_owned() } else { hinted_metadata(&files, address).await? };
     let name = metadata.rsplit('/').nth(2).unwrap_or("table").to_owned();

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use changeproof::error::{Context, Error, Result};
+use changeproof::{
+    error::{Context, Error, Result},
+    warehouse::S3Settings,
+};
 use iceberg::{
     CatalogBuilder, TableIdent,
     io::{
@@ -31,54 +34,24 @@ pub struct RestSettings {
     pub s3: S3Settings,
 }
 
-/// Access to object storage that speaks S3.
-#[derive(Clone, Debug, Default)]
-pub struct S3Settings {
-    /// Its address, if it isn't Amazon's own.
-    pub endpoint: Option<String>,
-    /// The region; `us-east-1` if none is named.
-    pub region: Option<String>,
-    /// The access key, if the environment or the machine's role don't give one.
-    pub access_key_id: Option<String>,
-    /// The secret that belongs to it.
-    pub secret_access_key: Option<String>,
-    /// The session that a temporary key belongs to.
-    pub session_token: Option<String>,
+/// The properties by which Iceberg's readers and writers know it.
+fn properties(s3: &S3Settings) -> HashMap<String, String> {
+    let path_style = s3.endpoint.as_ref().map(|_| "true".to_owned());
+    let region = s3.region().to_owned();
+    let given = [
+        (S3_ENDPOINT, s3.endpoint.clone()),
+        (S3_PATH_STYLE_ACCESS, path_style),
+        (S3_REGION, Some(region)),
+        (S3_ACCESS_KEY_ID, s3.access_key_id.clone()),
+        (S3_SECRET_ACCESS_KEY, s3.secret_access_key.clone()),
+        (S3_SESSION_TOKEN, s3.session_token.clone()),
+    ];
+    given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
-impl S3Settings {
-    /// As the environment says by the variables that Amazon's own tools read: `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`,
-    /// `AWS_REGION` or `AWS_DEFAULT_REGION`, `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`.
-    pub fn from_environment() -> Self {
-        let first = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()));
-        Self {
-            endpoint: first(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]),
-            region: first(&["AWS_REGION", "AWS_DEFAULT_REGION"]),
-            access_key_id: first(&["AWS_ACCESS_KEY_ID"]),
-            secret_access_key: first(&["AWS_SECRET_ACCESS_KEY"]),
-            session_token: first(&["AWS_SESSION_TOKEN"]),
-        }
-    }
-
-    /// The properties by which Iceberg's readers and writers know this.
-    fn properties(&self) -> HashMap<String, String> {
-        let path_style = self.endpoint.as_ref().map(|_| "true".to_owned());
-        let region = self.region.clone().unwrap_or_else(|| "us-east-1".to_owned());
-        let given = [
-            (S3_ENDPOINT, self.endpoint.clone()),
-            (S3_PATH_STYLE_ACCESS, path_style),
-            (S3_REGION, Some(region)),
-            (S3_ACCESS_KEY_ID, self.access_key_id.clone()),
-            (S3_SECRET_ACCESS_KEY, self.secret_access_key.clone()),
-            (S3_SESSION_TOKEN, self.session_token.clone()),
-        ];
-        given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
-    }
-
-    /// Reads and writes files by their `s3://` names.
-    pub(crate) fn file_io(&self) -> FileIO {
-        FileIOBuilder::new(s3()).with_props(self.properties()).build()
-    }
+/// Reads and writes files by their `s3://` names.
+pub(crate) fn file_io(settings: &S3Settings) -> FileIO {
+    FileIOBuilder::new(s3()).with_props(properties(settings)).build()
 }
 
 fn s3() -> Arc<dyn StorageFactory> {
@@ -87,7 +60,7 @@ fn s3() -> Arc<dyn StorageFactory> {
 
 impl RestSettings {
     pub(crate) async fn catalog(&self) -> Result<RestCatalog> {
-        let mut properties = self.s3.properties();
+        let mut properties = properties(&self.s3);
         let given = [("uri", Some(&self.uri)), ("warehouse", self.warehouse.as_ref()), ("token", self.token.as_ref())];
         properties.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.clone()))));
         let catalog = RestCatalogBuilder::default().with_storage_factory(s3()).load("rest", properties).await;

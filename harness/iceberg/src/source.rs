@@ -17,6 +17,7 @@ use changeproof::{
     source::{self, HARNESS_SCHEMA, Place, Storage},
     stack::{Service, Stack},
     value::{Row, Value},
+    warehouse::{self, S3Settings, is_in_a_bucket},
 };
 use futures_util::StreamExt;
 use iceberg::{
@@ -30,7 +31,7 @@ use crate::{
     SERVICE,
     changelog::rows_at,
     mutation::{Mutation, WriteMode},
-    rest::{RestSettings, S3Settings},
+    rest::RestSettings,
     types::{self, from_iceberg, key_of},
     values,
     warehouse::{Commit, TableChange, Warehouse},
@@ -38,49 +39,27 @@ use crate::{
 };
 
 /// Iceberg as a storage: tables in a folder with a catalog in SQLite, which needs no service; or in a bucket with a REST
-/// catalog, if the variable [`WAREHOUSE`] says so.
+/// catalog, if the variable [`WAREHOUSE`](changeproof::warehouse::WAREHOUSE) says so.
 #[derive(Clone, Copy, Debug)]
 pub struct Iceberg;
 
-/// Where tables are: `folder`, which is the default, or `s3`.
-pub const WAREHOUSE: &str = "CHANGEPROOF_WAREHOUSE";
-
-fn is_in_a_bucket() -> bool {
-    std::env::var(WAREHOUSE).is_ok_and(|place| place == "s3")
-}
-
 /// The services that hold the tables.
 pub(crate) fn services() -> &'static [Service] {
-    if is_in_a_bucket() { &[Service::Minio, Service::IcebergRest] } else { &[] }
+    if is_in_a_bucket().unwrap_or_default() { &[Service::Minio, Service::IcebergRest] } else { &[] }
 }
 
-/// Where a lease's warehouse is.
 fn folder(stack: &Stack, name: &str) -> PathBuf {
-    stack.state().dir().join("warehouses").join(name)
+    warehouse::folder(stack, "iceberg", name)
 }
 
 /// A lease's warehouse.
-pub(crate) async fn warehouse(stack: &Stack, name: &str) -> Result<Warehouse> {
-    match std::env::var(WAREHOUSE).as_deref() {
-        Ok("s3") => Warehouse::connect(&settings(stack)?, Some(name)).await,
-        Ok("folder") | Err(_) => Warehouse::open(&folder(stack, name)).await,
-        Ok(other) => {
-            let cause = format!("{WAREHOUSE} is `{other}`");
-            Err(Error::new(SERVICE, "find the place for tables", cause)
-                .help("set it to `s3`, or to `folder`, or not at all"))
-        }
+pub(crate) async fn warehouse_of(stack: &Stack, name: &str) -> Result<Warehouse> {
+    if !is_in_a_bucket()? {
+        return Warehouse::open(&folder(stack, name)).await;
     }
-}
-
-fn settings(stack: &Stack) -> Result<RestSettings> {
     let (minio, rest) = (stack.endpoint(Service::Minio)?, stack.endpoint(Service::IcebergRest)?);
-    let s3 = S3Settings {
-        endpoint: Some(format!("http://{}", minio.address())),
-        access_key_id: Some(minio.user().to_owned()),
-        secret_access_key: Some(minio.password.clone()),
-        ..S3Settings::default()
-    };
-    Ok(RestSettings { uri: format!("http://{}", rest.address()), s3, ..RestSettings::default() })
+    let (uri, s3) = (format!("http://{}", rest.address()), S3Settings::of(minio));
+    Warehouse::connect(&RestSettings { uri, s3, ..RestSettings::default() }, Some(name)).await
 }
 
 #[async_trait]
@@ -94,18 +73,14 @@ impl Storage for Iceberg {
     }
 
     async fn create(&self, stack: &Stack, name: &str, _place: Place) -> Result<Box<dyn source::Source>> {
-        Ok(Box::new(Source::in_warehouse(warehouse(stack, name).await?).await?))
+        Ok(Box::new(Source::in_warehouse(warehouse_of(stack, name).await?).await?))
     }
 
     async fn remove(&self, stack: &Stack, name: &str) -> Result<()> {
-        if is_in_a_bucket() {
-            return warehouse(stack, name).await?.remove().await;
+        if is_in_a_bucket()? {
+            return warehouse_of(stack, name).await?.remove().await;
         }
-        let folder = folder(stack, name);
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            removed => removed.while_doing(SERVICE, format!("remove the warehouse {}", folder.display())),
-        }
+        warehouse::remove_folder(&folder(stack, name))
     }
 }
 

@@ -17,7 +17,7 @@ use changeproof::{
     source::Source as _,
     stack::run_guard_if_asked,
 };
-use changeproof_delta::{ChangeFeed, Source, open_table};
+use changeproof_delta::{ChangeFeed, Source, address_of, open_table};
 use futures_util::TryStreamExt;
 use libtest_mimic::Arguments;
 use serde_json::json;
@@ -97,7 +97,7 @@ fn spark_change(line: &str) -> Result<Told> {
 }
 
 async fn our_changes(table: &Path) -> Result<Vec<Told>> {
-    let table = open_table(table).await?;
+    let table = open_table(address_of(&table.to_string_lossy())?).await?;
     let mut commits = ChangeFeed::of(&table).stream();
     let mut all = Vec::new();
     while let Some(commit) = commits.try_next().await? {

@@ -4,13 +4,16 @@
 #[allow(clippy::duplicate_mod, reason = "each format of tables has a release of Arrow of its own")]
 mod parquet_file;
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use changeproof::{
     error::{Error, Result},
     schema::TableName,
+    warehouse::S3Settings,
 };
-use changeproof_delta::{ChangeFeed, load_version, open_table, rows_between, version_at, version_of};
+use changeproof_delta::{
+    ChangeFeed, address_of, is_table, load_version, open_table, rows_between, use_s3, version_at, version_of,
+};
 use chrono::DateTime;
 use deltalake::{DeltaTable, arrow::array::RecordBatch, parquet::arrow::ArrowWriter};
 use futures_util::StreamExt;
@@ -24,6 +27,12 @@ use super::{
 /// So long a tail waits before it looks for new versions again.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// Whether a folder in object storage is a table of Delta Lake.
+pub(super) async fn is_in_bucket(address: &str) -> Result<bool> {
+    use_s3(&S3Settings::from_environment());
+    is_table(&address_of(address)?).await
+}
+
 /// Tells the changes that the arguments ask for.
 pub(super) async fn tell(arguments: &Arguments) -> Result<()> {
     if arguments.files {
@@ -31,7 +40,8 @@ pub(super) async fn tell(arguments: &Arguments) -> Result<()> {
             .help("leave --files out"));
     }
     let mut output = Output::new(arguments);
-    let table = open_table(Path::new(&arguments.table)).await?;
+    use_s3(&S3Settings::from_environment());
+    let table = open_table(address_of(&arguments.table)?).await?;
     let from = find(&table, arguments.from.as_deref()).await?;
     let to = find(&table, arguments.to.as_deref()).await?;
     let folder = table.table_url().path().trim_end_matches('/').rsplit('/').next().unwrap_or("table").to_owned();

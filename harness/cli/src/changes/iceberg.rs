@@ -11,9 +11,10 @@ use changeproof::{
     Change, Op,
     error::{Context, Error, Result},
     schema::TableName,
+    warehouse::S3Settings,
 };
 use changeproof_iceberg::{
-    ChangeBatch, ChangelogScan, ChangelogTail, RestSettings, S3Settings, TailEvent, Warehouse, ancestors, between,
+    ChangeBatch, ChangelogScan, ChangelogTail, RestSettings, TailEvent, Warehouse, ancestors, between,
     changes, diff_files, open_in_bucket, open_table, snapshot, told_files,
 };
 use futures_util::StreamExt;

@@ -28,7 +28,7 @@ enum Format {
 #[derive(Args, Debug)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Arguments {
-    /// The table: its folder, a metadata file of it, either of them as s3://BUCKET/…, or its name in a catalog
+    /// The table: its folder, or a metadata file of Iceberg's, on this machine or as s3://BUCKET/…; or its name in a catalog
     table: String,
     /// The REST catalog of Iceberg that knows the table as NAMESPACE.TABLE
     #[arg(long, value_name = "URI")]
@@ -72,12 +72,26 @@ enum Kind {
 
 impl Arguments {
     /// What the table is: of Delta Lake if it has a folder `_delta_log`.
-    fn kind(&self) -> Kind {
-        match self.catalog.is_none() && Path::new(&self.table).join("_delta_log").is_dir() {
-            true => Kind::Delta,
-            false => Kind::Iceberg,
-        }
+    async fn kind(&self) -> changeproof::error::Result<Kind> {
+        let is_delta = match (&self.catalog, self.table.starts_with("s3://")) {
+            (Some(_), _) => false,
+            (None, true) => in_bucket_is_delta(&self.table).await?,
+            (None, false) => Path::new(&self.table).join("_delta_log").is_dir(),
+        };
+        Ok(if is_delta { Kind::Delta } else { Kind::Iceberg })
     }
+}
+
+#[cfg(feature = "delta")]
+async fn in_bucket_is_delta(address: &str) -> changeproof::error::Result<bool> {
+    delta::is_in_bucket(address).await
+}
+
+/// Without the crate of Delta Lake nobody can look.
+#[cfg(not(feature = "delta"))]
+#[expect(clippy::unused_async, reason = "with the feature it is")]
+async fn in_bucket_is_delta(_address: &str) -> changeproof::error::Result<bool> {
+    Ok(false)
 }
 
 /// Runs the command.
@@ -101,12 +115,12 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// Tells the changes, or the feature that it takes to do so.
-#[cfg_attr(
-    not(any(feature = "iceberg", feature = "delta")),
-    expect(clippy::unused_async, reason = "with a format it is")
-)]
 async fn tell(arguments: &Arguments) -> Result<changeproof::error::Result<()>, &'static str> {
-    match arguments.kind() {
+    let kind = match arguments.kind().await {
+        Ok(kind) => kind,
+        Err(error) => return Ok(Err(error)),
+    };
+    match kind {
         #[cfg(feature = "iceberg")]
         Kind::Iceberg => Ok(iceberg::tell(arguments).await),
         #[cfg(not(feature = "iceberg"))]

@@ -1,13 +1,20 @@
 //! PostgreSQL's native logical replication: a slot, the output plugin pgoutput, and a client of its own.
 
+mod feed;
 mod pgoutput;
 mod relations;
+mod slot;
 mod subscription;
 mod wire;
 
 use async_trait::async_trait;
 
 use self::subscription::LogicalSubscription;
+pub use self::{
+    feed::{Commit, Event, Feed, FeedSettings},
+    relations::{Known, KnownColumn},
+    slot::NewSlot,
+};
 use crate::{
     capture::{Capture, Options, SnapshotMode, Subject, Subscription},
     error::Result,

@@ -88,6 +88,7 @@ pub(super) enum Message {
     StreamStop,
     StreamCommit {
         xid: u32,
+        commit: Lsn,
         end: Lsn,
         commit_time_us: i64,
     },
@@ -167,9 +168,8 @@ fn read(data: &mut Bytes, is_streamed: bool) -> Option<Told> {
         b'c' => {
             let xid = data.try_get_u32().ok()?;
             data.try_get_u8().ok()?;
-            lsn(data)?;
-            let (end, commit_time_us) = (lsn(data)?, time(data)?);
-            Message::StreamCommit { xid, end, commit_time_us }
+            let (commit, end, commit_time_us) = (lsn(data)?, lsn(data)?, time(data)?);
+            Message::StreamCommit { xid, commit, end, commit_time_us }
         }
         b'A' => {
             let (xid, subtransaction) = (data.try_get_u32().ok()?, data.try_get_u32().ok()?);

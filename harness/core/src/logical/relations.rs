@@ -5,11 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 
 use tokio_postgres::Client;
 
-use super::pgoutput::{Datum, Old, Relation, Tuple};
+use super::pgoutput::{Column, Datum, Old, Relation, Tuple};
 use crate::{
     change::{Change, Op},
     error::{Context, Result},
-    postgres::{self, ColumnShape, PUBLICATION, type_named},
+    postgres::{self, ColumnShape, type_named},
     schema::{TableName, Type},
     value::{Row, Value},
 };
@@ -18,17 +18,36 @@ const SERVICE: &str = "PostgreSQL";
 
 /// A table by the log's last word on it.
 #[derive(Debug)]
-pub(super) struct Known {
-    pub(super) name: TableName,
-    columns: Vec<KnownColumn>,
-    key: Vec<Arc<str>>,
+pub struct Known {
+    /// Its name.
+    pub name: TableName,
+    /// The columns that the log tells of it, in their order.
+    pub columns: Vec<KnownColumn>,
+    /// The columns of its key, in their order; none if it has no key.
+    pub key: Vec<Arc<str>>,
 }
 
+/// A column by the log's last word on it.
 #[derive(Debug)]
-struct KnownColumn {
-    name: Arc<str>,
-    ty: Type,
+pub struct KnownColumn {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its type.
+    pub ty: Type,
+    /// Its number in the catalogue, which a rename doesn't change and which is never used again; none if the catalogue had
+    /// forgotten the name when it was asked.
+    pub number: Option<i16>,
+    /// Whether rows that were there before the column have a value in it that no change in the log has told
+    /// (`pg_attribute.atthasmissing`).
+    pub fills_old_rows: bool,
     is_identity: bool,
+}
+
+impl KnownColumn {
+    fn of(shape: ColumnShape) -> Self {
+        let (number, fills_old_rows) = (Some(shape.number), false);
+        Self { name: shape.name.into(), ty: shape.ty, number, fills_old_rows, is_identity: false }
+    }
 }
 
 const TYPES: &str = "\
@@ -36,6 +55,10 @@ const TYPES: &str = "\
         WHEN 'c' THEN 'composite' || E'\\x1f' || format_type(c.oid, NULL) ELSE format_type(c.oid, c.modifier) END \
     FROM unnest($1::oid[], $2::int4[]) WITH ORDINALITY AS c (oid, modifier, number) \
     LEFT JOIN pg_type t ON t.oid = c.oid ORDER BY c.number";
+
+const NUMBERS: &str = "\
+    SELECT attname::text, attnum, atthasmissing FROM pg_attribute \
+    WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped";
 
 const KEY: &str = "\
     SELECT a.attname::text FROM pg_index i CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k (attnum, number) \
@@ -55,12 +78,16 @@ impl Known {
         let modifiers: Vec<i32> = relation.columns.iter().map(|column| column.type_modifier).collect();
         let types = client.query(TYPES, &[&oids, &modifiers]).await.while_doing(SERVICE, doing())?;
         let types = types.iter().map(|row| type_named(row.get::<_, Option<&str>>(0).unwrap_or_default()));
-        let columns: Vec<_> = relation
-            .columns
-            .iter()
-            .zip(types)
-            .map(|(column, ty)| KnownColumn { name: column.name.as_str().into(), ty, is_identity: column.is_identity })
-            .collect();
+        let numbers = client.query(NUMBERS, &[&relation.oid]).await.while_doing(SERVICE, doing())?;
+        let numbers: HashMap<String, (i16, bool)> =
+            numbers.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
+        let column = |(column, ty): (&Column, Type)| {
+            let found = numbers.get(&column.name);
+            let (number, fills_old_rows) = (found.map(|found| found.0), found.is_some_and(|found| found.1));
+            let name = column.name.as_str().into();
+            KnownColumn { name, ty, number, fills_old_rows, is_identity: column.is_identity }
+        };
+        let columns: Vec<_> = relation.columns.iter().zip(types).map(column).collect();
         let identity =
             || columns.iter().filter(|column| column.is_identity).map(|column| column.name.clone()).collect();
         let key = if relation.identity == b'd' {
@@ -79,8 +106,11 @@ impl Known {
     }
 
     /// The tables as they are published now, by their object identifiers: against these the first changes are told.
-    pub(super) async fn all_published(client: &Client) -> Result<HashMap<u32, Arc<Self>>> {
-        let published = client.query(PUBLISHED, &[&PUBLICATION]).await;
+    ///
+    /// # Errors
+    /// The catalogue can't be read.
+    pub async fn all_published(client: &Client, publication: &str) -> Result<HashMap<u32, Arc<Self>>> {
+        let published = client.query(PUBLISHED, &[&publication]).await;
         let published = published.while_doing(SERVICE, "look at the published tables")?;
         let mut shapes = postgres::shapes(client).await?;
         let known = published.iter().filter_map(|row| {
@@ -90,16 +120,9 @@ impl Known {
             let is_sent =
                 |column: &ColumnShape| names.contains(&column.name) && (may_be_generated || !column.is_generated);
             let columns = shape.columns.into_iter().filter(is_sent);
-            let columns =
-                columns.map(|column| KnownColumn { name: column.name.into(), ty: column.ty, is_identity: false });
-            Some((
-                shape.oid,
-                Arc::new(Self {
-                    name,
-                    columns: columns.collect(),
-                    key: shape.key.into_iter().map(Into::into).collect(),
-                }),
-            ))
+            let columns = columns.map(KnownColumn::of).collect();
+            let key = shape.key.into_iter().map(Into::into).collect();
+            Some((shape.oid, Arc::new(Self { name, columns, key })))
         });
         Ok(known.collect())
     }

@@ -23,8 +23,7 @@ use tokio::{
 use crate::{
     change::Lsn,
     error::{Context, Error, Result},
-    postgres,
-    stack::{Endpoint, USER},
+    postgres::{self, Address},
 };
 
 const SERVICE: &str = "PostgreSQL's walsender";
@@ -45,28 +44,20 @@ pub(super) enum Frame {
     KeepAlive { end: Lsn, wants_reply: bool },
 }
 
-/// How the server is reached. pgoutput sends each change in a packet of its own, so that the way counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// By the Unix socket where there is one, else by TCP.
-    Shortest,
-    /// By the port that the engine publishes.
-    Tcp,
-}
-
 enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
 impl Socket {
-    async fn connect(endpoint: &Endpoint, way: Way) -> io::Result<Self> {
-        if let Some(path) = endpoint.unix_socket().filter(|_| way == Way::Shortest)
+    /// pgoutput sends each change in a packet of its own, so that the way counts: a Unix socket is twice as fast.
+    async fn connect(address: &Address) -> io::Result<Self> {
+        if let Some(path) = &address.socket
             && let Ok(stream) = UnixStream::connect(path).await
         {
             return Ok(Self::Unix(stream));
         }
-        let stream = TcpStream::connect(endpoint.address()).await?;
+        let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
         stream.set_nodelay(true)?;
         Ok(Self::Tcp(stream))
     }
@@ -155,8 +146,8 @@ type Answer<T> = Result<T, Refusal>;
 
 impl Walsender {
     /// Connects to a database in replication mode, with the settings that make values' text the same as elsewhere.
-    pub(super) async fn connect(endpoint: &Endpoint, way: Way, database: &str, settings: &str) -> Answer<Self> {
-        let connecting = timeout(CONNECT_WITHIN, Socket::connect(endpoint, way)).await;
+    pub(super) async fn connect(address: &Address, settings: &str) -> Answer<Self> {
+        let connecting = timeout(CONNECT_WITHIN, Socket::connect(address)).await;
         let socket = connecting.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it doesn't answer"))??;
         let (input, output) = (BytesMut::with_capacity(256 << 10), BytesMut::new());
         let mut walsender = Self { socket, input, output };
@@ -165,15 +156,15 @@ impl Walsender {
              -c extra_float_digits=1 {settings}"
         );
         let parameters = [
-            ("user", USER),
-            ("database", database),
+            ("user", address.user.as_str()),
+            ("database", address.database.as_str()),
             ("replication", "database"),
             ("client_encoding", "UTF8"),
             ("application_name", postgres::CAPTURE),
             ("options", options.as_str()),
         ];
         frontend::startup_message(parameters, &mut walsender.output)?;
-        walsender.authenticate(&endpoint.password).await?;
+        walsender.authenticate(&address.password).await?;
         Ok(walsender)
     }
 

@@ -1,5 +1,6 @@
 //! PostgreSQL as a source: a database of the lease's own, sessions, fences, and what it holds.
 
+mod address;
 mod catalogue;
 mod scenario;
 mod sql;
@@ -16,6 +17,7 @@ use tokio_postgres::{Config, NoTls, SimpleQueryMessage, SimpleQueryRow, error::S
 
 pub(crate) use self::sql::{ident, literal, table};
 pub use self::{
+    address::Address,
     catalogue::{ColumnShape, TableShape, shapes, type_named},
     sql::statement,
 };
