@@ -9,6 +9,7 @@ TEST_IMAGES := $(IMAGES) mysql mariadb maxwell spark minio iceberg-rest
 # What tests and lints look at beyond a plain build.
 FEATURES := changeproof-cli/iceberg,changeproof-cli/delta
 BASH_FILES := images/build images/base .ci/run $(wildcard scripts/* images/*/*.sh images/*/bin/*.sh)
+LAKEHOUSE_BENCHES := --package changeproof-benches-iceberg --package changeproof-benches-delta
 TIER ?=
 METHOD ?=
 PART ?=
@@ -43,10 +44,10 @@ bench: ## Measures methods of PostgreSQL, or SOURCE=mysql; METHOD=logical one of
 	@scripts/setup $(SOURCE) kafka -- cargo bench --package changeproof-benches --no-run
 	@cargo bench --package changeproof-benches --bench $(SOURCE) -- $(PART) $(TIER) $(METHOD)
 
-.PHONY: bench-iceberg
-bench-iceberg: ## Measures scans of Iceberg against a plain read of the same files and against Spark
-	@scripts/setup spark -- cargo bench --package changeproof-benches-iceberg --no-run
-	@CHANGEPROOF_BENCH_SPARK=1 cargo bench --package changeproof-benches-iceberg
+.PHONY: bench-lakehouse
+bench-lakehouse: ## Measures scans of Iceberg and feeds of Delta Lake, their tails, and Spark and PyIceberg beside them
+	@scripts/setup spark -- cargo bench $(LAKEHOUSE_BENCHES) --no-run
+	@CHANGEPROOF_BENCH_SPARK=1 cargo bench $(LAKEHOUSE_BENCHES)
 
 ##@ Develop
 

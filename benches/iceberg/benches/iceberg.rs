@@ -1,24 +1,22 @@
-//! The changelog scan against a plain read of the same files, and against Spark; the manifest diff by the table's size.
+//! The changelog scan against a plain read of the same files, against Spark and, for appends, against PyIceberg; the lag of a
+//! tail; the manifest diff by the table's size.
+
+#[path = "../../shared/mod.rs"]
+mod shared;
 
 use std::{
     path::Path,
     time::{Duration, Instant},
 };
 
-use changeproof::{
-    error::{Context, Error, Result},
-    stack::{Stack, docker, image_tag},
-};
-use changeproof_benches_iceberg::{CHANGED, Listed, ROWS, Rewrite, Rewritten};
-use criterion::Criterion;
+use changeproof::error::{Context, Result};
+use changeproof_benches_iceberg::{CHANGED, Growing, Listed, ROWS, Rewrite, Rewritten};
 use tokio::runtime::Runtime;
 
-/// Set to 1, times Spark too; its image is built if it is missing.
-const WITH_SPARK: &str = "CHANGEPROOF_BENCH_SPARK";
+use self::shared::{COMMITS, TIERS, by_turns, criterion, ms, must_be, number, print_lag, spark};
 
-const SPARK: &str = include_str!("../spark.py");
-
-const RUNS: u32 = 7;
+const CHANGELOG: &str = include_str!("../spark.py");
+const APPENDS: &str = include_str!("../pyiceberg.py");
 
 fn main() -> Result<()> {
     changeproof::stack::run_guard_if_asked();
@@ -26,76 +24,70 @@ fn main() -> Result<()> {
     let folder = std::env::temp_dir().join(format!("changeproof-bench-iceberg-{}", std::process::id()));
     let measured = changelog(&runtime, &folder.join("changed"))
         .and_then(|()| deleted(&runtime, &folder.join("deleted")))
+        .and_then(|()| appended(&runtime, &folder.join("appended")))
+        .and_then(|()| lag(&runtime, &folder.join("lag")))
         .and_then(|()| manifests(&runtime, &folder));
     std::fs::remove_dir_all(&folder).while_doing("the bench", "remove its folder")?;
     measured
 }
 
-fn criterion() -> Criterion {
-    Criterion::default().sample_size(10).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(8))
-}
-
-fn must_be<T: Copy + PartialEq + std::fmt::Debug>(what: &str, got: T, expected: T) -> Result<()> {
-    if got == expected {
-        return Ok(());
-    }
-    Err(Error::new("the bench", format!("count {what}"), format!("{got:?} and not {expected:?}")))
-}
-
 fn changelog(runtime: &Runtime, folder: &Path) -> Result<()> {
     let table = runtime.block_on(Rewritten::create(folder, Rewrite::Changed))?;
-    let scan = against_the_floor(runtime, "changelog", &table, 2 * ROWS)?;
-    if std::env::var_os(WITH_SPARK).is_some_and(|with| with == "1") {
-        let told = runtime.block_on(spark(folder, table.snapshots()))?;
-        // The JVM has things to say on the same stream.
-        let told = told.lines().rfind(|line| line.starts_with('{')).unwrap_or_default();
-        let times: serde_json::Value = serde_json::from_str(told).while_doing("the bench", "read Spark's times")?;
-        let warm = times["warm_s"].as_f64().unwrap_or(f64::NAN);
-        must_be("Spark's changes", times["changes"].as_u64(), u64::try_from(2 * CHANGED).ok())?;
-        println!(
-            "changelog: Spark {:.2} s warm, {} s its session; {:.1} times our scan",
-            warm,
-            times["session_s"],
-            warm / scan.as_secs_f64()
-        );
+    let scan = against_the_floor(runtime, "changelog", &table, CHANGED, 2 * ROWS)?;
+    let (before, after) = table.snapshots();
+    let told = runtime.block_on(spark(folder, CHANGELOG, &[&before.to_string(), &after.to_string()]))?;
+    if let Some(told) = told {
+        must_be("Spark's changes", told["changes"].as_u64(), u64::try_from(2 * CHANGED).ok())?;
+        let (warm, session) = (number(&told, "warm_s"), number(&told, "session_s"));
+        let times = warm / scan.as_secs_f64();
+        println!("changelog: Spark {warm:.2} s warm, {session:.1} s its session; {times:.1} times our scan");
     }
     Ok(())
 }
 
 fn deleted(runtime: &Runtime, folder: &Path) -> Result<()> {
     let table = runtime.block_on(Rewritten::create(folder, Rewrite::Deleted))?;
-    against_the_floor(runtime, "deletes", &table, 2 * ROWS - CHANGED).map(drop)
+    against_the_floor(runtime, "deletes", &table, CHANGED, 2 * ROWS - CHANGED).map(drop)
+}
+
+fn appended(runtime: &Runtime, folder: &Path) -> Result<()> {
+    let table = runtime.block_on(Rewritten::create(folder, Rewrite::Appended))?;
+    let scan = against_the_floor(runtime, "appends", &table, ROWS, ROWS)?;
+    let (before, after) = table.snapshots();
+    let told = runtime.block_on(spark(folder, APPENDS, &[&before.to_string(), &after.to_string()]))?;
+    if let Some(told) = told {
+        must_be("PyIceberg's rows", told["rows"].as_u64(), u64::try_from(ROWS).ok())?;
+        let warm = number(&told, "warm_s");
+        println!("appends: PyIceberg {warm:.2} s warm; {:.1} times our scan", warm / scan.as_secs_f64());
+    }
+    Ok(())
 }
 
 /// Times the scan for the changes and a plain read of the same files, and returns the former.
-fn against_the_floor(runtime: &Runtime, name: &str, table: &Rewritten, rows: i64) -> Result<Duration> {
-    must_be("changes", runtime.block_on(table.scan())?, usize::try_from(CHANGED).unwrap_or(0))?;
+fn against_the_floor(runtime: &Runtime, name: &str, table: &Rewritten, changes: i64, rows: i64) -> Result<Duration> {
+    must_be("changes", runtime.block_on(table.scan())?, usize::try_from(changes).unwrap_or(0))?;
     must_be("rows", table.read()?, usize::try_from(rows).unwrap_or(0))?;
     let mut criterion = criterion();
     criterion.bench_function(&format!("{name}/scan"), |bench| bench.iter(|| runtime.block_on(table.scan()).is_ok()));
     criterion.bench_function(&format!("{name}/floor"), |bench| bench.iter(|| table.read().is_ok()));
-    // One after the other, so that a machine that gets slower does so for both.
-    let (mut scans, mut floors) = (Vec::new(), Vec::new());
-    for _ in 0..RUNS {
-        let began = Instant::now();
-        runtime.block_on(table.scan())?;
-        scans.push(began.elapsed());
-        let began = Instant::now();
-        table.read()?;
-        floors.push(began.elapsed());
-    }
-    let (scan, floor) = (median(scans), median(floors));
+    let (scan, floor) = by_turns(|| runtime.block_on(table.scan()).map(drop), || table.read().map(drop))?;
     println!("{name}: scan {:.0} ms, plain read {:.0} ms, ratio {:.2}", ms(scan), ms(floor), ms(scan) / ms(floor));
     Ok(scan)
 }
 
-async fn spark(folder: &Path, (before, after): (i64, i64)) -> Result<String> {
-    let stack = Stack::with_engine(&[]).await?;
-    let script = folder.join("spark.py");
-    std::fs::write(&script, SPARK).while_doing("the bench", "write the script")?;
-    let (before, after) = (before.to_string(), after.to_string());
-    let command = ["python3", &script.to_string_lossy(), &folder.to_string_lossy(), &before, &after];
-    docker::run_on_folder(stack.state(), &image_tag("spark").await?, folder, 4096, &command).await
+/// From a commit to its last row at a tail.
+fn lag(runtime: &Runtime, folder: &Path) -> Result<()> {
+    for rows in TIERS {
+        let mut table = runtime.block_on(Growing::create(&folder.join(rows.to_string())))?;
+        let mut times = Vec::new();
+        for _ in 0..COMMITS {
+            let committed = runtime.block_on(table.append(rows))?;
+            must_be("rows at the tail", runtime.block_on(table.follow(rows))?, rows)?;
+            times.push(Instant::now().saturating_duration_since(committed));
+        }
+        print_lag("changelog scan", rows, &mut times);
+    }
+    Ok(())
 }
 
 fn manifests(runtime: &Runtime, folder: &Path) -> Result<()> {
@@ -108,13 +100,4 @@ fn manifests(runtime: &Runtime, folder: &Path) -> Result<()> {
         });
     }
     Ok(())
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
 }

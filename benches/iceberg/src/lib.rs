@@ -3,9 +3,15 @@
 //! - *changelog*: the changes of a commit that rewrote 1,000,000 rows copy-on-write and changed 10,000 of them, or deleted them,
 //!   against a plain read of the same Parquet files (the floor), and the former against Spark's `create_changelog_view` too if
 //!   it is asked for;
+//! - *appends*: the same of a commit that added 1,000,000 rows, also against PyIceberg;
+//! - *lag*: how long a commit takes to arrive at a tail;
 //! - *manifests*: which files a commit added, in tables of 10 to 10,000 files.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use async_trait::async_trait;
@@ -16,9 +22,10 @@ use changeproof::{
     source::Source as _,
 };
 use changeproof_iceberg::{
-    ChangelogScan, Commit, FilesDelta, Source, TableChange, commit_of, diff_files, ident, snapshot, write_batch,
+    ChangelogScan, ChangelogTail, Commit, FilesDelta, Source, TableChange, TailEvent, commit_of, diff_files, ident,
+    snapshot, write_batch,
 };
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream::BoxStream};
 use iceberg::{
     arrow::schema_to_arrow_schema,
     spec::{DataContentType, DataFileBuilder, DataFileFormat, Struct},
@@ -34,6 +41,9 @@ pub const CHANGED: i64 = ROWS / 100;
 
 const FILES: i64 = 8;
 
+/// So often a tail looks for new commits.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 fn name() -> TableName {
     "events".into()
 }
@@ -45,6 +55,8 @@ pub enum Rewrite {
     Changed,
     /// It is not there any more.
     Deleted,
+    /// Nothing; as many rows came beside them.
+    Appended,
 }
 
 /// A table of which one commit has rewritten every file.
@@ -122,11 +134,13 @@ struct Write {
 impl TableChange for Write {
     async fn on(&self, table: &Table) -> Result<Option<Commit>> {
         let mut delta = FilesDelta::default();
-        if let Some(current) = table.metadata().current_snapshot() {
+        let is_appended = self.rewrite == Some(Rewrite::Appended);
+        if let Some(current) = table.metadata().current_snapshot().filter(|_| !is_appended) {
             delta.removed = diff_files(table, None, current).await?.added;
         }
+        let first = if is_appended { ROWS } else { 0 };
         for file in 0..FILES {
-            let range = ROWS / FILES * file..ROWS / FILES * (file + 1);
+            let range = first + ROWS / FILES * file..first + ROWS / FILES * (file + 1);
             delta.added.extend(write_batch(table, &rows(table, range, self.rewrite)?).await?);
         }
         commit_of(table, &delta).await.map(Some)
@@ -151,6 +165,74 @@ fn rows(table: &Table, ids: std::ops::Range<i64>, rewrite: Option<Rewrite>) -> R
         Arc::new(Float64Array::from_iter_values(amounts)),
     ];
     RecordBatch::try_new(Arc::new(schema), columns).while_doing("the bench", "make rows")
+}
+
+/// A table that grows, and a tail of its changes.
+pub struct Growing {
+    source: Source,
+    next: i64,
+    events: BoxStream<'static, Result<TailEvent>>,
+}
+
+impl Growing {
+    /// Makes the table in a folder.
+    ///
+    /// # Errors
+    /// A file can't be written.
+    pub async fn create(folder: &Path) -> Result<Self> {
+        let mut source = Source::create(folder).await?;
+        let table = TableBuilder::new(name()).key("id", Type::BigInt).column("kind", Type::Text);
+        let table = table.column("note", Type::Text).column("amount", Type::Double).build();
+        source.apply(&Action::CreateTable(table).into()).await?;
+        let warehouse = source.warehouse().clone();
+        let now = move || {
+            let warehouse = warehouse.clone();
+            async move { warehouse.table(&ident(&name())).await }
+        };
+        Ok(Self { source, next: 0, events: ChangelogTail::new(now).every(LOOK_EVERY).stream() })
+    }
+
+    /// Appends rows by one commit, and returns when it was made.
+    ///
+    /// # Errors
+    /// A file can't be written.
+    pub async fn append(&mut self, count: usize) -> Result<Instant> {
+        let end = self.next + i64::try_from(count).while_doing("the bench", "count rows")?;
+        let range = std::mem::replace(&mut self.next, end)..end;
+        self.source.warehouse().commit(&ident(&name()), &Append { range }).await?;
+        Ok(Instant::now())
+    }
+
+    /// Follows the tail until so many rows have come, and returns how many did.
+    ///
+    /// # Errors
+    /// A file can't be read, or the tail ends.
+    pub async fn follow(&mut self, count: usize) -> Result<usize> {
+        let mut rows = 0;
+        while rows < count {
+            match self.events.next().await {
+                Some(event) => {
+                    if let TailEvent::Changes(batch) = event? {
+                        rows += batch.after.map_or(0, |rows| rows.num_rows());
+                    }
+                }
+                None => return Err(Error::new("the bench", "follow the table", "the tail ended")),
+            }
+        }
+        Ok(rows)
+    }
+}
+
+struct Append {
+    range: std::ops::Range<i64>,
+}
+
+#[async_trait]
+impl TableChange for Append {
+    async fn on(&self, table: &Table) -> Result<Option<Commit>> {
+        let added = write_batch(table, &rows(table, self.range.clone(), None)?).await?;
+        commit_of(table, &FilesDelta { added, ..FilesDelta::default() }).await.map(Some)
+    }
 }
 
 /// A table of so many files, to which one was added. Only its metadata are real: nothing else is read.

@@ -7,6 +7,7 @@ mod generate;
 mod judge;
 mod list;
 mod matrix;
+mod pipeline;
 mod progress;
 mod services;
 mod sql_file;
@@ -35,6 +36,10 @@ enum Command {
     Judge(judge::Arguments),
     /// Print the changes between two snapshots of an existing table of Apache Iceberg
     Changes(changes::Arguments),
+    /// Keep tables of Apache Iceberg as those of a PostgreSQL database are
+    Replicate(pipeline::ReplicateArguments),
+    /// Compare the tables of a PostgreSQL database with those of Apache Iceberg
+    Check(pipeline::CheckArguments),
     /// List storages, methods and scenarios, with the services and memory they need
     List,
     /// Print what each method makes of each scenario, as the pages on record say
@@ -87,6 +92,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Try(arguments) => attempt::run(&arguments, &catalogues()).await,
         Command::Judge(arguments) => judge::run(&arguments, &catalogues()).await,
         Command::Changes(arguments) => changes::run(&arguments).await,
+        Command::Replicate(arguments) => pipeline::replicate(&arguments).await,
+        Command::Check(arguments) => pipeline::check(&arguments).await,
         Command::List => {
             list::print(&catalogues());
             Ok(())

@@ -104,7 +104,10 @@ async fn a_table_of_delta_lake_by_its_folder() -> Answer<()> {
     let mut source = changeproof_delta::Source::in_lake(lake.clone()).await?;
     write(&mut source).await?;
     assert_eq!(changes(&[format!("{place}/public/customers")], minio)?, TOLD);
-    assert_eq!(changes(&[format!("{place}/public/customers"), "--net".to_owned()], minio)?, ["+ customers 1  name: Ada Lovelace"]);
+    assert_eq!(
+        changes(&[format!("{place}/public/customers"), "--net".to_owned()], minio)?,
+        ["+ customers 1  name: Ada Lovelace"]
+    );
     lake.remove().await?;
     Ok(())
 }

@@ -45,7 +45,7 @@ impl Op {
 }
 
 /// A log sequence number: a byte position in PostgreSQL's write-ahead log (manual, 8.20 "pg_lsn Type").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Lsn(pub u64);
 
 impl fmt::Display for Lsn {

@@ -149,7 +149,8 @@ pub fn address_of(place: &str) -> Result<Url> {
 }
 
 fn directory(address: &str) -> Result<Url> {
-    Url::parse(&format!("{}/", address.trim_end_matches('/'))).while_doing(SERVICE, format!("read the address {address}"))
+    Url::parse(&format!("{}/", address.trim_end_matches('/')))
+        .while_doing(SERVICE, format!("read the address {address}"))
 }
 
 fn folder_url(folder: &Path) -> Result<Url> {

@@ -30,6 +30,7 @@ mod plan;
 mod pruning;
 mod reading;
 mod rest;
+mod rolling;
 mod rows;
 mod snapshots;
 mod source;
@@ -37,6 +38,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod types;
+mod upsert;
 #[path = "../../arrow/values.rs"]
 mod values;
 mod warehouse;
@@ -47,12 +49,16 @@ pub use self::{
     changelog::{ChangeBatch, ChangelogScan, Kind, rows_at},
     changes::changes,
     files::{FilesDiff, LiveFile, diff_files},
+    maintenance::compact,
     mutation::WriteMode,
     open::{open_in_bucket, open_table},
     rest::RestSettings,
+    rolling::{RowWriter, to_rows},
     snapshots::{ancestors, between, snapshot},
-    source::{Iceberg, Source, ident, one_commit},
+    source::{Iceberg, Source, ident, one_commit, warehouse_of},
     tail::{ChangelogTail, TableSource, TailEvent},
+    types::{field, from_iceberg, is_promotion, key_columns},
+    upsert::{live_files, rows_where, with_schema, write_key_deletes},
     warehouse::{Commit, TableChange, Warehouse},
     writer::{FilesDelta, commit_of, write_batch, write_rows},
 };

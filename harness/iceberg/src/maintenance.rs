@@ -1,23 +1,28 @@
 //! What operators do to tables: compaction, rollback, expiry, another partition spec.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use changeproof::{
     error::{Error, Result},
     schema::TableName,
 };
+use futures_util::StreamExt;
 use iceberg::{
-    TableRequirement, TableUpdate,
-    spec::{MAIN_BRANCH, ManifestContentType, Transform},
+    TableIdent, TableRequirement, TableUpdate,
+    spec::{MAIN_BRANCH, Transform},
     table::Table,
 };
 
 use crate::{
     SERVICE,
-    files::Manifests,
+    changelog::rows_at,
+    rolling::{RowWriter, in_schema_of},
     snapshots::ancestors,
-    source::{Source, ident, partition_spec, read_rows},
-    warehouse::{Commit, TableChange},
-    writer::{FilesDelta, commit_of, to_main, write_rows},
+    source::{Source, ident, partition_spec},
+    upsert::live_files,
+    warehouse::{Commit, TableChange, Warehouse},
+    writer::{FilesDelta, commit_of, to_main},
 };
 
 impl Source {
@@ -27,7 +32,7 @@ impl Source {
     /// # Errors
     /// A file can't be read or written.
     pub async fn compact(&self, table: &TableName) -> Result<()> {
-        self.warehouse().commit(&ident(table), &Compaction).await.map(drop)
+        compact(self.warehouse(), &ident(table)).await
     }
 
     /// Makes the snapshot so many commits before the present one the table's present one again.
@@ -56,16 +61,30 @@ impl Source {
     }
 }
 
+/// Rewrites all data files of a table as few, and drops the delete files; no row changes, and no more of them are in memory than
+/// some batches.
+///
+/// # Errors
+/// A file can't be read or written.
+pub async fn compact(warehouse: &Warehouse, table: &TableIdent) -> Result<()> {
+    warehouse.commit(table, &Compaction).await.map(drop)
+}
+
 struct Compaction;
 
 #[async_trait]
 impl TableChange for Compaction {
     async fn on(&self, table: &Table) -> Result<Option<Commit>> {
         let Some(current) = table.metadata().current_snapshot() else { return Ok(None) };
-        let manifests = Manifests::new(table);
-        let mut removed = manifests.all(current, ManifestContentType::Data).await?;
-        removed.extend(manifests.all(current, ManifestContentType::Deletes).await?);
-        let added = write_rows(table, &read_rows(table, current).await?).await?;
+        let removed = live_files(table).await?;
+        let mut writer = RowWriter::new(table)?;
+        let mut rows = rows_at(table, current, Arc::clone(table.metadata().current_schema()));
+        while let Some(batch) = rows.next().await {
+            for after in batch?.after.iter() {
+                writer.write_batch(in_schema_of(table, after)?).await?;
+            }
+        }
+        let added = writer.finish().await?;
         let delta = FilesDelta { added, removed, is_replacement: true, ..FilesDelta::default() };
         commit_of(table, &delta).await.map(Some)
     }

@@ -22,9 +22,7 @@ use changeproof::{
 use futures_util::StreamExt;
 use iceberg::{
     NamespaceIdent, TableCreation, TableIdent, TableRequirement, TableUpdate,
-    spec::{
-        FormatVersion, Literal, NestedField, NestedFieldRef, PrimitiveType, Schema, Transform, UnboundPartitionSpec,
-    },
+    spec::{FormatVersion, Literal, NestedField, NestedFieldRef, Schema, Transform, UnboundPartitionSpec},
 };
 
 use crate::{
@@ -32,7 +30,7 @@ use crate::{
     changelog::rows_at,
     mutation::{Mutation, WriteMode},
     rest::RestSettings,
-    types::{self, from_iceberg, key_of},
+    types::{self, from_iceberg, is_promotion, key_of},
     values,
     warehouse::{Commit, TableChange, Warehouse},
     writer::commit_of,
@@ -52,8 +50,11 @@ fn folder(stack: &Stack, name: &str) -> PathBuf {
     warehouse::folder(stack, "iceberg", name)
 }
 
-/// A lease's warehouse.
-pub(crate) async fn warehouse_of(stack: &Stack, name: &str) -> Result<Warehouse> {
+/// A lease's warehouse, which is made if it isn't there.
+///
+/// # Errors
+/// The folder can't be made, or the catalog doesn't answer.
+pub async fn warehouse_of(stack: &Stack, name: &str) -> Result<Warehouse> {
     if !is_in_a_bucket()? {
         return Warehouse::open(&folder(stack, name)).await;
     }
@@ -340,20 +341,6 @@ fn altered(table: &iceberg::table::Table, change: &Alter) -> Result<Schema, Stri
     }
     let schema = Schema::builder().with_fields(fields).with_identifier_field_ids(identifiers).build();
     schema.map_err(|error| error.to_string())
-}
-
-/// The types that a column may be given in the place of its own (specification, "Schema Evolution").
-fn is_promotion(from: &iceberg::spec::Type, to: &iceberg::spec::Type) -> bool {
-    use iceberg::spec::Type::Primitive;
-    match (from, to) {
-        (Primitive(PrimitiveType::Int), Primitive(PrimitiveType::Long))
-        | (Primitive(PrimitiveType::Float), Primitive(PrimitiveType::Double)) => true,
-        (
-            Primitive(PrimitiveType::Decimal { precision, scale }),
-            Primitive(PrimitiveType::Decimal { precision: wider, scale: same }),
-        ) => scale == same && precision <= wider,
-        _ => from == to,
-    }
 }
 
 fn literal(value: &Value, field: &NestedFieldRef) -> Result<Literal, String> {

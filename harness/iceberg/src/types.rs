@@ -51,7 +51,7 @@ pub(crate) fn to_iceberg(ty: &Type, next_id: &mut i32) -> Result<IcebergType> {
 }
 
 /// What a script calls a type of Iceberg; the format's own name where a script has none.
-pub(crate) fn from_iceberg(ty: &IcebergType) -> Type {
+pub fn from_iceberg(ty: &IcebergType) -> Type {
     match ty {
         IcebergType::Primitive(primitive) => match primitive {
             PrimitiveType::Boolean => Type::Bool,
@@ -77,7 +77,10 @@ pub(crate) fn from_iceberg(ty: &IcebergType) -> Type {
 }
 
 /// A field for a column, with the next free number.
-pub(crate) fn field(column: &Column, required: bool, next_id: &mut i32) -> Result<NestedFieldRef> {
+///
+/// # Errors
+/// Iceberg has no such type.
+pub fn field(column: &Column, required: bool, next_id: &mut i32) -> Result<NestedFieldRef> {
     *next_id += 1;
     let id = *next_id;
     let ty = to_iceberg(&column.ty, next_id)?;
@@ -106,4 +109,23 @@ pub(crate) fn key_of(schema: &Schema) -> Vec<String> {
     let identifiers: Vec<i32> = schema.identifier_field_ids().collect();
     let fields = schema.as_struct().fields().iter();
     fields.filter(|field| identifiers.contains(&field.id)).map(|field| field.name.clone()).collect()
+}
+
+/// The types that a column may be given in the place of its own (specification, "Schema Evolution").
+pub fn is_promotion(from: &IcebergType, to: &IcebergType) -> bool {
+    use IcebergType::Primitive;
+    match (from, to) {
+        (Primitive(PrimitiveType::Int), Primitive(PrimitiveType::Long))
+        | (Primitive(PrimitiveType::Float), Primitive(PrimitiveType::Double)) => true,
+        (
+            Primitive(PrimitiveType::Decimal { precision, scale }),
+            Primitive(PrimitiveType::Decimal { precision: wider, scale: same }),
+        ) => scale == same && precision <= wider,
+        _ => from == to,
+    }
+}
+
+/// The names of a table's identifier fields in the order of its columns.
+pub fn key_columns(table: &iceberg::table::Table) -> Vec<String> {
+    key_of(table.metadata().current_schema())
 }

@@ -23,7 +23,7 @@ use iceberg::{
         Snapshot, SnapshotReference, SnapshotRetention, Struct, Summary,
     },
     table::Table,
-    writer::file_writer::{FileWriter, FileWriterBuilder, ParquetWriterBuilder},
+    writer::file_writer::{FileWriter, FileWriterBuilder, ParquetWriter, ParquetWriterBuilder},
 };
 use parquet::{basic::Compression, file::properties::WriterProperties};
 use roaring::RoaringTreemap;
@@ -67,19 +67,24 @@ fn new_path(table: &Table, ending: &str) -> String {
     format!("{}/data/{}.{ending}", table.metadata().location(), Uuid::new_v4())
 }
 
-async fn write_parquet(table: &Table, schema: &SchemaRef, batch: &RecordBatch) -> Result<DataFileBuilder> {
+/// Begins a new Parquet file.
+pub(crate) async fn parquet_writer(table: &Table, schema: &SchemaRef) -> Result<ParquetWriter> {
     let path = new_path(table, "parquet");
     let doing = || format!("write the file {path}");
     let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
     let output = table.file_io().new_output(&path).while_doing(SERVICE, doing())?;
-    let builder = ParquetWriterBuilder::new(properties, Arc::clone(schema));
-    let mut writer = builder.build(output).await.while_doing(SERVICE, doing())?;
+    ParquetWriterBuilder::new(properties, Arc::clone(schema)).build(output).await.while_doing(SERVICE, doing())
+}
+
+async fn write_parquet(table: &Table, schema: &SchemaRef, batch: &RecordBatch) -> Result<DataFileBuilder> {
+    let doing = || format!("write a file of {}", table.identifier());
+    let mut writer = parquet_writer(table, schema).await?;
     writer.write(batch).await.while_doing(SERVICE, doing())?;
     let written = writer.close().await.while_doing(SERVICE, doing())?;
     written.into_iter().next().ok_or_else(|| Error::new(SERVICE, doing(), "no row was given"))
 }
 
-fn finish(builder: &DataFileBuilder) -> Result<DataFile> {
+pub(crate) fn finish(builder: &DataFileBuilder) -> Result<DataFile> {
     builder.build().while_doing(SERVICE, "describe a file")
 }
 

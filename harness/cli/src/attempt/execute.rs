@@ -117,7 +117,7 @@ impl Watcher {
         let looks_from_time_to_time = match guarantees.granularity {
             Granularity::EachChange | Granularity::Files => false,
             Granularity::Difference(difference) => !difference.each_commit,
-            Granularity::LatestState(_) => true,
+            Granularity::LatestState(_) | Granularity::Contents => true,
         };
         Self { method, subscription, looks_from_time_to_time, stream: Vec::new() }
     }

@@ -14,8 +14,8 @@ use changeproof::{
     warehouse::S3Settings,
 };
 use changeproof_iceberg::{
-    ChangeBatch, ChangelogScan, ChangelogTail, RestSettings, TailEvent, Warehouse, ancestors, between,
-    changes, diff_files, open_in_bucket, open_table, snapshot, told_files,
+    ChangeBatch, ChangelogScan, ChangelogTail, RestSettings, TailEvent, Warehouse, ancestors, between, changes,
+    diff_files, open_in_bucket, open_table, snapshot, told_files,
 };
 use futures_util::StreamExt;
 use iceberg::{TableIdent, spec::SnapshotRef, table::Table};

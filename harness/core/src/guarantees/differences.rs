@@ -98,7 +98,7 @@ impl Guarantees {
     }
 }
 
-fn is_of_rows(change: &IdealChange) -> bool {
+pub(super) fn is_of_rows(change: &IdealChange) -> bool {
     matches!(change, IdealChange::Row { .. })
 }
 
@@ -123,7 +123,7 @@ fn name_losses(difference: Difference, change: &IdealChange, tables: &Tables, lo
 }
 
 /// A row that was touched twice between two comparisons is told once, or not at all.
-fn name_collapsed(period: &[IdealTransaction], losses: &mut BTreeSet<Loss>) {
+pub(super) fn name_collapsed(period: &[IdealTransaction], losses: &mut BTreeSet<Loss>) {
     let mut touched: BTreeMap<(&TableName, Content), usize> = BTreeMap::new();
     for change in period.iter().flat_map(|transaction| &transaction.changes) {
         let IdealChange::Row { table, before, after, .. } = change else { continue };

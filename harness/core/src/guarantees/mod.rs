@@ -5,6 +5,7 @@
 //! and so is one that is better, because then the promise is wrong.
 
 mod changes;
+mod contents;
 mod differences;
 mod files;
 mod loss;
@@ -84,6 +85,9 @@ pub enum Granularity {
     LatestState(Mark),
     /// How a table's rows differ between two of its states. An update that leaves its row as it was is not delivered.
     Difference(Difference),
+    /// All that a table holds whenever the method is looked at, if it is something else than before: of what keeps a table as
+    /// another one is, and no history.
+    Contents,
     /// Which files of a table came and went by a commit, and how many rows are in them; no rows.
     Files,
 }
@@ -330,6 +334,7 @@ impl Guarantees {
             Granularity::EachChange => self.promise_changes(&model.tables_after(cut), model.committed(), cut),
             Granularity::LatestState(mark) => self.promise_states(mark, model.committed(), cut, looks),
             Granularity::Difference(difference) => self.promise_differences(difference, model.committed(), cut, looks),
+            Granularity::Contents => self.promise_contents(model.committed(), cut, looks),
             Granularity::Files => self.promise_files(model.committed(), cut),
         }
     }

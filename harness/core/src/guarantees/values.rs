@@ -48,6 +48,8 @@ pub enum Form {
     Null,
     /// NULL, unless it is a finite number.
     NullUnlessFinite,
+    /// NULL, unless it is a day of a year with four digits after Christ.
+    NullUnlessCommon,
     /// The same, and without the zeros at the end of its fraction.
     ShortNumeric,
     /// An interval as microseconds, with months of 30.4375 days.
@@ -206,6 +208,7 @@ impl Form {
         let told = match self {
             Self::Absent | Self::Null => Some(Value::Null),
             Self::NullUnlessFinite | Self::ShortNumeric if is_infinite(text) => Some(Value::Null),
+            Self::NullUnlessCommon => (!is_in_common_era(text)).then_some(Value::Null),
             Self::ShortNumeric if text.contains('.') => {
                 Some(Value::Decimal(text.trim_end_matches('0').trim_end_matches('.').to_owned()))
             }
@@ -239,6 +242,12 @@ fn dense_json(text: &str) -> String {
         is_kept
     };
     text.chars().filter(keep).collect()
+}
+
+/// `2024-02-29` or `2024-02-29 12:00:00+00`, but not `infinity`, `0044-03-15 BC` or `12024-02-29`.
+fn is_in_common_era(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() >= 10 && bytes[..4].iter().all(u8::is_ascii_digit) && bytes[4] == b'-' && !text.ends_with("BC")
 }
 
 fn is_infinite(text: &str) -> bool {
@@ -402,6 +411,9 @@ mod tests {
             (Form::SpacedJsonObject, r#""a\"b"=>"1""#, text(r#"{"a\"b": "1"}"#)),
             (Form::BinaryJson, r#"{"bb": 1,  "a": [2.50,null]}"#, text(r#"{"a": [2.50, null], "bb": 1}"#)),
             (Form::NullUnlessFinite, "NaN", Value::Null),
+            (Form::NullUnlessCommon, "infinity", Value::Null),
+            (Form::NullUnlessCommon, "0044-03-15 BC", Value::Null),
+            (Form::NullUnlessCommon, "2024-02-29", text("2024-02-29")),
             (Form::ShortNumeric, "-Infinity", Value::Null),
             (Form::ShortNumeric, "0.00", Value::Decimal("0".into())),
             (Form::ShortNumeric, "1.250", Value::Decimal("1.25".into())),

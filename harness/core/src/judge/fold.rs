@@ -159,7 +159,9 @@ pub fn judge_fold(
             altered: alterations.columns.get(name),
             surplus: surplus_allowed(name, alterations, guarantees),
             may_lack: match guarantees.granularity {
-                Granularity::EachChange | Granularity::Difference(_) | Granularity::Files => false,
+                Granularity::EachChange | Granularity::Difference(_) | Granularity::Contents | Granularity::Files => {
+                    false
+                }
                 Granularity::LatestState(mark) => alterations.is_out_of_time || !mark.touched_by_updates,
             },
         };
@@ -205,7 +207,7 @@ fn count_files(before: &Contents, stream: &[Change], after: &Contents, alteratio
 fn surplus_allowed(table: &TableName, alterations: &Alterations, guarantees: &Guarantees) -> Option<Loss> {
     match guarantees.granularity {
         Granularity::LatestState(_) => Some(Loss::DeleteMissed),
-        Granularity::Difference(_) | Granularity::Files => None,
+        Granularity::Difference(_) | Granularity::Contents | Granularity::Files => None,
         Granularity::EachChange => {
             let is_missed = guarantees.truncate == Truncate::Missed && alterations.truncated.contains(table);
             is_missed.then_some(Loss::TruncateMissed)

@@ -78,6 +78,8 @@ pub enum Event {
         table: Arc<Known>,
         /// The change.
         change: Change,
+        /// Where its transaction's commit record begins: see [`Commit::at`].
+        commit: Lsn,
     },
     /// All changes of a transaction have been told.
     Committed(Commit),
@@ -301,7 +303,7 @@ impl Feed {
                 let tx = TxId(xid.to_string());
                 for (_, relation, table, change) in self.streamed.remove(&xid).unwrap_or_default() {
                     let change = Change { tx: Some(tx.clone()), commit_time_us: Some(commit_time_us), ..change };
-                    self.ready.push_back(Event::Change { relation, table, change });
+                    self.ready.push_back(Event::Change { relation, table, change, commit });
                 }
                 self.ready.push_back(Event::Committed(Commit { at: commit, end, time_us: commit_time_us }));
                 self.read_to = end;
@@ -328,7 +330,7 @@ impl Feed {
         if open.read > open.told_before {
             change.tx = Some(open.tx.clone());
             change.commit_time_us = Some(open.commit_time_us);
-            self.ready.push_back(Event::Change { relation, table, change });
+            self.ready.push_back(Event::Change { relation, table, change, commit: open.commit });
         }
     }
 

@@ -25,6 +25,9 @@ pub struct Known {
     pub columns: Vec<KnownColumn>,
     /// The columns of its key, in their order; none if it has no key.
     pub key: Vec<Arc<str>>,
+    /// The number of the file that its rows were in when the catalogue was asked (`pg_relation_filenode`): another one once all of
+    /// them have been rewritten.
+    pub filenode: u32,
 }
 
 /// A column by the log's last word on it.
@@ -40,13 +43,14 @@ pub struct KnownColumn {
     /// Whether rows that were there before the column have a value in it that no change in the log has told
     /// (`pg_attribute.atthasmissing`).
     pub fills_old_rows: bool,
-    is_identity: bool,
+    /// Whether the log holds its value of before a change (the replica identity).
+    pub is_identity: bool,
 }
 
 impl KnownColumn {
-    fn of(shape: ColumnShape) -> Self {
+    fn of(shape: ColumnShape, is_identity: bool) -> Self {
         let (number, fills_old_rows) = (Some(shape.number), false);
-        Self { name: shape.name.into(), ty: shape.ty, number, fills_old_rows, is_identity: false }
+        Self { name: shape.name.into(), ty: shape.ty, number, fills_old_rows, is_identity }
     }
 }
 
@@ -57,7 +61,7 @@ const TYPES: &str = "\
     LEFT JOIN pg_type t ON t.oid = c.oid ORDER BY c.number";
 
 const NUMBERS: &str = "\
-    SELECT attname::text, attnum, atthasmissing FROM pg_attribute \
+    SELECT attname::text, attnum, atthasmissing, pg_relation_filenode(attrelid) FROM pg_attribute \
     WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped";
 
 const KEY: &str = "\
@@ -67,7 +71,7 @@ const KEY: &str = "\
 
 /// Before 18 the log's messages never have generated columns, and yet the view names them in 15.
 const PUBLISHED: &str = "\
-    SELECT schemaname::text, tablename::text, attnames::text[], current_setting('server_version_num')::int >= 180000 FROM pg_publication_tables WHERE pubname = $1";
+    SELECT schemaname::text, tablename::text, attnames::text[], current_setting('server_version_num')::int >= 180000, pg_relation_filenode((quote_ident(schemaname) || '.' || quote_ident(tablename))::regclass) FROM pg_publication_tables WHERE pubname = $1";
 
 impl Known {
     /// A table as the log tells it. Its types and its key are looked up as they are now: the log has only numbers for the
@@ -79,6 +83,7 @@ impl Known {
         let types = client.query(TYPES, &[&oids, &modifiers]).await.while_doing(SERVICE, doing())?;
         let types = types.iter().map(|row| type_named(row.get::<_, Option<&str>>(0).unwrap_or_default()));
         let numbers = client.query(NUMBERS, &[&relation.oid]).await.while_doing(SERVICE, doing())?;
+        let filenode = numbers.first().and_then(|row| row.get(3)).unwrap_or(0);
         let numbers: HashMap<String, (i16, bool)> =
             numbers.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
         let column = |(column, ty): (&Column, Type)| {
@@ -102,7 +107,7 @@ impl Known {
                 false => Vec::new(),
             }
         };
-        Ok(Self { name: TableName::new(&relation.schema, &relation.name), columns, key })
+        Ok(Self { name: TableName::new(&relation.schema, &relation.name), columns, key, filenode })
     }
 
     /// The tables as they are published now, by their object identifiers: against these the first changes are told.
@@ -120,11 +125,28 @@ impl Known {
             let is_sent =
                 |column: &ColumnShape| names.contains(&column.name) && (may_be_generated || !column.is_generated);
             let columns = shape.columns.into_iter().filter(is_sent);
-            let columns = columns.map(KnownColumn::of).collect();
+            let is_identity = |column: &ColumnShape| shape.identity.contains(&column.name);
+            let columns = columns.map(|column| (is_identity(&column), column));
+            let columns = columns.map(|(is_identity, column)| KnownColumn::of(column, is_identity)).collect();
             let key = shape.key.into_iter().map(Into::into).collect();
-            Some((shape.oid, Arc::new(Self { name, columns, key })))
+            let filenode = row.get::<_, Option<u32>>(4).unwrap_or(0);
+            Some((shape.oid, Arc::new(Self { name, columns, key, filenode })))
         });
         Ok(known.collect())
+    }
+
+    /// The columns by which the log names a row before a change of it, in the table's order: those of the replica identity, or of the
+    /// key if the identity is the whole row.
+    pub fn row_key(&self) -> Vec<Arc<str>> {
+        let has_part = self.columns.iter().any(|column| !column.is_identity);
+        let is_part = |column: &&KnownColumn| {
+            if has_part && self.columns.iter().any(|column| column.is_identity) {
+                column.is_identity
+            } else {
+                self.key.contains(&column.name)
+            }
+        };
+        self.columns.iter().filter(is_part).map(|column| Arc::clone(&column.name)).collect()
     }
 
     /// The change of the table's definition since it looked like `before`, if there is any that can be seen in the log.

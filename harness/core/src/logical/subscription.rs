@@ -73,7 +73,7 @@ impl Subscription for LogicalSubscription {
                 return Ok(change);
             }
             match self.feed.next().await? {
-                Event::Change { relation, table, change } => self.take(relation, table, change),
+                Event::Change { relation, table, change, .. } => self.take(relation, table, change),
                 Event::Committed(Commit { end, .. }) | Event::UpTo(end) => self.feed.done(end),
             }
         }

@@ -1,0 +1,31 @@
+//! `cdc check`.
+
+use changeproof_pipelines::check;
+
+use super::CheckArguments;
+use crate::exit::Failure;
+
+/// Runs the command.
+pub(super) async fn run(arguments: &CheckArguments) -> Result<(), Failure> {
+    let ends = &arguments.ends;
+    let (address, sink) = (ends.address()?, ends.sink().await?);
+    let checked = check(&address, &ends.publication, &sink, ends.misfit()).await?;
+    if checked.is_empty() {
+        return Err(Failure::input(format!("the publication {} has no table", ends.publication)));
+    }
+    for table in &checked {
+        match table.is_equal() {
+            true => anstream::println!("{}  equal, {} rows", table.table, table.source_rows),
+            false => anstream::println!(
+                "{}  DIFFERENT, {} rows at the source and {} in the sink",
+                table.table,
+                table.source_rows,
+                table.sink_rows
+            ),
+        }
+        for difference in &table.differences {
+            anstream::println!("  {difference}");
+        }
+    }
+    if checked.iter().all(changeproof_pipelines::Checked::is_equal) { Ok(()) } else { Err(Failure::BrokenPromise) }
+}

@@ -1,0 +1,142 @@
+//! `cdc replicate` and `cdc check`: a database of the user's own, and tables of Iceberg that follow it.
+
+#[cfg(feature = "iceberg")]
+mod check;
+#[cfg(feature = "iceberg")]
+mod replicate;
+
+use clap::{Args, ValueEnum};
+
+use crate::exit::Failure;
+
+/// What to do with a value that Iceberg has no place for: NaN in a decimal, infinity, a year before Christ in a date, an array of
+/// arrays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Misfit {
+    /// Stop, and say which value it is
+    Refuse,
+    /// Write NULL: the value is lost
+    Null,
+}
+
+/// The two ends of a pipeline.
+#[derive(Args, Debug)]
+struct Ends {
+    /// The database: postgres://USER:PASSWORD@HOST:PORT/DATABASE
+    #[arg(long, value_name = "URL", env = "CDC_FROM", hide_env_values = true)]
+    from: String,
+    /// Where the tables are: a folder, which gets a catalog in SQLite, or the address of a REST catalog, http://HOST:PORT
+    #[arg(long, value_name = "FOLDER|URI", env = "CDC_TO")]
+    to: String,
+    /// Which of the REST catalog's warehouses
+    #[arg(long, value_name = "NAME")]
+    warehouse: Option<String>,
+    /// What the names of the sink's namespaces begin with, before two underscores, in a REST catalog that others use too
+    #[arg(long, value_name = "NAME")]
+    prefix: Option<String>,
+    /// The publication that says which tables and rows are meant: CREATE PUBLICATION changeproof FOR ALL TABLES
+    #[arg(long, value_name = "NAME", default_value = "changeproof")]
+    publication: String,
+    /// What to do with a value that Iceberg has no place for
+    #[arg(long, value_enum, default_value = "refuse")]
+    misfit: Misfit,
+}
+
+/// Keeps tables of Iceberg as those of a PostgreSQL database are: a copy first, then every commit, exactly once, until Ctrl-C.
+///
+/// Started again, it goes on where the tables stand. A table of the source is one of the same name, in the namespace of its schema.
+#[derive(Args, Debug)]
+#[command(after_long_help = AFTER_HELP)]
+pub(crate) struct ReplicateArguments {
+    #[command(flatten)]
+    ends: Ends,
+    /// The replication slot, which is made if there is none
+    #[arg(long, value_name = "NAME", default_value = "changeproof")]
+    slot: String,
+    /// So long a commit to the sink waits for more changes, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 500)]
+    every: u64,
+    /// Or until so many changes wait
+    #[arg(long, value_name = "CHANGES", default_value_t = 100_000)]
+    at_most: usize,
+    /// Rewrite a table as few files when it has more data files, or delete files, than this
+    #[arg(long, value_name = "FILES", default_value_t = 100)]
+    compact_above: u64,
+    /// Stop when everything is in the sink that was committed before the program was started
+    #[arg(long)]
+    once: bool,
+}
+
+/// Compares the published tables of a PostgreSQL database with those of Iceberg, and names the rows that differ.
+///
+/// Exits with 1 if they do. Compare when nothing is under way.
+#[derive(Args, Debug)]
+pub(crate) struct CheckArguments {
+    #[command(flatten)]
+    ends: Ends,
+}
+
+const AFTER_HELP: &str = "\
+The server must run with wal_level=logical, and the user be allowed to replicate. A table needs a primary key, or REPLICA IDENTITY USING \
+INDEX; of one without only inserts can be followed. Access to S3 is taken from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, \
+AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL; a catalog's token from ICEBERG_REST_TOKEN.
+
+While the program doesn't run the slot keeps the server's log. To give a pipeline up: SELECT pg_drop_replication_slot('changeproof').";
+
+/// Runs `cdc replicate`.
+#[cfg(feature = "iceberg")]
+pub(crate) async fn replicate(arguments: &ReplicateArguments) -> Result<(), Failure> {
+    replicate::run(arguments).await
+}
+
+/// Runs `cdc check`.
+#[cfg(feature = "iceberg")]
+pub(crate) async fn check(arguments: &CheckArguments) -> Result<(), Failure> {
+    check::run(arguments).await
+}
+
+#[cfg(not(feature = "iceberg"))]
+pub(crate) async fn replicate(_arguments: &ReplicateArguments) -> Result<(), Failure> {
+    std::future::ready(Err(without_iceberg())).await
+}
+
+#[cfg(not(feature = "iceberg"))]
+pub(crate) async fn check(_arguments: &CheckArguments) -> Result<(), Failure> {
+    std::future::ready(Err(without_iceberg())).await
+}
+
+#[cfg(not(feature = "iceberg"))]
+fn without_iceberg() -> Failure {
+    Failure::input(
+        "this `cdc` was built without iceberg, so it has no sink\n  what to do: build it by `cargo build --package changeproof-cli \
+         --features iceberg`",
+    )
+}
+
+#[cfg(feature = "iceberg")]
+impl Ends {
+    fn address(&self) -> changeproof::error::Result<changeproof::postgres::Address> {
+        changeproof::postgres::Address::from_url(&self.from)
+    }
+
+    async fn sink(&self) -> changeproof::error::Result<changeproof_iceberg::Warehouse> {
+        use changeproof_iceberg::{RestSettings, Warehouse};
+        if !self.to.contains("://") {
+            return Warehouse::open(std::path::Path::new(&self.to)).await;
+        }
+        let settings = RestSettings {
+            uri: self.to.clone(),
+            warehouse: self.warehouse.clone(),
+            token: std::env::var("ICEBERG_REST_TOKEN").ok(),
+            s3: changeproof::warehouse::S3Settings::from_environment(),
+        };
+        Warehouse::connect(&settings, self.prefix.as_deref()).await
+    }
+
+    fn misfit(&self) -> changeproof_pipelines::Misfit {
+        match self.misfit {
+            Misfit::Refuse => changeproof_pipelines::Misfit::Refuse,
+            Misfit::Null => changeproof_pipelines::Misfit::Null,
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The replication beyond what a script says: crashes amid a load, compaction, what it refuses; and the check, which must see what is
+//! wrong.
+
+use std::{
+    future::pending,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use changeproof::{
+    error::{Context, Error, Result},
+    postgres::{self, Address, PUBLICATION, PostgreSql},
+    source::{Place, Storage as _},
+    stack::{Lease, Service, Stack, run_guard_if_asked},
+};
+use changeproof_iceberg::Warehouse;
+use changeproof_pipelines::{Cadence, Difference, Misfit, Replication, Settings, check};
+use libtest_mimic::{Arguments, Trial};
+use tokio::sync::oneshot;
+use tokio_postgres::Client;
+
+fn main() -> ExitCode {
+    run_guard_if_asked();
+    let trials = vec![
+        trial("killed_amid_a_load", |bench| Box::pin(killed_amid_a_load(bench))),
+        trial("a_stop_commits_what_was_read", |bench| Box::pin(a_stop_commits_what_was_read(bench))),
+        trial("many_commits_leave_few_files", |bench| Box::pin(many_commits_leave_few_files(bench))),
+        trial("a_slot_that_is_gone_is_refused", |bench| Box::pin(a_slot_that_is_gone_is_refused(bench))),
+        trial("two_of_them_are_refused", |bench| Box::pin(two_of_them_are_refused(bench))),
+        trial("a_value_without_a_place_is_named", |bench| Box::pin(a_value_without_a_place_is_named(bench))),
+        trial("the_check_names_rows_that_differ", |bench| Box::pin(the_check_names_rows_that_differ(bench))),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// A database and an empty sink.
+struct Bench {
+    address: Address,
+    client: Client,
+    warehouse: Warehouse,
+    slot: String,
+}
+
+type Run<'a> = std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+
+fn trial(name: &str, run: fn(Arc<Bench>) -> Run<'static>) -> Trial {
+    Trial::test(format!("replication::{name}"), move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(on_a_bench(run)).map_err(|error| error.to_string().into())
+    })
+}
+
+async fn on_a_bench(run: fn(Arc<Bench>) -> Run<'static>) -> Result<()> {
+    let mut stack = Stack::acquire(&[Service::Postgres]).await?;
+    let lease = Lease::take(stack.state(), "replication")?;
+    let name = lease.name().to_owned();
+    let source = PostgreSql.create(&stack, &name, Place::Memory).await?;
+    let endpoint = stack.endpoint(Service::Postgres)?;
+    postgres::publish_all_tables(endpoint, &name).await?;
+    let folder = stack.state().dir().join("warehouses").join("replication").join(&name);
+    let address = Address::of(endpoint, &name);
+    let bench = Bench {
+        client: address.connect().await?,
+        warehouse: Warehouse::open(&folder).await?,
+        slot: format!("{name}_slot"),
+        address,
+    };
+    let ran = run(Arc::new(bench)).await;
+    drop(source);
+    let removed = std::fs::remove_dir_all(&folder).while_doing("the test", "remove the sink");
+    let dropped = PostgreSql.remove(&stack, &name).await;
+    lease.release()?;
+    stack.give_back().await?;
+    ran.and(removed).and(dropped)
+}
+
+impl Bench {
+    fn settings(&self) -> Settings {
+        Settings {
+            slot: self.slot.clone(),
+            publication: PUBLICATION.to_owned(),
+            cadence: Cadence { every: Duration::from_millis(20), ..Cadence::default() },
+            ..Settings::default()
+        }
+    }
+
+    async fn replication(&self) -> Result<Replication> {
+        Replication::start(&self.address, self.warehouse.clone(), self.settings(), |_| {}).await
+    }
+
+    async fn run(&self, sql: &str) -> Result<()> {
+        self.client.batch_execute(sql).await.while_doing("PostgreSQL", "run the test's SQL")
+    }
+
+    /// Follows the log until all that has been committed so far is in the sink.
+    async fn catch_up(&self) -> Result<()> {
+        let goal = postgres::end_of_log(&self.client).await?;
+        self.run("SELECT pg_logical_emit_message(true, 'test', 'done')").await?;
+        let mut replication = self.replication().await?;
+        let (reached, is_reached) = oneshot::channel();
+        let mut reached = Some(reached);
+        let followed = replication.run(
+            async {
+                let _ = is_reached.await;
+            },
+            |progress| {
+                if progress.position >= goal {
+                    reached.take().map(|reached| reached.send(()));
+                }
+            },
+        );
+        followed.await
+    }
+
+    async fn must_be_equal(&self) -> Result<()> {
+        for table in check(&self.address, PUBLICATION, &self.warehouse, Misfit::Refuse).await? {
+            if !table.is_equal() {
+                let differences: Vec<String> = table.differences.iter().map(ToString::to_string).collect();
+                return Err(Error::new("the test", format!("see {} equal", table.table), differences.join("; ")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A seeded schedule: the same kills at the same times in each run.
+fn times_ms(seed: u64) -> impl Iterator<Item = u64> {
+    let mut state = seed;
+    std::iter::repeat_with(move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        20 + (state >> 33) % 180
+    })
+}
+
+async fn killed_amid_a_load(bench: Arc<Bench>) -> Result<()> {
+    bench.run("CREATE TABLE accounts (id int PRIMARY KEY, balance int, note text)").await?;
+    bench.run("CREATE TABLE log (id bigserial PRIMARY KEY, account int, amount int)").await?;
+    bench.run("INSERT INTO accounts SELECT n, 100, 'new' FROM generate_series(1, 200) n").await?;
+    let writer = Arc::clone(&bench);
+    let load = tokio::spawn(async move {
+        for round in 0..400 {
+            let (from, to) = (round * 7 % 200 + 1, round * 13 % 200 + 1);
+            let transfer = format!(
+                "BEGIN; UPDATE accounts SET balance = balance - 1 WHERE id = {from}; \
+                 UPDATE accounts SET balance = balance + 1, note = 'round {round}' WHERE id = {to}; \
+                 INSERT INTO log (account, amount) VALUES ({from}, -1), ({to}, 1); \
+                 DELETE FROM log WHERE id = {round}; COMMIT"
+            );
+            writer.run(&transfer).await?;
+        }
+        Ok::<_, Error>(())
+    });
+    let mut kills = 0;
+    for time in times_ms(20_240_229) {
+        if load.is_finished() {
+            break;
+        }
+        let victim = Arc::clone(&bench);
+        let task = tokio::spawn(async move { victim.replication().await?.run(pending(), |_| {}).await });
+        tokio::time::sleep(Duration::from_millis(time)).await;
+        if task.is_finished() {
+            task.await.while_doing("the test", "follow")??;
+        } else {
+            task.abort();
+            let _ = task.await;
+            kills += 1;
+        }
+    }
+    load.await.while_doing("the test", "write the load")??;
+    if kills == 0 {
+        return Err(Error::new("the test", "kill the replication", "the load was over before"));
+    }
+    bench.catch_up().await?;
+    bench.must_be_equal().await
+}
+
+async fn a_stop_commits_what_was_read(bench: Arc<Bench>) -> Result<()> {
+    bench.run("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await?;
+    bench.catch_up().await?;
+    bench.run("INSERT INTO t SELECT n FROM generate_series(2, 5000) n; DELETE FROM t WHERE id % 2 = 0").await?;
+    bench.catch_up().await?;
+    bench.must_be_equal().await
+}
+
+async fn many_commits_leave_few_files(bench: Arc<Bench>) -> Result<()> {
+    bench
+        .run("CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT n, 0 FROM generate_series(1, 50) n")
+        .await?;
+    let settings = Settings { compact_above: 5, ..bench.settings() };
+    let mut replication = Replication::start(&bench.address, bench.warehouse.clone(), settings, |_| {}).await?;
+    for round in 1..=12 {
+        bench.run(&format!("UPDATE t SET n = {round} WHERE id <= {round}")).await?;
+        let goal = postgres::end_of_log(&bench.client).await?;
+        let (reached, is_reached) = oneshot::channel();
+        let mut reached = Some(reached);
+        let stop = async {
+            let _ = is_reached.await;
+        };
+        let tell = |progress: &changeproof_pipelines::Progress| {
+            if progress.position >= goal {
+                reached.take().map(|reached| reached.send(()));
+            }
+        };
+        bench.run("SELECT pg_logical_emit_message(true, 'test', 'done')").await?;
+        replication.run(stop, tell).await?;
+    }
+    let ident = iceberg_ident("t")?;
+    let table = bench.warehouse.table(&ident).await?;
+    let files = changeproof_iceberg::live_files(&table).await?.len();
+    if files > 12 {
+        return Err(Error::new("the test", "count the files", format!("{files} after 12 commits, compacted above 5")));
+    }
+    bench.must_be_equal().await
+}
+
+fn iceberg_ident(name: &str) -> Result<iceberg::TableIdent> {
+    iceberg::TableIdent::from_strs(["public", name]).while_doing("the test", "name a table")
+}
+
+async fn a_slot_that_is_gone_is_refused(bench: Arc<Bench>) -> Result<()> {
+    bench.run("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await?;
+    bench.catch_up().await?;
+    bench.run(&format!("SELECT pg_drop_replication_slot('{}')", bench.slot)).await?;
+    must_say(bench.replication().await.map(drop), "which is gone")
+}
+
+async fn two_of_them_are_refused(bench: Arc<Bench>) -> Result<()> {
+    bench.run("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await?;
+    let mut first = bench.replication().await?;
+    // The other has a slot of its own, and so nothing but the table stands between them.
+    let settings = Settings { slot: format!("{}_2", bench.slot), ..bench.settings() };
+    bench.run(&format!("SELECT pg_create_logical_replication_slot('{}', 'pgoutput')", settings.slot)).await?;
+    let mut second = Replication::start(&bench.address, bench.warehouse.clone(), settings, |_| {}).await?;
+    bench.run("INSERT INTO t VALUES (2)").await?;
+    let deadline = async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+    };
+    let ended = tokio::select! {
+        ended = first.run(pending(), |_| {}) => ended,
+        ended = second.run(pending(), |_| {}) => ended,
+        () = deadline => Ok(()),
+    };
+    must_say(ended, "somebody else follows the log into the same table")
+}
+
+async fn a_value_without_a_place_is_named(bench: Arc<Bench>) -> Result<()> {
+    bench.run("CREATE TABLE t (id int PRIMARY KEY, price numeric(8, 2)); INSERT INTO t VALUES (1, 'NaN')").await?;
+    must_say(bench.replication().await.map(drop), "the value NaN of the column price has no place in the sink")?;
+    bench.run("UPDATE t SET price = 1.50").await?;
+    bench.catch_up().await?;
+    bench.must_be_equal().await
+}
+
+fn must_say(ended: Result<()>, words: &str) -> Result<()> {
+    match ended {
+        Err(error) if error.to_string().contains(words) => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => Err(Error::new("the test", format!("hear “{words}”"), "nothing was said")),
+    }
+}
+
+/// The check is right only if it sees what is wrong: rows that one has lost, has too many, or has otherwise.
+async fn the_check_names_rows_that_differ(bench: Arc<Bench>) -> Result<()> {
+    bench.run("CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE u (id int PRIMARY KEY, v text)").await?;
+    bench.run("INSERT INTO t SELECT n, 'v' || n FROM generate_series(1, 3000) n").await?;
+    bench.catch_up().await?;
+    bench.must_be_equal().await?;
+    // Nobody tells the sink.
+    let began = Instant::now();
+    bench
+        .run("DELETE FROM t WHERE id = 17; UPDATE t SET v = 'other' WHERE id = 18; INSERT INTO t VALUES (9999, 'new')")
+        .await?;
+    let checked = check(&bench.address, PUBLICATION, &bench.warehouse, Misfit::Refuse).await?;
+    let table = checked.into_iter().find(|table| table.table.name == "t");
+    let table = table.ok_or_else(|| Error::new("the test", "find the table", "it was not checked"))?;
+    let told: Vec<String> = table.differences.iter().map(ToString::to_string).collect();
+    let expected = [
+        "only in the sink: id: 17, v: v17",
+        "at the source id: 18, v: other; in the sink id: 18, v: v18",
+        "only at the source: id: 9999, v: new",
+    ];
+    if told != expected {
+        return Err(Error::new("the test", "see what differs", format!("{told:?}")));
+    }
+    println!("checked 3,000 rows in {} ms", began.elapsed().as_millis());
+    bench.run("ALTER TABLE u ADD COLUMN w int").await?;
+    let checked = check(&bench.address, PUBLICATION, &bench.warehouse, Misfit::Refuse).await?;
+    let is_seen = checked.iter().any(|table| {
+        let is_w = |difference: &Difference| matches!(difference, Difference::Column { column, .. } if column == "w");
+        table.table.name == "u" && table.differences.iter().any(is_w)
+    });
+    if is_seen { Ok(()) } else { Err(Error::new("the test", "see a column missing", format!("{checked:?}"))) }
+}
