@@ -25,8 +25,21 @@ use libtest_mimic::{Arguments, Trial};
 
 /// Runs each mutant of a method as a test: the common ones, and some more.
 pub fn main(catalogue: Catalogue, method: &'static dyn Capture, more: &'static [Mutant]) -> ExitCode {
+    run(catalogue, method, COMMON.iter().chain(more))
+}
+
+/// Runs mutants of a method that tells something else than changes.
+pub fn main_of(catalogue: Catalogue, method: &'static dyn Capture, mutants: &'static [Mutant]) -> ExitCode {
+    run(catalogue, method, mutants.iter())
+}
+
+fn run(
+    catalogue: Catalogue,
+    method: &'static dyn Capture,
+    mutants: impl Iterator<Item = &'static Mutant>,
+) -> ExitCode {
     run_guard_if_asked();
-    let trials = COMMON.iter().chain(more).map(|mutant| {
+    let trials = mutants.map(|mutant| {
         Trial::test(format!("mutants::{}", mutant.name), move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
             Ok(runtime.block_on(caught(&catalogue, Box::leak(Box::new(Mutated { method, mutant }))))?)
