@@ -87,6 +87,15 @@ fn catalogues() -> Vec<&'static Catalogue> {
     ]
 }
 
+/// Those, and the pipelines that end in one of them.
+fn on_record() -> Vec<&'static Catalogue> {
+    let pipelines: [&'static Catalogue; _] = [
+        #[cfg(feature = "iceberg")]
+        &scenarios_pipelines::CATALOGUE,
+    ];
+    catalogues().into_iter().chain(pipelines).collect()
+}
+
 async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Try(arguments) => attempt::run(&arguments, &catalogues()).await,
@@ -95,10 +104,10 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Replicate(arguments) => pipeline::replicate(&arguments).await,
         Command::Check(arguments) => pipeline::check(&arguments).await,
         Command::List => {
-            list::print(&catalogues());
+            list::print(&on_record());
             Ok(())
         }
-        Command::Matrix(arguments) => matrix::run(&arguments, &catalogues()),
+        Command::Matrix(arguments) => matrix::run(&arguments, &on_record()),
         Command::Up(arguments) => services::up(&arguments).await,
         Command::Down | Command::Sweep => services::remove().await,
         Command::Ps => services::ps().await,

@@ -146,9 +146,17 @@ impl Source {
     /// # Errors
     /// delta-rs refuses.
     pub async fn enable_feed(&self, name: &TableName) -> Result<()> {
-        let properties = [("delta.enableChangeDataFeed".to_owned(), "true".to_owned())].into();
-        let enabled = self.lake.table(name).await?.set_tbl_properties().with_properties(properties).await;
-        enabled.map(drop).while_doing(SERVICE, format!("enable the change data feed of {name}"))
+        self.set_property(name, "delta.enableChangeDataFeed", "true").await
+    }
+
+    /// Gives a table a property (`ALTER TABLE … SET TBLPROPERTIES`), such as one that enables a table feature.
+    ///
+    /// # Errors
+    /// delta-rs refuses.
+    pub async fn set_property(&self, name: &TableName, property: &str, value: &str) -> Result<()> {
+        let properties = [(property.to_owned(), value.to_owned())].into();
+        let set = self.lake.table(name).await?.set_tbl_properties().with_properties(properties).await;
+        set.map(drop).while_doing(SERVICE, format!("set {property} of {name}"))
     }
 
     /// Compacts a table's small files (`OPTIMIZE`).

@@ -128,3 +128,40 @@ async fn table_without_the_feed(s: &mut Scenario) -> Result<()> {
 
     s.must_refuse_to_resume(&[("change_data_feed", "the change data feed was not enabled")]).await
 }
+
+/// Deletion vectors are enabled for a table: a delete may then mark rows in a file instead of writing the file anew. delta-rs goes
+/// on to write files anew, which readers of the feed can't tell. (That it reads the feed of vectors that Spark has
+/// written is compared with Spark in `tests/parity.rs`.)
+#[scenario]
+async fn deletion_vectors_enabled(s: &mut Scenario) -> Result<()> {
+    let customers = s.create(table("customers").key("id", Int).column("name", Text)).await?;
+    lake(s)?.set_property(customers.name(), "delta.enableDeletionVectors", "true").await?;
+    s.start_capture().await?;
+
+    s.apply(customers.insert_many([row! { id: 1, name: "Ada" }, row! { id: 2, name: "Bob" }])).await?;
+    s.apply(customers.update(1, row! { name: "Eve" })).await?;
+    s.apply(customers.delete(2)).await?;
+
+    s.judge().await
+}
+
+/// Column mapping gives the columns other names in the files than in the table, so that they can be renamed and dropped. delta-rs
+/// refuses to write a table that has it (delta-io/delta-rs#930), and to read its feed.
+#[scenario]
+async fn column_mapping_is_refused(s: &mut Scenario) -> Result<()> {
+    let customers = s.create(table("customers").key("id", Int).column("name", Text)).await?;
+    s.start_capture().await?;
+    s.apply(customers.insert(row! { id: 1, name: "Ada" })).await?;
+    let mapped = lake(s)?.set_property(customers.name(), "delta.columnMapping.mode", "name").await;
+    must_be_refused(mapped, "olumn")?;
+
+    s.judge().await
+}
+
+fn must_be_refused(done: Result<()>, words: &str) -> Result<()> {
+    match done {
+        Err(error) if error.to_string().contains(words) => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => Err(Error::new("delta-rs", "refuse column mapping", "it does as it is told now")),
+    }
+}

@@ -21,7 +21,13 @@ pub const CATALOGUE: Catalogue = Catalogue {
 
 /// What every page of scenarios begins with.
 mod prelude {
-    pub(crate) use changeproof::{error::Result, row, scenario, scenario::Scenario, schema::Type::*, script::*};
+    pub(crate) use changeproof::{
+        error::{Error, Result},
+        row, scenario,
+        scenario::Scenario,
+        schema::Type::*,
+        script::*,
+    };
     pub(crate) use changeproof_delta::Source;
 
     /// Begins the declaration of a table.

@@ -9,6 +9,5 @@ pub const CATALOGUE: Catalogue = Catalogue {
     methods: &[&Direct],
     snapshots: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/pipelines")),
     versions: &[],
-    readme: None,
     ..scenarios_postgres::CATALOGUE
 };

@@ -33,11 +33,7 @@ pub fn main_of(catalogue: Catalogue, method: &'static dyn Capture, mutants: &'st
     run(catalogue, method, mutants.iter())
 }
 
-fn run(
-    catalogue: Catalogue,
-    method: &'static dyn Capture,
-    mutants: impl Iterator<Item = &'static Mutant>,
-) -> ExitCode {
+fn run(catalogue: Catalogue, method: &'static dyn Capture, mutants: impl Iterator<Item = &'static Mutant>) -> ExitCode {
     run_guard_if_asked();
     let trials = mutants.map(|mutant| {
         Trial::test(format!("mutants::{}", mutant.name), move || {
