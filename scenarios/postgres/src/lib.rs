@@ -11,8 +11,11 @@ mod tables;
 mod toast;
 mod truncate;
 mod types;
+mod values;
 
 use std::process::ExitCode;
+
+pub use self::values::TYPES;
 
 use changeproof::{
     capture::Capture, debezium::DebeziumPostgres, logical::LogicalReplication, polling::TimestampPolling,
