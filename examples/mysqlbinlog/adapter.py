@@ -20,6 +20,7 @@ LOGIN = ["--host=127.0.0.1", f"--user={URL.username}"]
 IN_CONTAINER = ["docker", "exec", "--env", f"MYSQL_PWD={URL.password}", os.environ["CHANGEPROOF_CONTAINER"]]
 ROWS = {"INSERT INTO": "insert", "UPDATE": "update", "DELETE FROM": "delete"}
 CHARSETS = {"utf8mb4": "utf-8", "utf8mb3": "utf-8", "ascii": "ascii", "latin1": "cp1252", "utf16": "utf-16-be"}
+DATABASE = os.environ["CHANGEPROOF_DATABASE"]
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "b": "\b", "Z": "\x1a"}
 
 
@@ -69,7 +70,7 @@ class Log:
 
     def end_row(self):
         row, self.row = self.row, None
-        if row is not None and row["table"].startswith(os.environ["CHANGEPROOF_DATABASE"]):
+        if row is not None and row["table"].startswith(DATABASE):
             newest = row["before"] if row["after"] is None else row["after"]
             key = {column: newest[column] for column in self.tables[row["table"]]["key"]}
             tell(type="change", key=key, tx=self.tx, **row)
@@ -96,7 +97,7 @@ class Log:
             self.row["before" if image[1] == "WHERE" else "after"] = {}
         elif cell := re.match(r"###   @(\d+)=(.*)", line, re.DOTALL):
             self.cell(int(cell[1]), cell[2])
-        elif emptied := re.match(r"(?i)TRUNCATE(?: TABLE)? `(.*?)`\.`(.*?)`", line):
+        elif (emptied := re.match(r"(?i)TRUNCATE(?: TABLE)? `(.*?)`\.`(.*?)`", line)) and emptied[1].startswith(DATABASE):
             tell(type="change", op="truncate", table=utf8(f"{emptied[1]}.{emptied[2]}"), tx=self.tx)
 
 
