@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{RecordBatch, new_null_array};
 use arrow_cast::cast;
 use arrow_schema::SchemaRef as ArrowSchemaRef;
 use changeproof::error::{Context, Error, Result};
@@ -11,7 +11,7 @@ use iceberg::{
     Runtime,
     arrow::{ArrowReaderBuilder, schema_to_arrow_schema},
     scan::{ArrowRecordBatchStream, FileScanTask},
-    spec::{DataContentType, DataFileFormat, Schema, SchemaRef},
+    spec::{DataContentType, DataFileFormat, NestedField, Schema, SchemaRef},
     table::Table,
 };
 
@@ -24,6 +24,8 @@ const BATCH_ROWS: usize = 8192;
 pub(crate) struct Batches {
     path: String,
     schema: ArrowSchemaRef,
+    /// Which of the columns the file doesn't have, so that they are NULL.
+    is_lacking: Vec<bool>,
     stream: ArrowRecordBatchStream,
     rows_left: u64,
 }
@@ -38,7 +40,10 @@ pub(crate) async fn read(table: &Table, file: &LiveFile, schema: &SchemaRef) -> 
     }
     let spec = table.metadata().partition_spec_by_id(file.spec_id).cloned();
     let is_partitioned = spec.as_ref().is_some_and(|spec| !spec.is_unpartitioned());
-    let ids = schema.as_struct().fields().iter().map(|field| field.id).collect();
+    let fields = schema.as_struct().fields();
+    let is_lacking: Vec<bool> = fields.iter().map(|field| lacks(table, file, field)).collect();
+    let ids =
+        fields.iter().zip(&is_lacking).filter(|(_, is_lacking)| !**is_lacking).map(|(field, _)| field.id).collect();
     let mut task = FileScanTask::builder()
         .with_file_size_in_bytes(file.file.file_size_in_bytes())
         .with_start(0)
@@ -62,7 +67,16 @@ pub(crate) async fn read(table: &Table, file: &LiveFile, schema: &SchemaRef) -> 
         .build();
     let scan = reader.read(stream::iter([Ok(task)]).boxed()).while_doing(SERVICE, doing())?;
     let schema = Arc::new(schema_to_arrow_schema(schema).while_doing(SERVICE, doing())?);
-    Ok(Batches { path: path.to_owned(), schema, stream: scan.stream(), rows_left: file.file.record_count() })
+    let (path, stream, rows_left) = (path.to_owned(), scan.stream(), file.file.record_count());
+    Ok(Batches { path, schema, is_lacking, stream, rows_left })
+}
+
+/// Whether a file was written before the table had a column that isn't primitive: the `iceberg` crate fills in NULL for primitive ones
+/// only.
+fn lacks(table: &Table, file: &LiveFile, field: &NestedField) -> bool {
+    let metadata = table.metadata();
+    let written_by = || metadata.schema_by_id(metadata.snapshot_by_id(file.snapshot_id)?.schema_id()?);
+    !field.field_type.is_primitive() && written_by().is_some_and(|schema| schema.field_by_id(field.id).is_none())
 }
 
 impl Batches {
@@ -85,13 +99,13 @@ impl Batches {
         let left = self.rows_left.checked_sub(rows);
         self.rows_left =
             left.ok_or_else(|| Error::new(SERVICE, doing(), "it holds more rows than its manifest says"))?;
-        let columns = batch.columns().iter().zip(self.schema.fields()).map(|(column, field)| {
+        let mut found = batch.columns().iter();
+        let fields = self.schema.fields().iter().zip(&self.is_lacking);
+        let columns = fields.map(|(field, is_lacking)| match if *is_lacking { None } else { found.next() } {
+            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+            Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
             // A column that is the same in the whole file may come in a form of its own.
-            if column.data_type() == field.data_type() {
-                Ok(Arc::clone(column))
-            } else {
-                cast(column, field.data_type())
-            }
+            Some(column) => cast(column, field.data_type()),
         });
         let columns = columns.collect::<Result<Vec<_>, _>>().while_doing(SERVICE, doing())?;
         RecordBatch::try_new(Arc::clone(&self.schema), columns).while_doing(SERVICE, doing()).map(Some)
@@ -128,7 +142,7 @@ pub(crate) fn with_columns(table: &Table, schema: &SchemaRef, field_ids: &[i32])
         let found = schemas.into_iter().find_map(|schema| schema.field_by_id(*id)).cloned();
         let unknown =
             || Error::new(SERVICE, "apply equality deletes", format!("no schema has a column of the number {id}"));
-        let mut field = iceberg::spec::NestedField::clone(&*found.ok_or_else(unknown)?);
+        let mut field = NestedField::clone(&*found.ok_or_else(unknown)?);
         // Its name may have been given to another column.
         field.name = format!("{}#{id}", field.name);
         field.required = false;

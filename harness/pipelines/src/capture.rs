@@ -73,6 +73,7 @@ impl Capture for Direct {
     fn guarantees(&self, options: &Options) -> Guarantees {
         Guarantees {
             initial_snapshot: options.snapshot == SnapshotMode::Initial,
+            snapshot_overlaps: false,
             granularity: Granularity::Contents,
             before_images: BeforeImages::None,
             row_image: RowImage::Full,
@@ -88,7 +89,12 @@ impl Capture for Direct {
             unchanged_toast: UnchangedToast::Delivered,
             after_a_break: AfterABreak::ExactlyOnce,
             tombstones: false,
-            values: Values { rules: RULES.to_vec().into(), generated_columns: false, nested_arrays: false },
+            values: Values {
+                rules: RULES.to_vec().into(),
+                generated_columns: false,
+                nested_arrays: false,
+                bare_types: false,
+            },
         }
     }
 

@@ -11,7 +11,7 @@ use changeproof::{
     schema::{Column, TableName, Type},
 };
 use changeproof_iceberg::{field, is_promotion};
-use iceberg::spec::{NestedField, NestedFieldRef, Schema};
+use iceberg::spec::{NestedField, NestedFieldRef, Schema, Type as IcebergType};
 use serde::{Deserialize, Serialize};
 
 use crate::SERVICE;
@@ -142,7 +142,7 @@ impl Shape {
             let new = field(&declared, is_required, &mut next.clone())?;
             let old = before.and_then(|before| before.column(column.number)).map(|before| before.field);
             let old = old.and_then(|id| schema?.field_by_id(id));
-            let kept = old.filter(|old| is_promotion(&old.field_type, &new.field_type));
+            let kept = old.filter(|old| holds(&old.field_type, &new.field_type));
             let made = match kept {
                 Some(old) => {
                     let mut field = NestedField::clone(old);
@@ -162,6 +162,17 @@ impl Shape {
             fields.iter().filter(|field| key.iter().any(|key| **key == *field.name)).map(|field| field.id).collect();
         let schema = Schema::builder().with_fields(fields).with_identifier_field_ids(identifiers).build();
         Ok((self, schema.while_doing(SERVICE, format!("make the schema of {name}"))?))
+    }
+}
+
+/// Whether a field of a type can hold values of another: its own, or one that it can be promoted to. The numbers of a list's elements
+/// don't count.
+fn holds(field: &IcebergType, values: &IcebergType) -> bool {
+    match (field, values) {
+        (IcebergType::List(field), IcebergType::List(values)) => {
+            field.element_field.field_type == values.element_field.field_type
+        }
+        (field, values) => is_promotion(field, values),
     }
 }
 

@@ -18,6 +18,20 @@ async fn add_a_nullable_column(s: &mut Scenario) -> Result<()> {
     s.judge().await
 }
 
+/// The column that is added is a list. Its field is none that the `iceberg` crate fills in for older files.
+#[scenario]
+async fn add_a_list_column(s: &mut Scenario) -> Result<()> {
+    let customers = s.create(table("customers").key("id", Int).column("name", Text)).await?;
+    s.start_capture().await?;
+
+    s.apply(customers.insert_many([row! { id: 1, name: "Ada" }, row! { id: 2, name: "Bob" }])).await?;
+    s.apply(customers.add_column("tags", Array(Box::new(Text)))).await?;
+    s.apply(customers.update(1, row! { tags: vec!["new", "paid"] })).await?;
+    s.apply(customers.delete(2)).await?;
+
+    s.judge().await
+}
+
 /// A column that doesn't take NULL needs a value for the rows that are there. Format 2 has no place for it.
 #[scenario]
 async fn add_a_not_null_column_in_format_2(s: &mut Scenario) -> Result<()> {

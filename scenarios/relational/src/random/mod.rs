@@ -10,7 +10,9 @@ mod values;
 
 use std::process::ExitCode;
 
-use changeproof::{runner::Catalogue, scenario::Scenario, source::Dialect, stack::run_guard_if_asked};
+use changeproof::{
+    capture::Capture, runner::Catalogue, scenario::Scenario, source::Dialect, stack::run_guard_if_asked,
+};
 use futures_util::future::join_all;
 use libtest_mimic::{Arguments, Failed, Trial};
 use proptest::{
@@ -27,11 +29,23 @@ const DEFAULT_CASES: u32 = 4;
 pub fn main(catalogue: Catalogue, types: &'static [Maker]) -> ExitCode {
     run_guard_if_asked();
     let mut trials = vec![Trial::test("random::scripts_by_all_methods", move || scripts(&catalogue))];
-    for method in catalogue.methods {
-        let name = format!("random::values_by_{}", method.name());
-        trials.push(Trial::test(name, move || values::deliver(*method, types, seed()?, cases()?)));
-    }
+    trials.extend(values_of(catalogue, types));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// Runs random values alone.
+pub fn main_of_values(catalogue: Catalogue, types: &'static [Maker]) -> ExitCode {
+    run_guard_if_asked();
+    libtest_mimic::run(&Arguments::from_args(), values_of(catalogue, types)).exit_code()
+}
+
+fn values_of(catalogue: Catalogue, types: &'static [Maker]) -> Vec<Trial> {
+    let trial = |method: &&'static dyn Capture| {
+        let method = *method;
+        let name = format!("random::values_by_{}", method.name());
+        Trial::test(name, move || values::deliver(method, types, seed()?, cases()?))
+    };
+    catalogue.methods.iter().map(trial).collect()
 }
 
 fn number<T: std::str::FromStr>(variable: &str, default: T) -> Result<T, Failed> {

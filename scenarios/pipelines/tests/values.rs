@@ -1,4 +1,4 @@
-//! Random scripts and random values of PostgreSQL, by every pipeline.
+//! Random values of PostgreSQL, by every pipeline.
 
 use std::process::ExitCode;
 
@@ -7,5 +7,5 @@ use scenarios_postgres::TYPES;
 use scenarios_relational::random;
 
 fn main() -> ExitCode {
-    random::main(CATALOGUE, TYPES)
+    random::main_of_values(CATALOGUE, TYPES)
 }
