@@ -30,7 +30,9 @@ fn main() -> ExitCode {
 
 type Answer<T> = Result<T, Box<dyn Error>>;
 
-fn trial(name: &str, run: fn() -> Pin<Box<dyn Future<Output = Answer<()>>>>) -> Trial {
+type Run = fn() -> Pin<Box<dyn Future<Output = Answer<()>>>>;
+
+fn trial(name: &str, run: Run) -> Trial {
     Trial::test(format!("docker::{name}"), move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(run()).map_err(|error| error.to_string().into())

@@ -80,7 +80,7 @@ impl TableChange for Compaction {
         let mut writer = RowWriter::new(table)?;
         let mut rows = rows_at(table, current, Arc::clone(table.metadata().current_schema()));
         while let Some(batch) = rows.next().await {
-            for after in batch?.after.iter() {
+            if let Some(after) = &batch?.after {
                 writer.write_batch(in_schema_of(table, after)?).await?;
             }
         }

@@ -55,13 +55,12 @@ impl RowWriter {
         let metadata = table.metadata();
         let (schema, spec) = (metadata.current_schema(), metadata.default_partition_spec());
         let arrow = Arc::new(schema_to_arrow_schema(schema).while_doing(SERVICE, "translate the schema")?);
-        let splitter = match spec.is_unpartitioned() {
-            true => None,
-            false => {
-                let splitter =
-                    RecordBatchPartitionSplitter::try_new_with_computed_values(Arc::clone(schema), Arc::clone(spec));
-                Some(splitter.while_doing(SERVICE, "partition rows")?)
-            }
+        let splitter = if spec.is_unpartitioned() {
+            None
+        } else {
+            let splitter =
+                RecordBatchPartitionSplitter::try_new_with_computed_values(Arc::clone(schema), Arc::clone(spec));
+            Some(splitter.while_doing(SERVICE, "partition rows")?)
         };
         let (waiting, open, files) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self { table: table.clone(), arrow, splitter, waiting, open, files })

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use iceberg::{
     TableRequirement, TableUpdate,
     expr::Predicate,
-    spec::{DataFile, ManifestContentType, Schema},
+    spec::{DataFile, ManifestContentType, Schema, TableMetadataBuilder},
     table::Table,
 };
 
@@ -39,7 +39,7 @@ pub fn with_schema(table: &Table, schema: Schema) -> Result<(Table, Commit)> {
         vec![TableUpdate::AddSchema { schema: schema.clone() }, TableUpdate::SetCurrentSchema { schema_id: -1 }];
     let builder = metadata.clone().into_builder(table.metadata_location().map(str::to_owned));
     let changed =
-        builder.add_current_schema(schema).and_then(|builder| builder.build()).while_doing(SERVICE, doing())?;
+        builder.add_current_schema(schema).and_then(TableMetadataBuilder::build).while_doing(SERVICE, doing())?;
     let changed = Table::builder()
         .identifier(table.identifier().clone())
         .file_io(table.file_io().clone())
@@ -91,7 +91,7 @@ pub async fn rows_where(table: &Table, predicate: Predicate) -> Result<Vec<Row>>
     let scan = ChangelogScan::new(table).up_to(current.snapshot_id()).net().filter(predicate);
     let (mut batches, mut rows) = (scan.stream(), Vec::new());
     while let Some(batch) = batches.next().await {
-        for after in batch?.after.iter() {
+        if let Some(after) = &batch?.after {
             rows.extend(values::rows(after)?);
         }
     }

@@ -64,7 +64,7 @@ impl Batch {
             (Op::Update, before, Some(row)) if !table.row_key().is_empty() => {
                 let key = key_of(table, &row);
                 let old = before.map(|before| key_of(table, &before)).filter(|old| old.iter().all(is_known));
-                self.update(old.unwrap_or_else(|| key.clone()), key, row);
+                self.update(&old.unwrap_or_else(|| key.clone()), key, row);
             }
             (Op::Delete, Some(before), _) if !table.row_key().is_empty() => self.delete(&key_of(table, &before)),
             (Op::Update | Op::Delete, Some(before), after) if is_whole(table, &before) => {
@@ -95,10 +95,10 @@ impl Batch {
         self.rows.insert(key, Net { is_in_sink, row: Some(row), filled_from });
     }
 
-    fn update(&mut self, old: Key, key: Key, mut row: Row) {
+    fn update(&mut self, old: &Key, key: Key, mut row: Row) {
         let lacks = row.iter().any(|(_, value)| *value == Value::Unavailable);
         let mut filled_from = None;
-        match self.rows.get(&old) {
+        match self.rows.get(old) {
             Some(Net { row: Some(before), filled_from: from, .. }) if lacks => {
                 fill(&mut row, before);
                 filled_from.clone_from(from);
@@ -106,11 +106,11 @@ impl Batch {
             _ if lacks => filled_from = Some(old.clone()),
             _ => {}
         }
-        if old == key {
+        if *old == key {
             let is_in_sink = self.rows.get(&key).is_none_or(|net| net.is_in_sink) && !self.is_new(&key);
             self.rows.insert(key, Net { is_in_sink, row: Some(row), filled_from });
         } else {
-            self.delete(&old);
+            self.delete(old);
             self.insert(key, row, filled_from);
         }
     }
@@ -136,7 +136,7 @@ impl Batch {
     /// Follows a change of the columns.
     pub(crate) fn reshape(&mut self, renamed: &[(String, String)], dropped: &[String]) {
         for row in self.rows.values_mut().filter_map(|net| net.row.as_mut()).chain(&mut self.came) {
-            *row = reshaped(std::mem::take(row), renamed, dropped);
+            *row = reshaped(row, renamed, dropped);
         }
         self.renamed.extend(renamed.iter().cloned());
     }
@@ -166,7 +166,7 @@ impl Batch {
                 return Err(Error::new(SERVICE, format!("write {}", table.name), cause)
                     .help("somebody else has changed the sink's table: remove it, so that it is copied anew"));
             };
-            fill(row, &reshaped(before.clone(), &self.renamed, &[]));
+            fill(row, &reshaped(before, &self.renamed, &[]));
         }
         Ok(())
     }
@@ -199,7 +199,7 @@ fn fill(row: &mut Row, before: &Row) {
     }
 }
 
-fn reshaped(row: Row, renamed: &[(String, String)], dropped: &[String]) -> Row {
+fn reshaped(row: &Row, renamed: &[(String, String)], dropped: &[String]) -> Row {
     let columns = row.iter().filter(|(column, _)| !dropped.iter().any(|name| name == column));
     let name = |column: &str| renamed.iter().find(|(from, _)| from == column).map_or(column, |(_, to)| to).to_owned();
     columns.map(|(column, value)| (name(column), value.clone())).collect()

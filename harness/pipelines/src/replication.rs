@@ -312,7 +312,7 @@ impl Replication {
             }
             let Some(target) = self.targets.get_mut(&relation) else { continue };
             self.progress.changes += u64::try_from(batch.changes).unwrap_or(u64::MAX);
-            let written = self.sink.write(relation, &known, target, batch, last.end);
+            let written = Box::pin(self.sink.write(relation, &known, target, batch, last.end));
             with_feed_alive(&mut self.feed, written).await?;
             self.progress.commits += 1;
         }
@@ -359,7 +359,7 @@ impl Replication {
             let known = now.get(&relation).cloned().unwrap_or(known);
             let Some(seen) = filenode_in_snapshot(&client, relation).await? else { continue };
             let origin = Origin { client: &client, admin: &admin, publication: &publication, relation, seen };
-            let copied = origin.copy(&known, &self.sink, self.targets.get(&relation), slot.begin);
+            let copied = Box::pin(origin.copy(&known, &self.sink, self.targets.get(&relation), slot.begin));
             let Some((target, rows)) = with_feed_alive(&mut self.feed, copied).await? else {
                 again.push((relation, known));
                 break;

@@ -70,7 +70,7 @@ impl Shape {
         };
         Some(Self {
             columns: known.columns.iter().map(column).collect::<Option<_>>()?,
-            key: known.row_key().iter().map(|name| name.to_string()).collect(),
+            key: known.row_key().iter().map(ToString::to_string).collect(),
             filenode: known.filenode,
         })
     }
