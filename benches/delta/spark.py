@@ -4,22 +4,20 @@ import json
 import sys
 import time
 
-from pyspark.sql import SparkSession
+import common
 
 folder = sys.argv[1]
 began = time.monotonic()
-spark = (
-    SparkSession.builder.master("local[*]")
-    .config("spark.driver.memory", "3g")
-    .config("spark.ui.enabled", "false")
-    .config("spark.ui.showConsoleProgress", "false")
-    .config("spark.sql.shuffle.partitions", "4")
-    .config("spark.local.dir", f"{folder}/tmp")
-    .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
-    .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog")
-    .getOrCreate()
+spark = common.session(
+    folder,
+    {
+        "spark.master": "local[*]",
+        "spark.driver.memory": "3g",
+        "spark.sql.shuffle.partitions": "4",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    },
 )
-spark.sparkContext.setLogLevel("ERROR")
 told = {"session_s": round(time.monotonic() - began, 1)}
 
 for part, first in [("update", 2), ("all", 1)]:

@@ -4,26 +4,24 @@ import json
 import sys
 import time
 
-from pyspark.sql import SparkSession
+import common
 
 folder, before, after = sys.argv[1:]
 began = time.monotonic()
-spark = (
-    SparkSession.builder.master("local[*]")
-    .config("spark.driver.memory", "3g")
-    .config("spark.ui.enabled", "false")
-    .config("spark.ui.showConsoleProgress", "false")
-    .config("spark.sql.shuffle.partitions", "4")
-    .config("spark.local.dir", f"{folder}/tmp")
-    .config("spark.sql.extensions", "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions")
-    .config("spark.sql.catalog.changeproof", "org.apache.iceberg.spark.SparkCatalog")
-    .config("spark.sql.catalog.changeproof.catalog-impl", "org.apache.iceberg.jdbc.JdbcCatalog")
-    .config("spark.sql.catalog.changeproof.uri", f"jdbc:sqlite:file:{folder}/catalog.db")
-    .config("spark.sql.catalog.changeproof.jdbc.schema-version", "V1")
-    .config("spark.sql.catalog.changeproof.warehouse", f"file://{folder}")
-    .getOrCreate()
+spark = common.session(
+    folder,
+    {
+        "spark.master": "local[*]",
+        "spark.driver.memory": "3g",
+        "spark.sql.shuffle.partitions": "4",
+        "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
+        "spark.sql.catalog.changeproof": "org.apache.iceberg.spark.SparkCatalog",
+        "spark.sql.catalog.changeproof.catalog-impl": "org.apache.iceberg.jdbc.JdbcCatalog",
+        "spark.sql.catalog.changeproof.uri": f"jdbc:sqlite:file:{folder}/catalog.db",
+        "spark.sql.catalog.changeproof.jdbc.schema-version": "V1",
+        "spark.sql.catalog.changeproof.warehouse": f"file://{folder}",
+    },
 )
-spark.sparkContext.setLogLevel("ERROR")
 session_s = time.monotonic() - began
 
 times = []

@@ -7,13 +7,16 @@ use std::{
 
 use changeproof::{
     error::{Context, Error, Result},
-    stack::{Stack, docker, image_tag},
+    stack::run_scripts,
 };
 use criterion::Criterion;
 use serde_json::Value;
 
 /// Set to 1, times Spark too; its image is built if it is missing.
 const WITH_SPARK: &str = "CHANGEPROOF_BENCH_SPARK";
+
+/// What scripts for Spark begin with.
+const COMMON: &str = include_str!("../../scenarios/spark/common.py");
 
 const MEMORY_MB: u32 = 4096;
 
@@ -73,12 +76,10 @@ pub(crate) async fn spark(folder: &Path, script: &str, arguments: &[&str]) -> Re
     if std::env::var_os(WITH_SPARK).is_none_or(|with| with != "1") {
         return Ok(None);
     }
-    let stack = Stack::with_engine(&[]).await?;
-    let path = folder.join("bench.py");
-    std::fs::write(&path, script).while_doing("the bench", "write the script")?;
-    let (script, folder_text) = (path.to_string_lossy(), folder.to_string_lossy());
-    let command: Vec<&str> = ["python3", &script, &folder_text].into_iter().chain(arguments.iter().copied()).collect();
-    let told = docker::run_on_folder(stack.state(), &image_tag("spark").await?, folder, MEMORY_MB, &command).await?;
+    let folder_text = folder.to_string_lossy();
+    let arguments: Vec<&str> = [&*folder_text].into_iter().chain(arguments.iter().copied()).collect();
+    let scripts = [("bench.py", script), ("common.py", COMMON)];
+    let told = run_scripts("spark", folder, MEMORY_MB, &scripts, &arguments).await?;
     // The JVM has things to say on the same stream.
     let told = told.lines().rfind(|line| line.starts_with('{')).unwrap_or_default();
     serde_json::from_str(told).map(Some).while_doing("the bench", "read Spark's times")

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use changeproof::{
     Row, Value,
     error::{Context, Error, Result},
-    stack::{Stack, State, docker, image_tag},
+    stack::{State, run_scripts},
 };
 use libtest_mimic::{Failed, Trial};
 
@@ -34,14 +34,9 @@ fn run(test: fn(&Path) -> TestFuture<'_>) -> Result<(), Failed> {
 
 /// Runs a command of a script on the folder, after writing what it is to do into `spec.json`.
 pub(crate) async fn spark(folder: &Path, script: &str, command: &str, spec: &serde_json::Value) -> Result<()> {
-    // While it is held, nobody takes the container for one that a crash has left.
-    let stack = Stack::with_engine(&[]).await?;
-    for (name, text) in [("common.py", COMMON), ("parity.py", script), ("spec.json", &spec.to_string())] {
-        std::fs::write(folder.join(name), text).while_doing("the test", format!("write {name}"))?;
-    }
-    let script = folder.join("parity.py");
-    let command = ["python3", &script.to_string_lossy(), command, &folder.to_string_lossy()];
-    docker::run_on_folder(stack.state(), &image_tag("spark").await?, folder, MEMORY_MB, &command).await.map(drop)
+    let scripts = [("parity.py", script), ("common.py", COMMON), ("spec.json", &spec.to_string())];
+    let arguments = [command, &folder.to_string_lossy()];
+    run_scripts("spark", folder, MEMORY_MB, &scripts, &arguments).await.map(drop)
 }
 
 pub(crate) fn wrong(what: &str, cause: impl std::fmt::Display) -> Error {

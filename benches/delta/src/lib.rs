@@ -1,21 +1,24 @@
 //! What the Change Data Feed of Delta Lake costs: how long reading it takes, and how long a commit takes to arrive at a tail.
 
+#[path = "../../shared/events.rs"]
+mod events;
+
 use std::{
     path::Path,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_array::RecordBatch;
 use changeproof::{
     error::{Context, Error, Result},
-    schema::{TableName, Type},
-    script::{Action, TableBuilder},
+    script::Action,
     source::Source as _,
 };
 use changeproof_delta::{ChangeFeed, FeedCommit, Source};
 use deltalake::DeltaTable;
 use futures_util::{StreamExt, stream::BoxStream};
+
+use self::events::name;
 
 /// Rows of the table.
 pub const ROWS: usize = 1_000_000;
@@ -25,10 +28,6 @@ pub const CHANGED: usize = ROWS / 100;
 
 /// So often a tail looks for new versions.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-fn name() -> TableName {
-    "events".into()
-}
 
 /// A table that grows by appends, and a tail of its feed.
 pub struct Events {
@@ -44,9 +43,7 @@ impl Events {
     /// delta-rs refuses.
     pub async fn create(folder: &Path) -> Result<Self> {
         let mut source = Source::create(folder).await?;
-        let table = TableBuilder::new(name()).key("id", Type::BigInt).column("kind", Type::Text);
-        let table = table.column("note", Type::Text).column("amount", Type::Double).build();
-        source.apply(&Action::CreateTable(table).into()).await?;
+        source.apply(&Action::CreateTable(events::table()).into()).await?;
         let tail = ChangeFeed::of(&source.lake().table(&name()).await?).after(0).follow(LOOK_EVERY).stream();
         Ok(Self { source, next: 0, tail })
     }
@@ -111,16 +108,8 @@ fn rows_of(commit: &FeedCommit) -> usize {
 
 fn rows(ids: std::ops::Range<usize>) -> Result<RecordBatch> {
     let signed = |id: usize| i64::try_from(id).unwrap_or(i64::MAX);
-    let kinds = ids.clone().map(|id| ["click", "view", "buy"][id % 3]);
-    let notes =
-        ids.clone().map(|id| format!("note {} of visitor {}", id % 977, id.wrapping_mul(2_654_435_761) % 100_003));
-    #[expect(clippy::cast_precision_loss, reason = "any number will do")]
-    let amounts = ids.clone().map(|id| (id % 10_007) as f64 / 100.0);
-    let columns: [(&str, ArrayRef, bool); 4] = [
-        ("id", Arc::new(Int64Array::from_iter_values(ids.clone().map(signed))), false),
-        ("kind", Arc::new(StringArray::from_iter_values(kinds)), true),
-        ("note", Arc::new(StringArray::from_iter_values(notes)), true),
-        ("amount", Arc::new(Float64Array::from_iter_values(amounts)), true),
-    ];
+    let names = [("id", false), ("kind", true), ("note", true), ("amount", true)];
+    let columns = names.into_iter().zip(events::columns(&ids.map(signed), |_| false));
+    let columns = columns.map(|((name, nullable), column)| (name, column, nullable));
     RecordBatch::try_from_iter_with_nullable(columns).while_doing("the bench", "make rows")
 }

@@ -7,17 +7,20 @@
 //! - *lag*: how long a commit takes to arrive at a tail;
 //! - *manifests*: which files a commit added, in tables of 10 to 10,000 files.
 
+#[path = "../../shared/events.rs"]
+mod events;
+
 use std::{
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use changeproof::{
     error::{Context, Error, Result},
-    schema::{TableName, Type},
+    schema::Type,
     script::{Action, TableBuilder},
     source::Source as _,
 };
@@ -33,6 +36,8 @@ use iceberg::{
 };
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use self::events::name;
+
 /// Rows of the table.
 pub const ROWS: i64 = 1_000_000;
 
@@ -43,10 +48,6 @@ const FILES: i64 = 8;
 
 /// So often a tail looks for new commits.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-fn name() -> TableName {
-    "events".into()
-}
 
 /// What a commit did to one row in a hundred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +75,7 @@ impl Rewritten {
     /// A file can't be written.
     pub async fn create(folder: &Path, rewrite: Rewrite) -> Result<Self> {
         let mut source = Source::create(folder).await?;
-        let table = TableBuilder::new(name()).key("id", Type::BigInt).column("kind", Type::Text);
-        let table = table.column("note", Type::Text).column("amount", Type::Double).build();
-        source.apply(&Action::CreateTable(table).into()).await?;
+        source.apply(&Action::CreateTable(events::table()).into()).await?;
         let first = source.warehouse().commit(&ident(&name()), &Write { rewrite: None }).await?;
         let second = source.warehouse().commit(&ident(&name()), &Write { rewrite: Some(rewrite) }).await?;
         let id = |table: &Table| table.metadata().current_snapshot_id().unwrap_or_default();
@@ -149,21 +148,8 @@ impl TableChange for Write {
 
 fn rows(table: &Table, ids: std::ops::Range<i64>, rewrite: Option<Rewrite>) -> Result<RecordBatch> {
     let schema = schema_to_arrow_schema(table.metadata().current_schema()).while_doing("the bench", "make rows")?;
-    let is_changed = |id: i64| rewrite == Some(Rewrite::Changed) && id % 100 == 0;
     let ids = ids.filter(|id| rewrite != Some(Rewrite::Deleted) || id % 100 > 0);
-    let kinds = ids.clone().map(|id| {
-        if is_changed(id) { "changed" } else { ["click", "view", "buy"][usize::try_from(id % 3).unwrap_or(0)] }
-    });
-    let notes =
-        ids.clone().map(|id| format!("note {} of visitor {}", id % 977, id.wrapping_mul(2_654_435_761) % 100_003));
-    #[expect(clippy::cast_precision_loss, reason = "any number will do")]
-    let amounts = ids.clone().map(|id| (id % 10_007) as f64 / 100.0);
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from_iter_values(ids.clone())),
-        Arc::new(StringArray::from_iter_values(kinds)),
-        Arc::new(StringArray::from_iter_values(notes)),
-        Arc::new(Float64Array::from_iter_values(amounts)),
-    ];
+    let columns = events::columns(&ids, |id| rewrite == Some(Rewrite::Changed) && id % 100 == 0);
     RecordBatch::try_new(Arc::new(schema), columns).while_doing("the bench", "make rows")
 }
 
@@ -181,9 +167,7 @@ impl Growing {
     /// A file can't be written.
     pub async fn create(folder: &Path) -> Result<Self> {
         let mut source = Source::create(folder).await?;
-        let table = TableBuilder::new(name()).key("id", Type::BigInt).column("kind", Type::Text);
-        let table = table.column("note", Type::Text).column("amount", Type::Double).build();
-        source.apply(&Action::CreateTable(table).into()).await?;
+        source.apply(&Action::CreateTable(events::table()).into()).await?;
         let warehouse = source.warehouse().clone();
         let now = move || {
             let warehouse = warehouse.clone();

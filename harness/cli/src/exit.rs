@@ -22,6 +22,14 @@ impl Failure {
         Self::Input(message.into())
     }
 
+    /// The program lacks a cargo feature, and therefore can't do what `so` says, if it says anything.
+    pub(crate) fn built_without(feature: &str, so: &str) -> Self {
+        Self::Input(format!(
+            "this `cdc` was built without {feature}{so}\n  what to do: build it by `cargo build --package changeproof-cli --features \
+             {feature}`"
+        ))
+    }
+
     /// Tells what there is to tell, and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         let red = anstyle::AnsiColor::Red.on_default().bold();

@@ -58,7 +58,7 @@ pub use self::{
     source::{Iceberg, Source, ident, one_commit, warehouse_of},
     tail::{ChangelogTail, TableSource, TailEvent},
     types::{field, from_iceberg, is_promotion, key_columns},
-    upsert::{live_files, rows_where, with_schema, write_key_deletes},
+    upsert::{live_files, rows_of, rows_where, with_schema, write_key_deletes},
     warehouse::{Commit, TableChange, Warehouse},
     writer::{FilesDelta, commit_of, write_batch, write_rows},
 };

@@ -21,7 +21,7 @@ use changeproof::{
 };
 use futures_util::StreamExt;
 use iceberg::{
-    NamespaceIdent, TableCreation, TableIdent, TableRequirement, TableUpdate,
+    NamespaceIdent, TableCreation, TableIdent,
     spec::{FormatVersion, Literal, NestedField, NestedFieldRef, Schema, Transform, UnboundPartitionSpec},
 };
 
@@ -31,6 +31,7 @@ use crate::{
     mutation::{Mutation, WriteMode},
     rest::RestSettings,
     types::{self, from_iceberg, is_promotion, key_of},
+    upsert::with_schema,
     values,
     warehouse::{Commit, TableChange, Warehouse},
     writer::commit_of,
@@ -262,11 +263,7 @@ impl TableChange for Alteration<'_> {
     async fn on(&self, table: &iceberg::table::Table) -> Result<Option<Commit>> {
         let doing = || format!("change the definition of {}", table.identifier());
         let schema = altered(table, self.change).map_err(|cause| Error::new(SERVICE, doing(), cause))?;
-        let current_schema_id = table.metadata().current_schema_id();
-        Ok(Some(Commit {
-            requirements: vec![TableRequirement::CurrentSchemaIdMatch { current_schema_id }],
-            updates: vec![TableUpdate::AddSchema { schema }, TableUpdate::SetCurrentSchema { schema_id: -1 }],
-        }))
+        with_schema(table, schema).map(|(_, commit)| Some(commit))
     }
 }
 

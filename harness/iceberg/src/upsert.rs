@@ -18,8 +18,9 @@ use crate::{
     changelog::ChangelogScan,
     files::{LiveFile, Manifests},
     reading::columns_of,
+    source::read_rows,
     values,
-    warehouse::Commit,
+    warehouse::{Commit, rebuilt},
     writer::{Partition, write_equality_deletes},
 };
 
@@ -40,14 +41,9 @@ pub fn with_schema(table: &Table, schema: Schema) -> Result<(Table, Commit)> {
     let builder = metadata.clone().into_builder(table.metadata_location().map(str::to_owned));
     let changed =
         builder.add_current_schema(schema).and_then(TableMetadataBuilder::build).while_doing(SERVICE, doing())?;
-    let changed = Table::builder()
-        .identifier(table.identifier().clone())
-        .file_io(table.file_io().clone())
-        .metadata(changed.metadata)
-        .metadata_location(table.metadata_location().unwrap_or_default())
-        .runtime(iceberg::Runtime::try_current().while_doing(SERVICE, "use the runtime")?)
-        .build();
-    Ok((changed.while_doing(SERVICE, doing())?, Commit { requirements, updates }))
+    let location = table.metadata_location().unwrap_or_default().to_owned();
+    let changed = rebuilt(table, table.identifier(), changed.metadata, location)?;
+    Ok((changed, Commit { requirements, updates }))
 }
 
 /// Writes an equality delete file by a table's identifier fields, or by all fields if it has none: rows with these values are deleted
@@ -96,4 +92,15 @@ pub async fn rows_where(table: &Table, predicate: Predicate) -> Result<Vec<Row>>
         }
     }
     Ok(rows)
+}
+
+/// All present rows of a table.
+///
+/// # Errors
+/// A file can't be read.
+pub async fn rows_of(table: &Table) -> Result<Vec<Row>> {
+    match table.metadata().current_snapshot() {
+        Some(current) => read_rows(table, current).await,
+        None => Ok(Vec::new()),
+    }
 }

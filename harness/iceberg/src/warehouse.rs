@@ -286,7 +286,7 @@ async fn swap_in_sqlite(pool: &SqlitePool, table: &Table, commit: Commit) -> Res
     rebuilt(table, ident, metadata, location.to_string()).map(Some)
 }
 
-fn rebuilt(table: &Table, ident: &TableIdent, metadata: TableMetadata, location: String) -> Result<Table> {
+pub(crate) fn rebuilt(table: &Table, ident: &TableIdent, metadata: TableMetadata, location: String) -> Result<Table> {
     let rebuilt = Table::builder()
         .identifier(ident.clone())
         .file_io(table.file_io().clone())

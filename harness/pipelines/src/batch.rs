@@ -224,7 +224,7 @@ mod tests {
             is_identity,
         };
         let columns = vec![column(1, "id", Type::Int, true), column(2, "v", Type::Text, false)];
-        Known { name: TableName::from("t"), columns, key: vec!["id".into()], filenode: 1 }
+        Known::new(TableName::from("t"), columns, vec!["id".into()], 1)
     }
 
     fn change(op: Op, before: Option<Row>, after: Option<Row>) -> Change {
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn without_a_key_rows_are_followed_by_all_that_they_hold() {
         let columns = table().columns.into_iter().map(|column| KnownColumn { is_identity: false, ..column }).collect();
-        let keyless = Known { key: Vec::new(), columns, ..table() };
+        let keyless = Known::new(TableName::from("t"), columns, Vec::new(), 1);
         let mut batch = Batch::default();
         assert!(batch.take(&keyless, insert(1, "a")).is_ok());
         let refused = batch.take(&keyless, delete(1)).err().map(|error| error.to_string()).unwrap_or_default();

@@ -17,8 +17,8 @@ use changeproof::{
     stack::Service,
     warehouse::is_in_a_bucket,
 };
-use changeproof_iceberg::{Iceberg, Warehouse, key_columns, rows_where, warehouse_of};
-use iceberg::{expr::Predicate, table::Table};
+use changeproof_iceberg::{Iceberg, Warehouse, key_columns, rows_of, warehouse_of};
+use iceberg::table::Table;
 use tokio::{sync::oneshot, task::JoinHandle, time::interval};
 
 use crate::{
@@ -198,7 +198,7 @@ impl Sinking {
         if !self.warehouse.tables().await?.contains(&fence) {
             return Ok(());
         }
-        let fences = rows_where(&self.warehouse.table(&fence).await?, Predicate::AlwaysTrue).await?;
+        let fences = rows_of(&self.warehouse.table(&fence).await?).await?;
         let last = fences.into_iter().filter_map(|row| match row.get("id") {
             Some(changeproof::Value::Int(number)) => Some((*number, row)),
             _ => None,
@@ -248,7 +248,7 @@ impl Told {
         let types = shape_of(table, &name)?;
         let ty = |column: &str| types.get(column).map_or(Type::Text, Clone::clone);
         let mut rows = Vec::new();
-        for row in rows_where(table, Predicate::AlwaysTrue).await? {
+        for row in rows_of(table).await? {
             let columns =
                 row.iter().map(|(column, value)| (column.to_owned(), as_in_source(value.clone(), &ty(column))));
             rows.push(columns.collect::<Row>());

@@ -13,7 +13,7 @@ use changeproof::{
     schema::TableName,
     value::Row,
 };
-use changeproof_iceberg::{ChangelogScan, Warehouse, from_iceberg, to_rows};
+use changeproof_iceberg::{Warehouse, from_iceberg, rows_at, to_rows};
 use futures_util::stream::{BoxStream, StreamExt, empty};
 use iceberg::table::Table;
 use tokio_postgres::Client;
@@ -199,8 +199,8 @@ fn columns_that_differ(known: &Known, table: &Table) -> Vec<Difference> {
 /// The rows of a table of the sink.
 fn batches_of(table: &Table) -> BoxStream<'static, Result<Vec<Row>>> {
     let Some(current) = table.metadata().current_snapshot() else { return empty().boxed() };
-    let scan = ChangelogScan::new(table).up_to(current.snapshot_id()).net().by_present_schema();
-    scan.stream().map(|batch| batch?.after.as_ref().map_or(Ok(Vec::new()), to_rows)).boxed()
+    let rows = rows_at(table, current, table.current_schema_ref());
+    rows.map(|batch| batch?.after.as_ref().map_or(Ok(Vec::new()), to_rows)).boxed()
 }
 
 /// The key of a row in the sink's form; the whole row, if its table has none.

@@ -10,6 +10,7 @@
 
 mod batch;
 mod capture;
+mod catalogue;
 mod check;
 mod copy;
 mod replication;
@@ -21,8 +22,6 @@ pub use self::{
     capture::Direct,
     check::{Checked, Difference, check},
     replication::{Cadence, Progress, Replication, Settings},
-    shape::{Evolution, Shape, ShapeColumn},
-    sink::Sink,
     values::Misfit,
 };
 

@@ -26,6 +26,7 @@ use tokio_postgres::Client;
 use crate::{
     SERVICE,
     batch::Batch,
+    catalogue::{filenode_in_snapshot, has_slot, is_of_all_tables, present_filenode, present_name, system_identifier},
     copy::{Rows, SETTINGS},
     shape::{Evolution, Shape},
     sink::{Replacement, Sink, Target, ident_of, name_of},
@@ -106,8 +107,6 @@ pub struct Replication {
     /// The last transaction that has been read whole.
     last: Option<Commit>,
     is_amid: bool,
-    /// The number of the last change, for the order of the tables.
-    order: u64,
     progress: Progress,
 }
 
@@ -117,8 +116,8 @@ struct Waiting {
     batch: Batch,
     /// Whether the table has to be copied instead.
     is_to_be_copied: bool,
-    /// When it was changed last, among all changes.
-    order: u64,
+    /// When it was changed last, among all changes that wait.
+    order: usize,
 }
 
 impl Replication {
@@ -137,34 +136,31 @@ impl Replication {
         let source = format!("{}/{}", system_identifier(&client).await?, address.database());
         let sink = Sink::new(warehouse, source, settings.misfit, settings.compact_above);
         let targets = sink.targets().await?;
-        let has_slot = "SELECT 1 FROM pg_replication_slots WHERE slot_name = $1";
-        let has_slot = client.query_opt(has_slot, &[&settings.slot]).await;
-        let has_slot = has_slot.while_doing("PostgreSQL", "look for the slot")?.is_some();
+        let is_there = has_slot(&client, &settings.slot).await?;
         let followed = targets.values().find(|target| target.position.is_some());
-        if let Some(followed) = followed.filter(|_| !has_slot) {
+        if let Some(followed) = followed.filter(|_| !is_there) {
             let cause = format!("{} has followed the slot {}, which is gone", name_of(&followed.ident), settings.slot);
             return Err(Error::new(SERVICE, "go on", cause).help(
                 "what was committed since is lost to the sink: remove its tables, so that they are copied anew",
             ));
         }
-        if !has_slot {
+        if !is_there {
             // It is only made here: what is read from it begins anyway where the tables' copies do.
             drop(NewSlot::create(&settings.slot, address, &feed_settings).await?);
         }
         let feed = Feed::resume(&settings.slot, address, feed_settings).await?;
         let mut replication = Self {
             address: address.clone(),
-            settings: settings.clone(),
+            is_of_all: is_of_all_tables(&client, &settings.publication).await?,
+            settings,
             feed,
             sink,
             targets,
             waiting: HashMap::new(),
-            is_of_all: is_of_all_tables(&client, &settings.publication).await?,
             taken: 0,
             since: None,
             last: None,
             is_amid: false,
-            order: 0,
             progress: Progress::default(),
         };
         let published = Known::all_published(&client, &replication.settings.publication).await?;
@@ -198,7 +194,6 @@ impl Replication {
                 progress(&told);
             }
             let due = self.since.filter(|_| !self.is_amid).map(|since| since + self.settings.cadence.every);
-            let due_or_later = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
             tokio::select! {
                 biased;
                 () = &mut stop => {
@@ -211,7 +206,7 @@ impl Replication {
                     progress(&self.progress);
                     return self.feed.stop().await;
                 }
-                () = sleep_until(due_or_later), if due.is_some() => self.flush().await?,
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.flush().await?,
                 event = self.feed.next() => {
                     self.take(event?)?;
                     if !self.is_amid && self.taken >= self.settings.cadence.changes {
@@ -257,7 +252,6 @@ impl Replication {
     }
 
     fn change(&mut self, relation: u32, table: Arc<Known>, change: Change) -> Result<()> {
-        self.order += 1;
         let target = self.targets.get(&relation);
         let is_new = target.is_none() && self.is_of_all;
         let waiting = self.waiting.entry(relation).or_insert_with(|| Waiting {
@@ -266,7 +260,7 @@ impl Replication {
             is_to_be_copied: target.is_none_or(|target| target.position.is_none()) && !is_new,
             order: 0,
         });
-        waiting.order = self.order;
+        waiting.order = self.taken;
         let is_first = waiting.batch.is_empty();
         if is_first || !Arc::ptr_eq(&waiting.known, &table) {
             let before = if is_first && !is_new {
@@ -376,7 +370,6 @@ impl Replication {
 
     /// Gives the sink's table the name that the source's has by now, and moves another that bears it out of the way.
     async fn rename(&mut self, relation: u32, known: &Known) -> Result<()> {
-        let is_renamed = self.targets.get(&relation).is_some_and(|target| target.ident != ident_of(&known.name));
         let in_the_way =
             self.targets.iter().find(|(other, target)| **other != relation && target.ident == ident_of(&known.name));
         if let Some(other) = in_the_way.map(|(other, _)| *other) {
@@ -388,7 +381,7 @@ impl Replication {
                 self.sink.rename(target, &free.unwrap_or(aside)).await?;
             }
         }
-        match self.targets.get_mut(&relation).filter(|_| is_renamed) {
+        match self.targets.get_mut(&relation) {
             Some(target) => self.sink.rename(target, &known.name).await,
             None => Ok(()),
         }
@@ -452,39 +445,4 @@ async fn with_feed_alive<T>(feed: &mut Feed, work: impl Future<Output = T>) -> T
             _ = tick.tick() => feed.keep_alive(),
         }
     }
-}
-
-/// Whether a publication is of all tables.
-///
-/// # Errors
-/// There is no such publication.
-async fn is_of_all_tables(client: &Client, publication: &str) -> Result<bool> {
-    let row = client.query_opt("SELECT puballtables FROM pg_publication WHERE pubname = $1", &[&publication]).await;
-    let row = row.while_doing("PostgreSQL", "look at the publication")?;
-    row.map(|row| row.get(0)).ok_or_else(|| {
-        Error::new("PostgreSQL", "look at the publication", format!("there is none of the name {publication}"))
-            .help(format!("make one: CREATE PUBLICATION {publication} FOR ALL TABLES"))
-    })
-}
-
-async fn system_identifier(client: &Client) -> Result<String> {
-    let row = client.query_one("SELECT system_identifier::text FROM pg_control_system()", &[]).await;
-    Ok(row.while_doing("PostgreSQL", "ask which server it is")?.get(0))
-}
-
-/// The file that a table's rows were in when the connection's snapshot was taken; none if there was no such table.
-async fn filenode_in_snapshot(client: &Client, relation: u32) -> Result<Option<u32>> {
-    let row = client.query_opt("SELECT relfilenode FROM pg_class WHERE oid = $1", &[&relation]).await;
-    Ok(row.while_doing("PostgreSQL", "look a table up")?.map(|row| row.get(0)))
-}
-
-async fn present_filenode(client: &Client, relation: u32) -> Result<Option<u32>> {
-    let row = client.query_one("SELECT pg_relation_filenode($1::oid::regclass)", &[&relation]).await;
-    Ok(row.while_doing("PostgreSQL", "look a table up")?.get(0))
-}
-
-async fn present_name(client: &Client, relation: u32) -> Result<Option<TableName>> {
-    let name = "SELECT nspname::text, relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE c.oid = $1";
-    let row = client.query_opt(name, &[&relation]).await.while_doing("PostgreSQL", "look a table up")?;
-    Ok(row.map(|row| TableName::new(row.get::<_, String>(0), row.get::<_, String>(1))))
 }

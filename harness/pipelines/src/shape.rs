@@ -18,31 +18,31 @@ use crate::SERVICE;
 
 /// What a table of the source looked like when it was written last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// The columns in order.
-    pub columns: Vec<ShapeColumn>,
+    pub(crate) columns: Vec<ShapeColumn>,
     /// The key's columns in order; none if it has no key.
-    pub key: Vec<String>,
+    pub(crate) key: Vec<String>,
     /// The number of the file that the rows are in (`pg_relation_filenode`): another one after all of them were rewritten.
-    pub filenode: u32,
+    pub(crate) filenode: u32,
 }
 
 /// A column of a table of the source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShapeColumn {
+pub(crate) struct ShapeColumn {
     /// Its number in the source's catalogue.
-    pub number: i16,
+    pub(crate) number: i16,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its type in short words.
-    pub ty: String,
+    pub(crate) ty: String,
     /// The number of its field in the sink; 0 before there is one.
-    pub field: i32,
+    pub(crate) field: i32,
 }
 
 /// What to do with the sink's table to follow a change of the source's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Evolution {
+pub(crate) enum Evolution {
     /// Nothing.
     None,
     /// Give it the new columns: what its rows hold stays true.
@@ -59,7 +59,7 @@ pub enum Evolution {
 impl Shape {
     /// What a table looks like by the log's last word on it.
     /// None if the catalogue had forgotten a column by the time it was asked: the table has to be copied anew.
-    pub fn of(known: &Known) -> Option<Self> {
+    pub(crate) fn of(known: &Known) -> Option<Self> {
         let column = |column: &KnownColumn| {
             Some(ShapeColumn {
                 number: column.number?,
@@ -86,7 +86,7 @@ impl Shape {
     }
 
     /// What has changed since the table looked like `self`.
-    pub fn evolution(&self, now: &Self, known: &Known) -> Evolution {
+    pub(crate) fn evolution(&self, now: &Self, known: &Known) -> Evolution {
         let is_rewritten = self.filenode != now.filenode;
         let (mut renamed, mut is_changed) = (Vec::new(), self.columns.len() != now.columns.len());
         for (column, found) in now.columns.iter().zip(&known.columns) {
@@ -119,7 +119,7 @@ impl Shape {
     ///
     /// # Errors
     /// Iceberg has no such schema.
-    pub fn in_sink(
+    pub(crate) fn in_sink(
         mut self,
         name: &TableName,
         known: &Known,

@@ -14,8 +14,8 @@ use changeproof::{
     value::{Row, Value},
 };
 use changeproof_iceberg::{
-    Commit, FilesDelta, RowWriter, TableChange, Warehouse, ancestors, commit_of, compact, live_files, rows_where,
-    with_schema, write_key_deletes,
+    Commit, FilesDelta, RowWriter, TableChange, Warehouse, ancestors, commit_of, compact, live_files, rows_of,
+    rows_where, with_schema, write_key_deletes,
 };
 use iceberg::{
     NamespaceIdent, TableCreation, TableIdent, TableUpdate,
@@ -45,7 +45,7 @@ const LOOKED_UP_AT_A_TIME: usize = 200;
 
 /// Tables of a catalog that are kept as those of a database are.
 #[derive(Clone, Debug)]
-pub struct Sink {
+pub(crate) struct Sink {
     warehouse: Warehouse,
     /// What the source is known by: its system identifier and the database's name.
     source: String,
@@ -65,13 +65,8 @@ pub(crate) struct Target {
 
 impl Sink {
     /// The tables of a warehouse.
-    pub fn new(warehouse: Warehouse, source: String, misfit: Misfit, compact_above: u64) -> Self {
+    pub(crate) fn new(warehouse: Warehouse, source: String, misfit: Misfit, compact_above: u64) -> Self {
         Self { warehouse, source, misfit, compact_above }
-    }
-
-    /// The warehouse.
-    pub fn warehouse(&self) -> &Warehouse {
-        &self.warehouse
     }
 
     /// The tables that are there of this source, by the object identifiers of those that they come from.
@@ -188,7 +183,7 @@ impl Sink {
         let mut added = Vec::new();
         if !gone.is_empty() {
             if known.row_key().is_empty() {
-                for row in left_of(&gone, rows_where(&table, Predicate::AlwaysTrue).await?) {
+                for row in left_of(&gone, rows_of(&table).await?) {
                     writer.write(row).await?;
                 }
             }
@@ -246,7 +241,7 @@ impl Sink {
                     let value = row.get(name).cloned().unwrap_or(Value::Null);
                     ty.map_or(value.clone(), |ty| as_in_source(value, ty))
                 };
-                let key: Key = names.iter().zip(&columns).map(value).collect();
+                let key: Key = names.iter().zip(columns).map(value).collect();
                 found.insert(key, row);
             }
         }

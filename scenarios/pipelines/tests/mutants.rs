@@ -8,19 +8,14 @@ use changeproof::{
 };
 use changeproof_pipelines::Direct;
 use scenarios_pipelines::CATALOGUE;
-use scenarios_relational::mutants::{self, Mutant};
+use scenarios_relational::mutants::{self, LEFT_ALONE, Mutant};
 
 fn main() -> ExitCode {
     mutants::main_of(CATALOGUE, &Direct, MUTANTS)
 }
 
 const MUTANTS: &[Mutant] = &[
-    Mutant {
-        name: "one_that_is_left_alone_keeps_its_promises",
-        tamper: || Box::new(|change| vec![change]),
-        scenario: "several_tables_in_a_transaction",
-        kinds: &[],
-    },
+    LEFT_ALONE,
     Mutant {
         name: "a_row_is_missing",
         tamper: || Box::new(|change: Change| if is_row(&change, 1) { vec![] } else { vec![change] }),

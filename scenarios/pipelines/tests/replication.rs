@@ -17,7 +17,7 @@ use changeproof::{
 use changeproof_iceberg::Warehouse;
 use changeproof_pipelines::{Cadence, Difference, Misfit, Replication, Settings, check};
 use libtest_mimic::{Arguments, Trial};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 use tokio_postgres::Client;
 
 fn main() -> ExitCode {
@@ -95,21 +95,24 @@ impl Bench {
 
     /// Follows the log until all that has been committed so far is in the sink.
     async fn catch_up(&self) -> Result<()> {
+        let mut replication = self.replication().await?;
+        self.follow_by(&mut replication).await
+    }
+
+    /// As [`Self::catch_up`], by a replication that is there.
+    async fn follow_by(&self, replication: &mut Replication) -> Result<()> {
         let goal = postgres::end_of_log(&self.client).await?;
         self.run("SELECT pg_logical_emit_message(true, 'test', 'done')").await?;
-        let mut replication = self.replication().await?;
         let (reached, is_reached) = oneshot::channel();
         let mut reached = Some(reached);
-        let followed = replication.run(
-            async {
-                let _ = is_reached.await;
-            },
-            |progress| {
-                if progress.position >= goal {
-                    reached.take().map(|reached| reached.send(()));
-                }
-            },
-        );
+        let stop = async {
+            let _ = is_reached.await;
+        };
+        let followed = replication.run(stop, |progress| {
+            if progress.position >= goal {
+                reached.take().map(|reached| reached.send(()));
+            }
+        });
         followed.await
     }
 
@@ -191,19 +194,7 @@ async fn many_commits_leave_few_files(bench: Arc<Bench>) -> Result<()> {
     let mut replication = Replication::start(&bench.address, bench.warehouse.clone(), settings, |_| {}).await?;
     for round in 1..=12 {
         bench.run(&format!("UPDATE t SET n = {round} WHERE id <= {round}")).await?;
-        let goal = postgres::end_of_log(&bench.client).await?;
-        let (reached, is_reached) = oneshot::channel();
-        let mut reached = Some(reached);
-        let stop = async {
-            let _ = is_reached.await;
-        };
-        let tell = |progress: &changeproof_pipelines::Progress| {
-            if progress.position >= goal {
-                reached.take().map(|reached| reached.send(()));
-            }
-        };
-        bench.run("SELECT pg_logical_emit_message(true, 'test', 'done')").await?;
-        replication.run(stop, tell).await?;
+        bench.follow_by(&mut replication).await?;
     }
     let ident = iceberg_ident("t")?;
     let table = bench.warehouse.table(&ident).await?;
@@ -233,14 +224,13 @@ async fn two_of_them_are_refused(bench: Arc<Bench>) -> Result<()> {
     bench.run(&format!("SELECT pg_create_logical_replication_slot('{}', 'pgoutput')", settings.slot)).await?;
     let mut second = Replication::start(&bench.address, bench.warehouse.clone(), settings, |_| {}).await?;
     bench.run("INSERT INTO t VALUES (2)").await?;
-    let deadline = async {
-        tokio::time::sleep(Duration::from_secs(20)).await;
+    let ended = async {
+        tokio::select! {
+            ended = first.run(pending(), |_| {}) => ended,
+            ended = second.run(pending(), |_| {}) => ended,
+        }
     };
-    let ended = tokio::select! {
-        ended = first.run(pending(), |_| {}) => ended,
-        ended = second.run(pending(), |_| {}) => ended,
-        () = deadline => Ok(()),
-    };
+    let ended = timeout(Duration::from_secs(20), ended).await.unwrap_or(Ok(()));
     must_say(ended, "somebody else follows the log into the same table")
 }
 

@@ -67,12 +67,8 @@ impl Storage {
     /// This program was built without them.
     pub(crate) fn catalogue(self, built: &[&'static Catalogue]) -> Result<&'static Catalogue, Failure> {
         let name = self.name();
-        built.iter().copied().find(|catalogue| catalogue.storage == name).ok_or_else(|| {
-            Failure::input(format!(
-                "this `cdc` was built without {name}\n  what to do: build it by `cargo build --package changeproof-cli \
-                 --features {name}`"
-            ))
-        })
+        let found = built.iter().copied().find(|catalogue| catalogue.storage == name);
+        found.ok_or_else(|| Failure::built_without(name, ""))
     }
 }
 

@@ -106,11 +106,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     };
     match told {
         Ok(told) => Ok(told.map_err(Failure::from)?),
-        Err(feature) => Err(Failure::input(format!(
-            "this `cdc` was built without {feature}, so it can't read {}\n  what to do: build it by `cargo build --package \
-             changeproof-cli --features {feature}`",
-            arguments.table
-        ))),
+        Err(feature) => Err(Failure::built_without(feature, &format!(", so it can't read {}", arguments.table))),
     }
 }
 

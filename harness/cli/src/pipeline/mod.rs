@@ -97,20 +97,12 @@ pub(crate) async fn check(arguments: &CheckArguments) -> Result<(), Failure> {
 
 #[cfg(not(feature = "iceberg"))]
 pub(crate) async fn replicate(_arguments: &ReplicateArguments) -> Result<(), Failure> {
-    std::future::ready(Err(without_iceberg())).await
+    std::future::ready(Err(Failure::built_without("iceberg", ", so it has no sink"))).await
 }
 
 #[cfg(not(feature = "iceberg"))]
 pub(crate) async fn check(_arguments: &CheckArguments) -> Result<(), Failure> {
-    std::future::ready(Err(without_iceberg())).await
-}
-
-#[cfg(not(feature = "iceberg"))]
-fn without_iceberg() -> Failure {
-    Failure::input(
-        "this `cdc` was built without iceberg, so it has no sink\n  what to do: build it by `cargo build --package changeproof-cli \
-         --features iceberg`",
-    )
+    std::future::ready(Err(Failure::built_without("iceberg", ", so it has no sink"))).await
 }
 
 #[cfg(feature = "iceberg")]

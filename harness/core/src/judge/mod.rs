@@ -291,7 +291,9 @@ pub fn judge(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Ch
     let transactions = count_transactions(stream);
     let remaining = guarantees.remaining(model);
     let reads = stream.iter().filter(|change| change.op == Op::Read).count();
-    let rows = if watch.overlaps(guarantees) { model.count_rows(began) } else { Vec::new() };
+    // Where changes don't tell the cut, since they overlap with the reads or are no single ones, the reads do.
+    let by_reads = guarantees.initial_snapshot && (watch.overlaps(guarantees) || remaining.is_none());
+    let rows = if by_reads { model.count_rows(began) } else { Vec::new() };
     let is_likely = |cut: &usize| match (&remaining, rows.get(cut - began.0)) {
         (_, Some(rows)) => *rows == reads,
         (Some(remaining), None) => remaining[*cut].0 == changes,

@@ -23,7 +23,7 @@ use crate::{
     postgres::Address,
 };
 
-pub(super) const SERVICE: &str = "logical replication";
+const SERVICE: &str = "logical replication";
 
 /// How often the server hears what is safe, when there is anything new.
 const CONFIRM_EVERY: Duration = Duration::from_millis(50);
@@ -186,11 +186,6 @@ impl Feed {
         }
     }
 
-    /// The slot's name.
-    pub fn slot(&self) -> &str {
-        &self.slot
-    }
-
     /// A connection for questions to the database.
     pub fn client(&self) -> &Client {
         &self.client
@@ -341,10 +336,8 @@ impl Feed {
         self.done = self.done.max(position);
     }
 
-    /// Tells the server what is safe, now and not only when something is read.
-    ///
-    /// # Errors
-    /// None: a connection that broke is made again by the next read.
+    /// Tells the server what is safe, now and not only when something is read. A connection that broke is made again by the next
+    /// read.
     pub fn confirm(&mut self) {
         if self.tell_done().is_err() {
             self.break_off();

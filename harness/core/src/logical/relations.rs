@@ -28,6 +28,7 @@ pub struct Known {
     /// The number of the file that its rows were in when the catalogue was asked (`pg_relation_filenode`): another one once all of
     /// them have been rewritten.
     pub filenode: u32,
+    row_key: Vec<Arc<str>>,
 }
 
 /// A column by the log's last word on it.
@@ -74,6 +75,15 @@ const PUBLISHED: &str = "\
     SELECT schemaname::text, tablename::text, attnames::text[], current_setting('server_version_num')::int >= 180000, pg_relation_filenode((quote_ident(schemaname) || '.' || quote_ident(tablename))::regclass) FROM pg_publication_tables WHERE pubname = $1";
 
 impl Known {
+    /// A table of these columns.
+    pub fn new(name: TableName, columns: Vec<KnownColumn>, key: Vec<Arc<str>>, filenode: u32) -> Self {
+        let is_identity = |column: &KnownColumn| column.is_identity;
+        let has_part = columns.iter().any(is_identity) && !columns.iter().all(is_identity);
+        let is_part = |column: &&KnownColumn| if has_part { column.is_identity } else { key.contains(&column.name) };
+        let row_key = columns.iter().filter(is_part).map(|column| Arc::clone(&column.name)).collect();
+        Self { name, columns, key, filenode, row_key }
+    }
+
     /// A table as the log tells it. Its types and its key are looked up as they are now: the log has only numbers for the
     /// ones, and the other only where it is the replica identity.
     pub(super) async fn look_up(client: &Client, relation: &Relation) -> Result<Self> {
@@ -107,7 +117,7 @@ impl Known {
                 false => Vec::new(),
             }
         };
-        Ok(Self { name: TableName::new(&relation.schema, &relation.name), columns, key, filenode })
+        Ok(Self::new(TableName::new(&relation.schema, &relation.name), columns, key, filenode))
     }
 
     /// The tables as they are published now, by their object identifiers: against these the first changes are told.
@@ -130,23 +140,15 @@ impl Known {
             let columns = columns.map(|(is_identity, column)| KnownColumn::of(column, is_identity)).collect();
             let key = shape.key.into_iter().map(Into::into).collect();
             let filenode = row.get::<_, Option<u32>>(4).unwrap_or(0);
-            Some((shape.oid, Arc::new(Self { name, columns, key, filenode })))
+            Some((shape.oid, Arc::new(Self::new(name, columns, key, filenode))))
         });
         Ok(known.collect())
     }
 
     /// The columns by which the log names a row before a change of it, in the table's order: those of the replica identity, or of the
     /// key if the identity is the whole row.
-    pub fn row_key(&self) -> Vec<Arc<str>> {
-        let has_part = self.columns.iter().any(|column| !column.is_identity);
-        let is_part = |column: &&KnownColumn| {
-            if has_part && self.columns.iter().any(|column| column.is_identity) {
-                column.is_identity
-            } else {
-                self.key.contains(&column.name)
-            }
-        };
-        self.columns.iter().filter(is_part).map(|column| Arc::clone(&column.name)).collect()
+    pub fn row_key(&self) -> &[Arc<str>] {
+        &self.row_key
     }
 
     /// The change of the table's definition since it looked like `before`, if there is any that can be seen in the log.

@@ -19,6 +19,7 @@ mod worker;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
+    path::Path,
 };
 
 use futures_util::future::try_join_all;
@@ -35,6 +36,7 @@ pub(crate) use self::{
     start::jaas_login,
     worker::{Line, Task, Worker},
 };
+
 use crate::error::{Context, Error, Result};
 
 /// Set to 1, leaves the services running after the run, for the next one to find.
@@ -228,4 +230,27 @@ pub async fn running() -> Result<Vec<(Service, Endpoint)>> {
         }
     }
     Ok(running)
+}
+
+/// Runs the first of some scripts by Python in a new container of an image, after writing all of them into a folder: see
+/// [`docker::run_on_folder`].
+///
+/// # Errors
+/// As [`docker::run_on_folder`]; or a script can't be written, or there is no engine.
+pub async fn run_scripts(
+    image: &str,
+    folder: &Path,
+    memory_mb: u32,
+    scripts: &[(&str, &str)],
+    arguments: &[&str],
+) -> Result<String> {
+    // While it is held, nobody takes the container for one that a crash has left.
+    let stack = Stack::with_engine(&[]).await?;
+    for (name, text) in scripts {
+        std::fs::write(folder.join(name), text).while_doing("the harness", format!("write {name}"))?;
+    }
+    let script = folder.join(scripts.first().map_or("", |(name, _)| name));
+    let script = script.to_string_lossy();
+    let command: Vec<&str> = ["python3", &script].into_iter().chain(arguments.iter().copied()).collect();
+    docker::run_on_folder(stack.state(), &image_tag(image).await?, folder, memory_mb, &command).await
 }
