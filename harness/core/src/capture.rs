@@ -96,6 +96,11 @@ pub trait Capture: Send + Sync {
         None
     }
 
+    /// The scenarios that it plays, if not all that have a meaning for it: of a method whose every look costs seconds.
+    fn plays(&self) -> Option<&'static [&'static str]> {
+        None
+    }
+
     /// What it promises under the options.
     fn guarantees(&self, options: &Options) -> Guarantees;
 

@@ -46,7 +46,10 @@ fn options() -> AdminOptions {
 }
 
 /// Creates topics of one partition, whose records therefore stay in order.
-pub(crate) async fn create_ordered(kafka: &Endpoint, names: &[&str]) -> Result<()> {
+///
+/// # Errors
+/// Kafka refuses.
+pub async fn create_ordered(kafka: &Endpoint, names: &[&str]) -> Result<()> {
     let topics = names.iter().map(|name| NewTopic::new(name, 1, TopicReplication::Fixed(1)));
     let topics: Vec<_> = topics.collect();
     let doing = || format!("create the topics {}", names.join(", "));
@@ -61,7 +64,10 @@ pub(crate) async fn create_ordered(kafka: &Endpoint, names: &[&str]) -> Result<(
 }
 
 /// Removes every topic of a prefix.
-pub(crate) async fn remove(kafka: &Endpoint, prefix: &str) -> Result<()> {
+///
+/// # Errors
+/// Kafka refuses.
+pub async fn remove(kafka: &Endpoint, prefix: &str) -> Result<()> {
     let doing = || format!("remove the topics of {prefix}");
     let admin = admin(kafka)?;
     let listed = {
@@ -85,8 +91,18 @@ fn is_of(prefix: &str, topic: &str) -> bool {
     topic.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
+/// Where all partitions of a prefix end now, but for those of the topics left out.
+///
+/// # Errors
+/// Kafka doesn't answer.
+pub async fn ends(kafka: &Endpoint, prefix: &str, without: &[&str]) -> Result<Ends> {
+    let mut ends = Reader::open(kafka, prefix, &[]).await?.ends().await?;
+    ends.retain(|(topic, ..)| !without.contains(&topic.as_str()));
+    Ok(ends)
+}
+
 /// Where partitions end: by topic and partition the number of the next record.
-pub(crate) type Ends = Vec<(String, i32, i64)>;
+pub type Ends = Vec<(String, i32, i64)>;
 
 /// Reads all topics of a prefix from their beginning, without a consumer group and its rebalances.
 pub(crate) struct Reader {

@@ -9,13 +9,14 @@
 pub mod binlog;
 pub mod capture;
 pub mod change;
+pub mod connect;
 pub mod debezium;
 pub mod error;
 pub mod evidence;
 pub mod foreign;
 pub mod guarantees;
 pub mod judge;
-mod kafka;
+pub mod kafka;
 pub mod logical;
 pub mod matrix;
 pub mod maxwell;

@@ -55,8 +55,11 @@ impl Definition {
         found
     }
 
-    /// Whether the scenario has a meaning for a method, or for one that it works like.
+    /// Whether the scenario has a meaning for a method, or for one that it works like, and the method plays it.
     pub fn applies_to(&self, method: &dyn Capture) -> bool {
+        if method.plays().is_some_and(|plays| !plays.contains(&self.name)) {
+            return false;
+        }
         let is_named = |name: &str| self.only.contains(&name);
         let has_mark = |mark: char| self.only.iter().any(|only| only.strip_prefix(mark) == Some(method.name()));
         let is_for_others = self.only.iter().all(|only| only.starts_with('!')) && !has_mark('!');

@@ -59,6 +59,14 @@ pub async fn warehouse_of(stack: &Stack, name: &str) -> Result<Warehouse> {
     if !is_in_a_bucket()? {
         return Warehouse::open(&folder(stack, name)).await;
     }
+    warehouse_in_bucket(stack, name).await
+}
+
+/// A lease's warehouse in object storage, behind the REST catalog, wherever those of scenarios are.
+///
+/// # Errors
+/// The catalog doesn't answer.
+pub async fn warehouse_in_bucket(stack: &Stack, name: &str) -> Result<Warehouse> {
     let (minio, rest) = (stack.endpoint(Service::Minio)?, stack.endpoint(Service::IcebergRest)?);
     let (uri, s3) = (format!("http://{}", rest.address()), S3Settings::of(minio));
     Warehouse::connect(&RestSettings { uri, s3, ..RestSettings::default() }, Some(name)).await

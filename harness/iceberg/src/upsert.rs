@@ -15,7 +15,7 @@ use iceberg::{
 
 use crate::{
     SERVICE,
-    changelog::ChangelogScan,
+    changelog::{ChangelogScan, rows_at},
     files::{LiveFile, Manifests},
     reading::columns_of,
     source::read_rows,
@@ -103,4 +103,19 @@ pub async fn rows_of(table: &Table) -> Result<Vec<Row>> {
         Some(current) => read_rows(table, current).await,
         None => Ok(Vec::new()),
     }
+}
+
+/// As [`rows_of`], where each field of a struct is a column of its own, named by its path: `_cdc.op`.
+///
+/// # Errors
+/// As [`rows_of`].
+pub async fn flat_rows_of(table: &Table) -> Result<Vec<Row>> {
+    let Some(current) = table.metadata().current_snapshot() else { return Ok(Vec::new()) };
+    let (mut batches, mut rows) = (rows_at(table, current, table.current_schema_ref()), Vec::new());
+    while let Some(batch) = batches.next().await {
+        if let Some(after) = &batch?.after {
+            rows.extend(values::rows(&after.normalize(".", None).while_doing(SERVICE, "read a struct")?)?);
+        }
+    }
+    Ok(rows)
 }

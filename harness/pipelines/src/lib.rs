@@ -3,25 +3,33 @@
 //! - [`Replication`] keeps tables of Iceberg as those of a database are: a copy first, then what is committed, exactly once.
 //! - [`check`] compares the two and names the rows that differ.
 //! - [`Direct`] is the former as a capture, so that scenarios judge what becomes of the sink's tables.
+//! - [`Spark`] is the same by Debezium, Kafka and Spark Structured Streaming, [`ConnectSink`] by Iceberg's sink for Kafka Connect.
 //!
 //! ```text
 //! slot ──► Feed ──► Batch (net change by key) ──► one commit a table: deletes by key, rows, schema, position of the log
 //! ```
 
 mod batch;
-mod capture;
 mod catalogue;
+mod changelog;
 mod check;
+mod connect_sink;
+mod contents;
 mod copy;
+mod direct;
 mod replication;
 mod shape;
 mod sink;
+mod spark;
+mod topics;
 mod values;
 
 pub use self::{
-    capture::Direct,
     check::{Checked, Difference, check},
+    connect_sink::ConnectSink,
+    direct::Direct,
     replication::{Cadence, Progress, Replication, Settings},
+    spark::Spark,
     values::Misfit,
 };
 

@@ -1,13 +1,16 @@
 //! From PostgreSQL to Apache Iceberg, scenario by scenario: all those of PostgreSQL, judged by what the sink's tables hold.
 
+mod connect_sink;
+
 use changeproof::runner::Catalogue;
-use changeproof_pipelines::Direct;
+use changeproof_pipelines::{ConnectSink, Direct, Spark};
 
 /// The pipelines, and the scenarios of PostgreSQL for them.
 pub const CATALOGUE: Catalogue = Catalogue {
     storage: "pipelines",
-    methods: &[&Direct],
+    methods: &[&Spark, &ConnectSink, &Direct],
     snapshots: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/pipelines")),
+    packages: &[scenarios_relational::PACKAGE, "scenarios-postgres", env!("CARGO_PKG_NAME")],
     versions: &[],
     ..scenarios_postgres::CATALOGUE
 };

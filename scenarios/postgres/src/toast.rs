@@ -8,7 +8,8 @@ fn large(letter: &str) -> String {
 }
 
 /// An update that leaves a large value alone doesn't write it to the log again. Debezium marks it as unavailable: a
-/// consumer must keep the value it has, and one that takes the mark for the value destroys it.
+/// consumer must keep the value it has, and one that takes the mark for the value destroys it. With another key the row comes as
+/// a new one, of which nobody has the value.
 #[scenario]
 async fn unchanged_toast_identity_default(s: &mut Scenario) -> Result<()> {
     let docs = table("docs").key("id", Int).column("title", Text).column_external("body", Text);
@@ -20,7 +21,7 @@ async fn unchanged_toast_identity_default(s: &mut Scenario) -> Result<()> {
     s.apply(docs.update(1, row! { body: large("y") })).await?;
     s.apply(docs.update(1, row! { id: 2 })).await?;
 
-    s.judge().await
+    s.judge_known_flaws(&[KnownFlaw::stops("spark", "it lacks the value of a column")]).await
 }
 
 /// Under REPLICA IDENTITY FULL the old row is logged with its large values, and Debezium takes the unchanged one from there.

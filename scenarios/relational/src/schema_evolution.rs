@@ -97,7 +97,8 @@ async fn change_the_scale_of_a_numeric(s: &mut Scenario) -> Result<()> {
     s.judge().await
 }
 
-/// A renamed column looks like a dropped one and a new one.
+/// A renamed column looks like a dropped one and a new one: to a pipeline by names, the rows that are not told again have lost its
+/// value.
 #[scenario]
 async fn rename_a_column(s: &mut Scenario) -> Result<()> {
     let customers = s.create(table("customers").key("id", Int).column("name", Text)).await?;
@@ -109,7 +110,7 @@ async fn rename_a_column(s: &mut Scenario) -> Result<()> {
     s.apply(customers.rename_column("name", "full_name")).await?;
     s.apply(customers.update(1, row! { full_name: "Ada Lovelace" })).await?;
 
-    s.judge().await
+    s.judge_known_flaw("spark", "scenarios/pipelines/README.md#what-each-loses", &[FaultKind::WrongValue]).await
 }
 
 /// A renamed table goes on under another name, and in Kafka in another topic; nothing says that it is the same table.

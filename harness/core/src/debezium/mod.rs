@@ -1,7 +1,6 @@
 //! Debezium: a connector on Kafka Connect, its topics, and records to [`Change`](crate::change::Change)s.
 
 mod assemble;
-mod connect;
 mod definitions;
 mod mysql;
 mod postgres;

@@ -7,11 +7,11 @@ use mysql_async::Conn;
 use serde_json::json;
 
 use super::{
-    connect::Connector,
     record::Decoder,
     subscription::{self, Attached, Server, sends_tombstones},
 };
 use crate::{
+    connect::Connector,
     capture::{Capture, Options, SnapshotMode, Subject, Subscription},
     error::Result,
     guarantees::{

@@ -5,11 +5,11 @@ use serde_json::json;
 use tokio_postgres::{Client, Statement};
 
 use super::{
-    connect::Connector,
     record::Decoder,
     subscription::{self, Attached, Server, sends_tombstones},
 };
 use crate::{
+    connect::Connector,
     capture::{Capture, Options, SnapshotMode, Subject, Subscription},
     error::{Context, Error, Result},
     guarantees::{

@@ -9,16 +9,18 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use super::{
     assemble::Assembler,
-    connect::Connector,
     record::{Decoder, Event, control},
 };
 use crate::{
+    connect::Connector,
     capture::{Options, Profile, SnapshotMode, Subject, Subscription},
     change::Change,
     error::{Context, Error, Result},
     kafka::{self, Ends, Reader},
     stack::Service,
 };
+
+const SERVICE: &str = "Debezium";
 
 /// The reference setup's settings.
 const REFERENCE: &str = include_str!("../../../../fixtures/debezium/reference.json");
@@ -123,7 +125,7 @@ pub(super) async fn start(
 ) -> Result<Box<dyn Subscription>> {
     let name = subject.name;
     let broker = subject.stack.endpoint(Service::Kafka)?;
-    let connector = Connector::new(subject.stack, name)?.restarting_after(server.passing_failure());
+    let connector = Connector::new(subject.stack, name, SERVICE)?.restarting_after(server.passing_failure());
     let control = ControlTopics::new(name);
     let mut ordered = vec![control.transactions.as_str(), control.notifications.as_str()];
     let definitions = decoder.definitions_topic().map(str::to_owned);
@@ -155,7 +157,7 @@ pub(super) async fn start(
 
 /// Removes a connector and its topics.
 pub(super) async fn clean_up(subject: Subject<'_>) -> Result<()> {
-    Connector::new(subject.stack, subject.name)?.remove().await?;
+    Connector::new(subject.stack, subject.name, SERVICE)?.remove().await?;
     kafka::remove(subject.stack.endpoint(Service::Kafka)?, subject.name).await
 }
 

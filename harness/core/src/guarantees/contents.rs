@@ -14,7 +14,7 @@ use crate::{
     model::{IdealChange, IdealTransaction, TableState, Tables},
     schema::{Table, TableName},
     script::Alter,
-    value::Row,
+    value::{Row, sort_by_key},
 };
 
 /// Tables that follow others.
@@ -97,7 +97,7 @@ impl Guarantees {
         let rows = |(name, state): (&TableName, &TableState)| {
             let mut rows: Vec<Row> =
                 state.rows.iter().map(|row| self.values.told_row(&state.table, row, losses)).collect();
-            rows.sort_by(|a, b| a.canonical().cmp(&b.canonical()));
+            sort_by_key(&mut rows, &state.table.key);
             (name.clone(), rows)
         };
         tables.0.iter().map(rows).collect()

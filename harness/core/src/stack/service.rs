@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{State, docker, image, start::started};
+use super::{
+    State, docker, image,
+    start::{jaas_login, started},
+};
 use crate::error::{Error, Result};
 
 /// The user that every service knows; the password is made anew at each start of a service.
@@ -38,6 +41,8 @@ pub enum Service {
     /// Iceberg's REST catalog, over that bucket. Needs MinIO.
     #[serde(rename = "iceberg-rest")]
     IcebergRest,
+    /// Spark with the streaming pipelines of `images/spark`, on that catalog. Needs Iceberg's REST catalog.
+    Spark,
 }
 
 /// What a service is.
@@ -51,8 +56,16 @@ pub(super) struct Definition {
 
 impl Service {
     /// Every service.
-    pub const ALL: [Self; 7] =
-        [Self::Postgres, Self::Mysql, Self::Mariadb, Self::Kafka, Self::Connect, Self::Minio, Self::IcebergRest];
+    pub const ALL: [Self; 8] = [
+        Self::Postgres,
+        Self::Mysql,
+        Self::Mariadb,
+        Self::Kafka,
+        Self::Connect,
+        Self::Minio,
+        Self::IcebergRest,
+        Self::Spark,
+    ];
 
     pub(super) fn definition(self) -> Definition {
         let (title, name, image, port, memory_mb) = match self {
@@ -63,6 +76,7 @@ impl Service {
             Self::Connect => ("Kafka Connect", "connect", "kafka", 8083, 1024),
             Self::Minio => ("MinIO", "minio", "minio", 9000, 512),
             Self::IcebergRest => ("Iceberg's REST catalog", "iceberg-rest", "iceberg-rest", 8181, 512),
+            Self::Spark => ("Spark", "spark", "spark", 8998, 2048),
         };
         Definition { title, name, image, port, memory_mb }
     }
@@ -120,6 +134,16 @@ impl Endpoint {
         socket.exists().then_some(socket)
     }
 
+    /// What a client in another container needs to reach Kafka, by the names of Kafka's own settings.
+    pub fn kafka_client(&self) -> [(&'static str, String); 4] {
+        [
+            ("bootstrap.servers", format!("{}:19092", self.container)),
+            ("security.protocol", "SASL_PLAINTEXT".to_owned()),
+            ("sasl.mechanism", "PLAIN".to_owned()),
+            ("sasl.jaas.config", format!("{};", jaas_login(&self.password))),
+        ]
+    }
+
     /// The connection string of a database of PostgreSQL.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}:{}@{}/{database}", self.password, self.address())
@@ -142,6 +166,7 @@ impl Endpoint {
             Service::Connect => format!("http://{USER}:{password}@{address}"),
             Service::Minio => format!("http://{address}  (access key {USER}, secret key {password}, bucket {BUCKET})"),
             Service::IcebergRest => format!("http://{address}"),
+            Service::Spark => format!("http://{address}/pipelines  (Authorization: Bearer {password})"),
         }
     }
 }

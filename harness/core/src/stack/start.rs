@@ -28,6 +28,9 @@ use crate::{
 /// How long a service may take from the start of its container until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 
+/// The heap of Spark's driver. Beside it the JVM and Python need about 700 MiB.
+const SPARK_HEAP_MB: u32 = 1200;
+
 /// The folder of PostgreSQL's container where it makes its Unix socket.
 const SOCKETS_DIR: &str = "/var/run/postgresql";
 
@@ -46,6 +49,7 @@ pub(super) async fn started(service: Service, state: &State, container: String, 
         Service::Connect => start_connect(state, &endpoint).await?,
         Service::Minio => start_minio(state, &endpoint).await?,
         Service::IcebergRest => start_iceberg_rest(state, &endpoint).await?,
+        Service::Spark => start_spark(state, &endpoint).await?,
     };
     Ok(endpoint)
 }
@@ -189,6 +193,31 @@ async fn start_iceberg_rest(state: &State, endpoint: &Endpoint) -> Result<u16> {
         .with_env_var("AWS_SECRET_ACCESS_KEY", &minio.password);
     let port = start(Service::IcebergRest, state, endpoint, request, 0).await?;
     wait_until_it_answers(Service::IcebergRest, endpoint, port, "v1/config").await?;
+    Ok(port)
+}
+
+async fn start_spark(state: &State, endpoint: &Endpoint) -> Result<u16> {
+    let rest = Box::pin(ensure(Service::IcebergRest, state)).await?;
+    let minio = Box::pin(ensure(Service::Minio, state)).await?;
+    let catalog = [
+        ("type", "rest".to_owned()),
+        ("uri", format!("http://{}:8181", rest.container)),
+        ("io-impl", "org.apache.iceberg.aws.s3.S3FileIO".to_owned()),
+        ("s3.endpoint", format!("http://{}:9000", minio.container)),
+        ("s3.path-style-access", "true".to_owned()),
+        ("s3.access-key-id", USER.to_owned()),
+        ("s3.secret-access-key", minio.password),
+        ("client.region", "us-east-1".to_owned()),
+    ];
+    let serve = "python3 -m changeproof_spark serve --host 0.0.0.0 --folder /var/lib/changeproof";
+    let mut command: Vec<String> = serve.split(' ').map(str::to_owned).collect();
+    command.extend(catalog.map(|(name, value)| format!("--catalog-option={name}={value}")));
+    command.push(format!("--spark-option=spark.driver.memory={SPARK_HEAP_MB}m"));
+    let (name, tag) = split_tag(&endpoint.image);
+    let request =
+        GenericImage::new(name, tag).with_cmd(command).with_env_var("CHANGEPROOF_TOKEN", &endpoint.password);
+    let port = start(Service::Spark, state, endpoint, request, 0).await?;
+    wait_until_it_answers(Service::Spark, endpoint, port, "health").await?;
     Ok(port)
 }
 

@@ -17,25 +17,32 @@ const SERVICE: &str = "Kafka Connect";
 const CHANGE_WITHIN: Duration = Duration::from_secs(60);
 
 /// A connector of the running Connect.
-pub(crate) struct Connector {
+pub struct Connector {
     client: Client,
     url: String,
     password: String,
     container: String,
     name: String,
+    what: &'static str,
     passing: Option<&'static str>,
 }
 
 /// What Connect says of a connector and its task.
 #[derive(Debug)]
-pub(crate) struct Status {
-    pub(crate) connector: String,
-    pub(crate) task: Option<String>,
+pub struct Status {
+    /// The connector's state, such as `RUNNING`.
+    pub connector: String,
+    /// Its task's, once there is one.
+    pub task: Option<String>,
     trace: Option<String>,
 }
 
 impl Connector {
-    pub(crate) fn new(stack: &Stack, name: &str) -> Result<Self> {
+    /// The connector of a name; `what` it is, is whose error it will be if it fails.
+    ///
+    /// # Errors
+    /// The stack is without Connect.
+    pub fn new(stack: &Stack, name: &str, what: &'static str) -> Result<Self> {
         let endpoint = stack.endpoint(Service::Connect)?;
         Ok(Self {
             client: Client::builder().timeout(Duration::from_secs(30)).build().while_doing(SERVICE, "make a client")?,
@@ -43,17 +50,22 @@ impl Connector {
             password: endpoint.password.clone(),
             container: endpoint.container.clone(),
             name: name.to_owned(),
+            what,
             passing: None,
         })
     }
 
     /// Starts the connector again if it fails with this in its trace, as whoever runs it has to.
-    pub(crate) fn restarting_after(self, passing: Option<&'static str>) -> Self {
+    #[must_use]
+    pub fn restarting_after(self, passing: Option<&'static str>) -> Self {
         Self { passing, ..self }
     }
 
     /// Whether Connect has written this to its log lately.
-    pub(crate) async fn has_logged(&self, text: &str) -> Result<bool> {
+    ///
+    /// # Errors
+    /// The engine can't be reached.
+    pub async fn has_logged(&self, text: &str) -> Result<bool> {
         docker::has_written(&self.container, text, Duration::from_secs(30)).await
     }
 
@@ -93,14 +105,17 @@ impl Connector {
     ///
     /// # Errors
     /// Connect refuses its configuration: in Connect's own words.
-    pub(crate) async fn create(&self, configuration: &Map<String, Json>) -> Result<()> {
+    pub async fn create(&self, configuration: &Map<String, Json>) -> Result<()> {
         let doing = "register the connector";
         let created = self.call(Method::PUT, "/config", Some(configuration), doing).await?;
         created.map(drop).ok_or_else(|| Error::new(SERVICE, doing, "404 Not Found"))
     }
 
     /// What state the connector is in; `None` if there is no such connector yet.
-    pub(crate) async fn status(&self) -> Result<Option<Status>> {
+    ///
+    /// # Errors
+    /// Connect doesn't answer.
+    pub async fn status(&self) -> Result<Option<Status>> {
         let status = self.call(Method::GET, "/status", None, "ask for the status of").await?;
         Ok(status.map(|status| {
             let text = |json: &Json| json.as_str().map(str::to_owned);
@@ -114,7 +129,10 @@ impl Connector {
     }
 
     /// Fails if the connector or its task has failed, with the connector's own trace, unless that is a failure to start again after.
-    pub(crate) async fn check(&self) -> Result<Option<Status>> {
+    ///
+    /// # Errors
+    /// It has failed, or Connect doesn't answer.
+    pub async fn check(&self) -> Result<Option<Status>> {
         let status = self.status().await?;
         match &status {
             Some(Status { connector, task, trace }) if connector == "FAILED" || task.as_deref() == Some("FAILED") => {
@@ -123,7 +141,7 @@ impl Connector {
                     let path = "/restart?includeTasks=true&onlyFailed=true";
                     return self.call(Method::POST, path, None, "start again").await.map(|_| None);
                 }
-                Err(Error::new("Debezium", format!("run the connector {}", self.name), reasons(trace))
+                Err(Error::new(self.what, format!("run the connector {}", self.name), reasons(trace))
                     .log(trace.lines().take(30).collect::<Vec<_>>().join("\n")))
             }
             _ => Ok(status),
@@ -131,19 +149,28 @@ impl Connector {
     }
 
     /// Stops the connector, which keeps its configuration and offsets.
-    pub(crate) async fn stop(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// It fails, or isn't stopped within a minute.
+    pub async fn stop(&self) -> Result<()> {
         self.call(Method::PUT, "/stop", None, "stop the connector").await?;
         self.wait_until("STOPPED").await
     }
 
     /// Starts the connector again.
-    pub(crate) async fn resume(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// It fails, or doesn't run within a minute.
+    pub async fn resume(&self) -> Result<()> {
         self.call(Method::PUT, "/resume", None, "resume the connector").await?;
         self.wait_until("RUNNING").await
     }
 
     /// Removes the connector; none is fine.
-    pub(crate) async fn remove(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Connect refuses.
+    pub async fn remove(&self) -> Result<()> {
         self.call(Method::DELETE, "", None, "remove the connector").await.map(drop)
     }
 

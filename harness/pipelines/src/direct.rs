@@ -1,10 +1,10 @@
 //! The replication as a capture: what is judged is what the sink's tables hold.
 
-use std::{collections::BTreeMap, collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use changeproof::{
-    Change, Op, Row,
+    Change,
     capture::{Capture, Options, SnapshotMode, Subject, Subscription},
     error::{Error, Result},
     guarantees::{
@@ -12,21 +12,19 @@ use changeproof::{
         Truncate, UnchangedToast, Values,
     },
     postgres::{self, Address, PUBLICATION},
-    schema::{TableName, Type},
-    source::{HARNESS_SCHEMA, Storage as _},
+    source::Storage as _,
     stack::Service,
     warehouse::is_in_a_bucket,
 };
-use changeproof_iceberg::{Iceberg, Warehouse, key_columns, rows_of, warehouse_of};
-use iceberg::table::Table;
+use changeproof_iceberg::{Iceberg, Warehouse, warehouse_of};
 use tokio::{sync::oneshot, task::JoinHandle, time::interval};
 
 use crate::{
     SERVICE,
     check::check,
+    contents::Contents,
     replication::{Cadence, Replication, Settings},
-    sink::{ident_of, name_of, shape_of},
-    values::{Misfit, as_in_source},
+    values::Misfit,
 };
 
 /// So often the sink is looked at.
@@ -117,17 +115,7 @@ struct Sinking {
     warehouse: Warehouse,
     settings: Settings,
     running: Option<(JoinHandle<Result<()>>, oneshot::Sender<()>)>,
-    /// What was told of each table, by its UUID in the sink.
-    told: BTreeMap<String, Told>,
-    fence: i128,
-    ready: VecDeque<Change>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct Told {
-    name: TableName,
-    key: Vec<String>,
-    rows: Vec<Row>,
+    contents: Contents,
 }
 
 impl Sinking {
@@ -142,21 +130,10 @@ impl Sinking {
             misfit: if refuses { Misfit::Refuse } else { Misfit::Null },
             ..Settings::default()
         };
-        let mut sinking = Self {
-            address,
-            warehouse,
-            settings,
-            running: None,
-            told: BTreeMap::new(),
-            fence: 0,
-            ready: VecDeque::new(),
-        };
+        let contents = Contents::of(warehouse.clone());
+        let mut sinking = Self { address, warehouse, settings, running: None, contents };
         let replication = sinking.replicate().await?;
-        sinking.told = sinking.contents().await?;
-        if options.snapshot == SnapshotMode::Initial {
-            let reads = sinking.told.values().flat_map(|told| told.rows_as(Op::Read));
-            sinking.ready.extend(reads);
-        }
+        sinking.contents.begin(options.snapshot == SnapshotMode::Initial).await?;
         sinking.run(replication);
         Ok(sinking)
     }
@@ -179,55 +156,6 @@ impl Sinking {
         self.running = Some((task, stop));
     }
 
-    /// What the sink holds, without the harness's own tables.
-    async fn contents(&self) -> Result<BTreeMap<String, Told>> {
-        let mut contents = BTreeMap::new();
-        for ident in self.warehouse.tables().await? {
-            let name = name_of(&ident);
-            if name.schema != HARNESS_SCHEMA {
-                let table = self.warehouse.table(&ident).await?;
-                contents.insert(table.metadata().uuid().to_string(), Told::of(name, &table).await?);
-            }
-        }
-        Ok(contents)
-    }
-
-    /// Looks whether a fence has come by; then everything that was committed before it is in the sink.
-    async fn look(&mut self) -> Result<()> {
-        let fence = ident_of(&TableName::new(HARNESS_SCHEMA, "fence"));
-        if !self.warehouse.tables().await?.contains(&fence) {
-            return Ok(());
-        }
-        let fences = rows_of(&self.warehouse.table(&fence).await?).await?;
-        let last = fences.into_iter().filter_map(|row| match row.get("id") {
-            Some(changeproof::Value::Int(number)) => Some((*number, row)),
-            _ => None,
-        });
-        let Some((number, row)) = last.max_by_key(|(number, _)| *number).filter(|(number, _)| *number > self.fence)
-        else {
-            return Ok(());
-        };
-        let now = self.contents().await?;
-        let mut changed: Vec<(&Told, bool)> = now.iter().map(|(uuid, now)| (now, self.is_news(uuid, now))).collect();
-        changed.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
-        for (told, _) in changed.into_iter().filter(|(_, is_news)| *is_news) {
-            self.ready.push_back(Change::new(Op::Truncate, told.name.clone()));
-            self.ready.extend(told.rows_as(Op::Insert));
-        }
-        let key = row.project(["id"]);
-        self.ready.push_back(Change {
-            key,
-            after: Some(row),
-            ..Change::new(Op::Insert, TableName::new(HARNESS_SCHEMA, "fence"))
-        });
-        (self.told, self.fence) = (now, number);
-        self.must_be_equal().await
-    }
-
-    fn is_news(&self, uuid: &str, now: &Told) -> bool {
-        self.told.get(uuid).map_or(!now.rows.is_empty(), |told| told.rows != now.rows)
-    }
-
     /// The check that users have must say the same as the judge, and sees what that doesn't: the columns' types.
     async fn must_be_equal(&self) -> Result<()> {
         let checked = check(&self.address, &self.settings.publication, &self.warehouse, self.settings.misfit).await?;
@@ -243,35 +171,12 @@ impl Sinking {
     }
 }
 
-impl Told {
-    async fn of(name: TableName, table: &Table) -> Result<Self> {
-        let types = shape_of(table, &name)?;
-        let ty = |column: &str| types.get(column).map_or(Type::Text, Clone::clone);
-        let mut rows = Vec::new();
-        for row in rows_of(table).await? {
-            let columns =
-                row.iter().map(|(column, value)| (column.to_owned(), as_in_source(value.clone(), &ty(column))));
-            rows.push(columns.collect::<Row>());
-        }
-        rows.sort_by(|a, b| a.canonical().cmp(&b.canonical()));
-        Ok(Self { name, key: key_columns(table), rows })
-    }
-
-    fn rows_as(&self, op: Op) -> impl Iterator<Item = Change> + '_ {
-        self.rows.iter().map(move |row| Change {
-            key: row.project(self.key.iter().map(String::as_str)),
-            after: Some(row.clone()),
-            ..Change::new(op, self.name.clone())
-        })
-    }
-}
-
 #[async_trait]
 impl Subscription for Sinking {
     async fn next(&mut self) -> Result<Change> {
         let mut looks = interval(LOOK_EVERY);
         loop {
-            if let Some(change) = self.ready.pop_front() {
+            if let Some(change) = self.contents.pop() {
                 return Ok(change);
             }
             if let Some((task, _)) = self.running.as_mut().filter(|(task, _)| task.is_finished()) {
@@ -280,12 +185,14 @@ impl Subscription for Sinking {
                 ended?;
             }
             looks.tick().await;
-            self.look().await?;
+            if self.contents.look().await? {
+                self.must_be_equal().await?;
+            }
         }
     }
 
     fn waiting_for(&self) -> String {
-        format!("it waits for the sink to hold a fence after {}", self.fence)
+        format!("it waits for the sink to hold a fence after {}", self.contents.fence())
     }
 
     /// Ends the task wherever it is, as a crash would.

@@ -1,0 +1,190 @@
+//! What the sink's tables hold, as a stream: whenever a fence has come by, all of each table that holds something else than before.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use changeproof::{
+    Change, Op, Row, Value,
+    error::Result,
+    logical::Known,
+    postgres::{Address, PUBLICATION},
+    schema::{TableName, Type},
+    source::HARNESS_SCHEMA,
+    value::sort_by_key,
+};
+use changeproof_iceberg::{Warehouse, key_columns, rows_of};
+use iceberg::table::Table;
+
+use crate::{
+    changelog,
+    sink::{ident_of, name_of, shape_of},
+    values::as_in_source,
+};
+
+/// How the rows are found that a table stands for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reading {
+    /// They are its own, without a column of the pipeline's.
+    Rows { without: &'static str },
+    /// It is a changelog: the rows are what is left of it.
+    CurrentState,
+    /// It is a changelog, which is taken for the rows.
+    Changelog,
+}
+
+impl Reading {
+    async fn rows(self, table: &Table) -> Result<(Vec<String>, Vec<Row>)> {
+        match self {
+            Self::Rows { without } => {
+                let rows = rows_of(table).await?.into_iter();
+                let own = |row: Row| row.iter().filter(|(name, _)| *name != without).map(owned).collect();
+                Ok((key_columns(table), rows.map(own).collect()))
+            }
+            Self::CurrentState => changelog::current_state(table).await,
+            Self::Changelog => changelog::all_rows(table).await,
+        }
+    }
+}
+
+fn owned((name, value): (&str, &Value)) -> (String, Value) {
+    (name.to_owned(), value.clone())
+}
+
+/// The tables of a sink, and what was told of them.
+pub(crate) struct Contents {
+    warehouse: Warehouse,
+    reading: Reading,
+    /// Where to ask for the types of columns, if the sink's tables don't tell those that the source has.
+    source: Option<Address>,
+    /// What was told of each table, by its UUID in the sink.
+    told: BTreeMap<String, Told>,
+    fence: i128,
+    ready: VecDeque<Change>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Told {
+    name: TableName,
+    key: Vec<String>,
+    rows: Vec<Row>,
+}
+
+/// The types of a table's columns at the source.
+type Types = BTreeMap<String, Type>;
+
+async fn types_at(source: &Address) -> Result<BTreeMap<TableName, Types>> {
+    let known = Known::all_published(&source.connect().await?, PUBLICATION).await?;
+    let types = |known: &Known| known.columns.iter().map(|column| (column.name.to_string(), column.ty.clone())).collect();
+    Ok(known.values().map(|known| (known.name.clone(), types(known))).collect())
+}
+
+impl Contents {
+    /// Tables that tell the types that their columns have at the source.
+    pub(crate) fn of(warehouse: Warehouse) -> Self {
+        let reading = Reading::Rows { without: "" };
+        Self { warehouse, reading, source: None, told: BTreeMap::new(), fence: 0, ready: VecDeque::new() }
+    }
+
+    /// Tables that somebody else makes of a source's, in a way of its own.
+    pub(crate) fn made_of(source: Address, warehouse: Warehouse, reading: Reading) -> Self {
+        Self { reading, source: Some(source), ..Self::of(warehouse) }
+    }
+
+    /// Takes what the tables hold now for what they held at the beginning, and tells it as reads if that is asked for.
+    pub(crate) async fn begin(&mut self, tells: bool) -> Result<()> {
+        self.told = self.now().await?;
+        if tells {
+            let reads = self.told.values().flat_map(|told| told.rows_as(Op::Read));
+            self.ready.extend(reads);
+        }
+        Ok(())
+    }
+
+    /// The next change that is to be told, if there is one.
+    pub(crate) fn pop(&mut self) -> Option<Change> {
+        self.ready.pop_front()
+    }
+
+    /// The number of the last fence that has come by.
+    pub(crate) fn fence(&self) -> i128 {
+        self.fence
+    }
+
+    /// What the sink holds, without the harness's own tables.
+    async fn now(&self) -> Result<BTreeMap<String, Told>> {
+        let mut types = match &self.source {
+            Some(source) => types_at(source).await?,
+            None => BTreeMap::new(),
+        };
+        let mut contents = BTreeMap::new();
+        for ident in self.warehouse.tables().await? {
+            let name = name_of(&ident);
+            if name.schema != HARNESS_SCHEMA {
+                let table = self.warehouse.table(&ident).await?;
+                let types = match types.remove(&name) {
+                    Some(types) => types,
+                    None => shape_of(&table, &name)?,
+                };
+                let told = Told::of(name, &table, &types, self.reading).await?;
+                contents.insert(table.metadata().uuid().to_string(), told);
+            }
+        }
+        Ok(contents)
+    }
+
+    /// Looks whether a fence has come by; then everything that was committed before it is in the sink. Returns whether one has.
+    pub(crate) async fn look(&mut self) -> Result<bool> {
+        let fence = ident_of(&TableName::new(HARNESS_SCHEMA, "fence"));
+        if !self.warehouse.tables().await?.contains(&fence) {
+            return Ok(false);
+        }
+        let (_, fences) = self.reading.rows(&self.warehouse.table(&fence).await?).await?;
+        let last = fences.into_iter().filter_map(|row| match row.get("id") {
+            Some(Value::Int(number)) => Some((*number, row)),
+            _ => None,
+        });
+        let Some((number, row)) = last.max_by_key(|(number, _)| *number).filter(|(number, _)| *number > self.fence)
+        else {
+            return Ok(false);
+        };
+        let now = self.now().await?;
+        let mut changed: Vec<&Told> = now.iter().filter(|(uuid, now)| self.is_news(uuid, now)).map(|(_, now)| now).collect();
+        changed.sort_by(|a, b| a.name.cmp(&b.name));
+        for told in changed {
+            self.ready.push_back(Change::new(Op::Truncate, told.name.clone()));
+            self.ready.extend(told.rows_as(Op::Insert));
+        }
+        let key = row.project(["id"]);
+        self.ready.push_back(Change {
+            key,
+            after: Some(row),
+            ..Change::new(Op::Insert, TableName::new(HARNESS_SCHEMA, "fence"))
+        });
+        (self.told, self.fence) = (now, number);
+        Ok(true)
+    }
+
+    fn is_news(&self, uuid: &str, now: &Told) -> bool {
+        self.told.get(uuid).map_or(!now.rows.is_empty(), |told| told.rows != now.rows)
+    }
+}
+
+impl Told {
+    async fn of(name: TableName, table: &Table, types: &Types, reading: Reading) -> Result<Self> {
+        let ty = |column: &str| types.get(column).map_or(Type::Text, Clone::clone);
+        let (key, rows) = reading.rows(table).await?;
+        let as_in_source = |row: Row| {
+            row.iter().map(|(column, value)| (column.to_owned(), as_in_source(value.clone(), &ty(column)))).collect()
+        };
+        let mut rows: Vec<Row> = rows.into_iter().map(as_in_source).collect();
+        sort_by_key(&mut rows, &key);
+        Ok(Self { name, key, rows })
+    }
+
+    fn rows_as(&self, op: Op) -> impl Iterator<Item = Change> + '_ {
+        self.rows.iter().map(move |row| Change {
+            key: row.project(self.key.iter().map(String::as_str)),
+            after: Some(row.clone()),
+            ..Change::new(op, self.name.clone())
+        })
+    }
+}

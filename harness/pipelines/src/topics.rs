@@ -1,0 +1,81 @@
+//! Debezium's topics before a sink: when they hold all that was committed before a fence.
+
+use std::collections::BTreeMap;
+
+use changeproof::{
+    Change, Op, Value,
+    capture::{Capture, Options, SnapshotMode, Subject, Subscription},
+    debezium::DebeziumPostgres,
+    error::{Context, Result},
+    postgres::Address,
+    schema::TableName,
+    source::HARNESS_SCHEMA,
+    stack::Service,
+};
+
+/// The number of the fence that is written to know when the initial snapshot is in the sink.
+const OWN_FENCE: i64 = -1;
+
+/// A connector, and what its topics are known to hold. They prove it by their numbers: see [`DebeziumPostgres`].
+pub(crate) struct Topics {
+    connector: Box<dyn Subscription>,
+    /// By table the records that tell of its rows.
+    pub(crate) records: BTreeMap<TableName, u64>,
+}
+
+impl Topics {
+    /// Starts the connector. What is there already is copied in any case: a pipeline that keeps a table as another one is can't begin
+    /// without.
+    pub(crate) async fn start(subject: Subject<'_>, options: &Options) -> Result<Self> {
+        let options = Options { snapshot: SnapshotMode::Initial, ..options.clone() };
+        Ok(Self { connector: DebeziumPostgres.start(subject, &options).await?, records: BTreeMap::new() })
+    }
+
+    /// Waits until a fence is in the topics that it is true of. Dropping the future loses nothing.
+    pub(crate) async fn hold(&mut self, is_it: impl Fn(i128) -> bool) -> Result<()> {
+        loop {
+            let change = self.connector.next().await?;
+            if change.op != Op::Truncate {
+                *self.records.entry(change.table.clone()).or_default() += 1;
+            }
+            if fence_of(&change).is_some_and(&is_it) {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(crate) fn waiting_for(&self) -> String {
+        self.connector.waiting_for()
+    }
+
+    pub(crate) async fn stop(&mut self) -> Result<()> {
+        self.connector.stop().await
+    }
+
+    pub(crate) async fn resume(&mut self) -> Result<()> {
+        self.connector.resume().await
+    }
+}
+
+/// Writes a fence if the database has tables that are to be copied. Returns its number.
+pub(crate) async fn fence_after_existing(subject: Subject<'_>) -> Result<Option<i128>> {
+    let address = Address::of(subject.stack.endpoint(Service::Postgres)?, subject.database);
+    let client = address.connect().await?;
+    let query = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema', $1::text))";
+    let found = client.query_one(query, &[&HARNESS_SCHEMA]).await.while_doing("PostgreSQL", "look for tables")?;
+    if !found.get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let insert = format!("INSERT INTO {HARNESS_SCHEMA}.fence (id) VALUES ({OWN_FENCE})");
+    client.batch_execute(&insert).await.while_doing("PostgreSQL", "write a fence")?;
+    Ok(Some(OWN_FENCE.into()))
+}
+
+/// The number of a fence, if a change is one.
+fn fence_of(change: &Change) -> Option<i128> {
+    let is_fence = change.table.schema == HARNESS_SCHEMA && change.table.name == "fence";
+    match change.after.as_ref().filter(|_| is_fence)?.get("id") {
+        Some(Value::Int(number)) => Some(*number),
+        _ => None,
+    }
+}

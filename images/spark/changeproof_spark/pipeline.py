@@ -1,0 +1,388 @@
+"""A pipeline: a streaming query over the topics, whose micro-batches are merged into the tables."""
+
+import json
+import logging
+import random
+import re
+import time
+from dataclasses import dataclass, field
+
+from .connect_schema import Unreadable, key_columns, quoted, row_columns, text
+from .evolution import Existing, Refused, statements
+from .merge import LSN, merge, reduced
+
+CATALOG = "lake"
+
+# The position of the log at which the table's columns were as they are.
+SCHEMA_LSN = "changeproof.schema-lsn"
+
+# The position of the last truncate: what stands before it in the log, and comes later by another partition, is gone already.
+TRUNCATED_AT = "changeproof.truncated-at"
+
+SNAPSHOT_PROPERTY = "spark.sql.iceberg.snapshot-property."
+
+ENVELOPE = (
+    "STRUCT<schema: STRING, payload: STRUCT<op: STRING, ts_ms: BIGINT, "
+    "source: STRUCT<schema: STRING, `table`: STRING, lsn: BIGINT, ts_ms: BIGINT>>>"
+)
+
+# What doesn't change rows: messages of pg_logical_emit_message.
+NO_ROWS = "('m')"
+
+log = logging.getLogger("changeproof")
+
+
+@dataclass
+class Progress:
+    """What a pipeline has done since it was started."""
+
+    batches: int = 0
+    records: int = 0
+    dead_letters: int = 0
+    retries: int = 0
+    last_batch_s: float = 0.0
+    # How far the last change that was merged is behind its commit.
+    lag_s: float = 0.0
+    error: str | None = None
+
+
+@dataclass
+class Version:
+    """The records of a topic that bear one schema."""
+
+    number: int
+    schema: dict
+    key: dict | None
+    first_lsn: int
+    last_lsn: int
+
+
+@dataclass
+class TableBatch:
+    """What a micro-batch has for one table."""
+
+    topic: str
+    schema: str
+    name: str
+    versions: dict = field(default_factory=dict)
+    last_lsn: int = 0
+    truncated_at: int | None = None
+
+    def newest(self):
+        return max(self.versions.values(), key=lambda version: version.last_lsn)
+
+
+class Pipeline:
+    """One pipeline under way."""
+
+    def __init__(self, spark, settings, checkpoint):
+        self.spark = spark.newSession()
+        self.settings = settings
+        self.checkpoint = checkpoint
+        self.progress = Progress()
+        self.query = None
+        self.offsets = {}
+        self._checked = set()
+        self._truncated = {}
+
+    def start(self):
+        """Starts the streaming query; it goes on where its checkpoint says."""
+        from .decimals import register
+
+        register(self.spark)
+        self.progress.error = None
+        self._checked.clear()
+        self._truncated.clear()
+        prefix = re.escape(self.settings.topics)
+        source = self.spark.readStream.format("kafka").options(**self._kafka())
+        source = source.option("subscribePattern", prefix + r"\.(?!(transaction|notification|message|dlq)$).+")
+        source = source.option("startingOffsets", "earliest").option("failOnDataLoss", "true")
+        source = source.option("maxOffsetsPerTrigger", self.settings.max_records)
+        writer = source.load().writeStream.foreachBatch(self._apply).queryName(self.settings.name)
+        writer = writer.option("checkpointLocation", self.checkpoint).trigger(processingTime=self.settings.trigger)
+        self.query = writer.start()
+
+    def stop(self):
+        if self.query is not None:
+            self.query.stop()
+
+    def status(self):
+        """Its state, and by topic and partition the number of the next record to be merged."""
+        state = "stopped"
+        if self.query is not None and self.query.isActive:
+            state = "running"
+        elif self.query is not None and self.query.exception() is not None:
+            state = "failed"
+            self.progress.error = self.progress.error or str(self.query.exception())
+        last = self.query.lastProgress if self.query is not None else None
+        sources = json.loads(last.json)["sources"] if last else []
+        if sources and sources[0]["endOffset"]:
+            self.offsets = sources[0]["endOffset"]
+        return {"state": state, "offsets": self.offsets, **vars(self.progress)}
+
+    def _kafka(self):
+        return {f"kafka.{name}": str(value) for name, value in self.settings.kafka.items()}
+
+    def _apply(self, batch, number):
+        """Merges a micro-batch, again and again while the sink doesn't answer: what was merged already does nothing."""
+        began = time.monotonic()
+        deadline, pause = began + self.settings.retry_for_s, 0.2
+        while True:
+            try:
+                self._merge(batch, number)
+                break
+            except (Refused, Unreadable) as error:
+                self.progress.error = str(error)
+                raise
+            except Exception as error:
+                if time.monotonic() > deadline or not is_passing(error):
+                    self.progress.error = str(error)
+                    raise
+                self.progress.retries += 1
+                log.warning("%s: batch %s is tried again: %s", self.settings.name, number, first_line(error))
+                # Full jitter, so that many pipelines don't come back at once.
+                time.sleep(random.uniform(0, pause))
+                pause = min(pause * 2, 10.0)
+        self.progress.batches += 1
+        self.progress.last_batch_s = time.monotonic() - began
+
+    def _merge(self, batch, number):
+        spark = batch.sparkSession
+        records = batch.selectExpr(
+            "topic", "partition", "offset", "key AS key_bytes", "value AS value_bytes", "cast(key AS STRING) AS key",
+            "cast(value AS STRING) AS value", "timestamp",
+        ).where("value IS NOT NULL")
+        records = records.selectExpr("*", f"from_json(value, '{ENVELOPE}') AS e", "from_json(key, 'STRUCT<schema: STRING>') AS k")
+        records = records.selectExpr(
+            "*", "e.payload.op AS op", "coalesce(e.payload.source.lsn, 0L) AS lsn",
+            "xxhash64(e.schema, if(e.payload.op = 't', NULL, k.schema)) AS version",
+        ).persist()
+        try:
+            tables, unread = self._tables(records)
+            if unread:
+                why = "not a record of Debezium's: it has no schema or no operation"
+                self._bury(records.where("op IS NULL OR e.schema IS NULL"), f"'{why}'", unread)
+            # The one that was changed last comes last: when it has, everything before it has.
+            for table in sorted(tables, key=lambda table: table.last_lsn):
+                self._merge_table(spark, table, records, number)
+        finally:
+            records.unpersist()
+
+    def _tables(self, records):
+        """What there is for which table; and how many records can't be read."""
+        told = records.groupBy("topic", "version").agg(*[
+            _sql(expression) for expression in (
+                "first(e.schema) AS schema", "max(k.schema) AS key", "first(e.payload.source.schema) AS namespace",
+                "first(e.payload.source.`table`) AS name", "min(lsn) AS first_lsn", "max(lsn) AS last_lsn", "count(*) AS records",
+                "max(lsn) FILTER (WHERE op = 't') AS truncated_at", "max(e.payload.source.ts_ms) AS ts_ms",
+                "count(*) FILTER (WHERE op IS NULL OR e.schema IS NULL) AS unread",
+                f"count(*) FILTER (WHERE op IS NOT NULL AND op NOT IN {NO_ROWS}) AS of_rows",
+            )
+        ]).collect()
+        tables, unread = {}, 0
+        for row in told:
+            unread += row["unread"]
+            self.progress.records += row["records"]
+            if not row["of_rows"]:
+                continue
+            table = tables.setdefault(row["topic"], TableBatch(row["topic"], row["namespace"], row["name"]))
+            table.last_lsn = max(table.last_lsn, row["last_lsn"])
+            if row["truncated_at"] is not None:
+                table.truncated_at = max(table.truncated_at or 0, row["truncated_at"])
+            key = json.loads(row["key"]) if row["key"] else None
+            schema = json.loads(row["schema"])
+            table.versions[row["version"]] = Version(row["version"], schema, key, row["first_lsn"], row["last_lsn"])
+            if row["ts_ms"]:
+                self.progress.lag_s = max(0.0, time.time() - row["ts_ms"] / 1000)
+        return list(tables.values()), unread
+
+    def _merge_table(self, spark, batch, records, number):
+        namespace = self.settings.namespace.replace("{schema}", batch.schema)
+        table = f"{CATALOG}.{quoted(namespace)}.{quoted(batch.name)}"
+        keyed = [version for version in batch.versions.values() if version.key]
+        columns = row_columns(batch.newest().schema)
+        keys = key_columns(max(keyed, key=lambda version: version.last_lsn).key) if keyed else []
+        existed = spark.catalog.tableExists(table)
+        if existed and self._has_merged(spark, table, number):
+            return
+        if existed:
+            self._evolve(spark, table, batch, columns)
+        else:
+            self._create(spark, table, namespace, columns, keys, batch.newest().first_lsn)
+        batch.truncated_at = self._truncate(spark, table, batch.truncated_at)
+        if not keys:
+            if any(version.key is None for version in batch.versions.values()) and not self._is_truncates_only(records, batch):
+                raise Refused(
+                    f"{batch.schema}.{batch.name} has no key, by which its rows could be known: give it one, or name columns in "
+                    "the connector's `message.key.columns`"
+                )
+            return
+        columns = [column for column in columns if column.name in set(spark.table(table).columns)]
+        changes = self._changes(records, batch, keys, columns).persist()
+        try:
+            unfit = changes.where("size(_unfit) > 0")
+            count = unfit.count()
+            if count:
+                why = "concat('it lacks the value of a column, or the sink has no place for it: ', array_join(_unfit, ', '))"
+                self._bury(unfit, why, count)
+            name = f"changes_{abs(hash((self.settings.name, batch.topic)))}"
+            changes.where("size(_unfit) = 0").createOrReplaceTempView(name)
+            spark.sql(reduced(name, keys, columns)).createOrReplaceTempView(f"last_{name}")
+            self._mark(spark, number)
+            spark.sql(merge(table, f"last_{name}", keys, columns))
+        finally:
+            self._unmark(spark)
+            changes.unpersist()
+
+    def _is_truncates_only(self, records, batch):
+        rows = records.where(f"topic = {text(batch.topic)} AND op <> 't' AND op NOT IN {NO_ROWS}")
+        return rows.isEmpty()
+
+    def _create(self, spark, table, namespace, columns, keys, lsn):
+        spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {CATALOG}.{quoted(namespace)}")
+        names = {key.name for key in keys}
+        declared = [f"{quoted(column.name)} {column.type}{' NOT NULL' if column.name in names else ''}" for column in columns]
+        mode = self.settings.write_mode
+        properties = {
+            "format-version": "2", SCHEMA_LSN: lsn, "write.merge.mode": mode, "write.delete.mode": mode, "write.update.mode": mode,
+            "write.distribution-mode": "none",
+        }
+        listed = ", ".join(f"{text(name)} = {text(str(value))}" for name, value in properties.items())
+        spark.sql(f"CREATE TABLE {table} ({', '.join([*declared, f'{LSN} BIGINT'])}) USING iceberg TBLPROPERTIES ({listed})")
+        if keys:
+            spark.sql(f"ALTER TABLE {table} SET IDENTIFIER FIELDS {', '.join(quoted(key.name) for key in keys)}")
+
+    def _evolve(self, spark, table, batch, columns):
+        fields = spark.table(table).schema.fields
+        existing = [Existing(one.name, one.dataType.simpleString().upper()) for one in fields if one.name != LSN]
+        if [(one.name, one.type) for one in existing] == [(column.name, column.type) for column in columns]:
+            return
+        newest = batch.newest()
+        if newest.last_lsn <= _number(spark, table, SCHEMA_LSN):
+            return
+        if self.settings.dropped_columns == "keep":
+            known = {column.name for column in columns}
+            existing = [one for one in existing if one.name in known]
+        made = statements(table, existing, columns, self.settings.on_type_change == "replace")
+        for statement in made:
+            spark.sql(statement)
+        if made:
+            spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ('{SCHEMA_LSN}' = '{newest.first_lsn}')")
+
+    def _truncate(self, spark, table, at):
+        """Removes the rows that a truncate has, if there is one. Returns the position of the last one that the table has seen."""
+        if table not in self._truncated:
+            self._truncated[table] = _number(spark, table, TRUNCATED_AT)
+        if at is not None and at > self._truncated[table]:
+            spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ('{TRUNCATED_AT}' = '{at}')")
+            spark.sql(f"DELETE FROM {table} WHERE {LSN} < {at}")
+            self._truncated[table] = at
+        return self._truncated[table]
+
+    def _changes(self, records, batch, keys, columns):
+        """The changes of all versions of the schema, in the columns that the table has now. What a truncate has overtaken is left out."""
+        of_topic = records.where(f"topic = {text(batch.topic)} AND op IN ('r', 'c', 'u', 'd') AND lsn > {batch.truncated_at}")
+        union = None
+        for version in batch.versions.values():
+            if version.key is None:
+                continue
+            part = self._of_version(of_topic.where(f"version = {version.number}L"), version, keys, columns)
+            union = part if union is None else union.unionByName(part)
+        return union
+
+    def _of_version(self, records, version, keys, columns):
+        told = {column.name: column.kind for column in row_columns(version.schema)}
+        told_keys = {column.name: column.kind for column in key_columns(version.key)}
+        row = _struct(told)
+        parsed = records.selectExpr(
+            "*", f"from_json(value, {text(f'STRUCT<payload: STRUCT<after: {row}>>')}) AS v",
+            f"from_json(key, {text(f'STRUCT<payload: {_struct(told_keys)}>')}) AS i",
+        )
+        made = ["op AS _op", "lsn AS _lsn", "offset AS _offset", "topic", "partition", "offset", "key_bytes", "value_bytes", "timestamp"]
+        unfit = []
+        for number, key in enumerate(keys):
+            kind = told_keys.get(key.name, key.kind)
+            raw = f"i.payload.{quoted(key.name)}"
+            made.append(f"{kind.decode.replace('{}', raw)} AS _key_{number}")
+            unfit.append(f"if({kind.decode.replace('{}', raw)} IS NULL, {text(key.name)}, NULL)")
+        for number, column in enumerate(columns):
+            kind = told.get(column.name)
+            if kind is None:
+                made.append(f"cast(NULL AS STRUCT<value: {column.type}>) AS _column_{number}")
+                continue
+            raw = f"v.payload.after.{quoted(column.name)}"
+            value = f"cast({kind.decode.replace('{}', raw)} AS {column.type})"
+            is_kept = f"coalesce({kind.unavailable.replace('{}', raw)}, false)"
+            made.append(f"if(op = 'd' OR {is_kept}, NULL, named_struct('value', {value})) AS _column_{number}")
+            # A row whose key has changed comes as a new one, and without the large values that were left alone: nobody has them.
+            has_none = f"{is_kept} AND op IN ('c', 'r') OR NOT {is_kept} AND {raw} IS NOT NULL AND {value} IS NULL"
+            unfit.append(f"if({has_none}, {text(column.name)}, NULL)")
+        made.append(f"filter(array({', '.join(unfit)}), column -> column IS NOT NULL) AS _unfit")
+        return parsed.selectExpr(*made)
+
+    def _bury(self, records, why, count):
+        """Sends records to the dead letters, as they came, with headers that say where from and why (KIP-298)."""
+        if self.settings.dead_letters is None:
+            first = records.selectExpr("topic", "partition", "offset", f"{why} AS why").first()
+            raise Refused(
+                f"{first['topic']}, partition {first['partition']}, offset {first['offset']}: {first['why']}. "
+                "Name a topic in `dead_letters` to go on without such records"
+            )
+        headers = {
+            "__connect.errors.topic": "topic", "__connect.errors.partition": "partition", "__connect.errors.offset": "offset",
+            "__connect.errors.exception.message": why, "__connect.errors.task.name": text(self.settings.name),
+        }
+        listed = ", ".join(
+            f"named_struct('key', {text(name)}, 'value', cast(cast({value} AS STRING) AS BINARY))" for name, value in headers.items()
+        )
+        letters = records.selectExpr("key_bytes AS key", "value_bytes AS value", f"array({listed}) AS headers")
+        letters.write.format("kafka").options(**self._kafka()).option("topic", self.settings.dead_letters).save()
+        self.progress.dead_letters += count
+
+    def _query_id(self, spark):
+        return spark.sparkContext.getLocalProperty("sql.streaming.queryId")
+
+    def _has_merged(self, spark, table, number):
+        """Whether a batch that a start repeats was merged before the end that made it start. Only its first batch can have been."""
+        if table in self._checked or self.progress.batches:
+            return False
+        self._checked.add(table)
+        mine = f"summary['changeproof.query'] = '{self._query_id(spark)}'"
+        last = spark.sql(f"SELECT max(cast(summary['changeproof.batch'] AS BIGINT)) FROM {table}.snapshots WHERE {mine}")
+        last = last.first()[0]
+        return last is not None and last >= number
+
+    def _mark(self, spark, number):
+        spark.conf.set(SNAPSHOT_PROPERTY + "changeproof.query", self._query_id(spark))
+        spark.conf.set(SNAPSHOT_PROPERTY + "changeproof.batch", str(number))
+
+    def _unmark(self, spark):
+        spark.conf.unset(SNAPSHOT_PROPERTY + "changeproof.query")
+        spark.conf.unset(SNAPSHOT_PROPERTY + "changeproof.batch")
+
+
+def _number(spark, table, name):
+    """A number that a table has as a property; -1 if it has none."""
+    found = spark.sql(f"SHOW TBLPROPERTIES {table}").where(f"key = '{name}'").collect()
+    return int(found[0]["value"]) if found else -1
+
+
+def is_passing(error):
+    """Whether an error may pass: one of the network or of a server, and none of analysis or of data."""
+    told = f"{type(error).__name__}: {error}"
+    lasting = ("AnalysisException", "ParseException", "ValidationException", "IllegalArgumentException", "NumberFormatException")
+    return not any(name in told for name in lasting)
+
+
+def first_line(error):
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _sql(expression):
+    from pyspark.sql.functions import expr
+
+    return expr(expression)
+
+
+def _struct(kinds):
+    return f"STRUCT<{', '.join(f'{quoted(name)}: {kind.wire}' for name, kind in kinds.items())}>"
