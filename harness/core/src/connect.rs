@@ -17,6 +17,7 @@ const SERVICE: &str = "Kafka Connect";
 const CHANGE_WITHIN: Duration = Duration::from_secs(60);
 
 /// A connector of the running Connect.
+#[derive(Debug)]
 pub struct Connector {
     client: Client,
     url: String,
@@ -138,14 +139,31 @@ impl Connector {
             Some(Status { connector, task, trace }) if connector == "FAILED" || task.as_deref() == Some("FAILED") => {
                 let trace = trace.as_deref().unwrap_or("it left no trace");
                 if self.passing.is_some_and(|passing| trace.contains(passing)) {
-                    let path = "/restart?includeTasks=true&onlyFailed=true";
-                    return self.call(Method::POST, path, None, "start again").await.map(|_| None);
+                    return self.restart_failed().await.map(|()| None);
                 }
                 Err(Error::new(self.what, format!("run the connector {}", self.name), reasons(trace))
                     .log(trace.lines().take(30).collect::<Vec<_>>().join("\n")))
             }
             _ => Ok(status),
         }
+    }
+
+    /// Starts the connector's task again if it has failed, which Connect leaves to whoever runs it. Returns whether it had.
+    ///
+    /// # Errors
+    /// Connect doesn't answer.
+    pub async fn restart_if_failed(&self) -> Result<bool> {
+        let status = self.status().await?;
+        let has_failed = status.is_some_and(|it| it.connector == "FAILED" || it.task.as_deref() == Some("FAILED"));
+        if has_failed {
+            self.restart_failed().await?;
+        }
+        Ok(has_failed)
+    }
+
+    async fn restart_failed(&self) -> Result<()> {
+        let path = "/restart?includeTasks=true&onlyFailed=true";
+        self.call(Method::POST, path, None, "start again").await.map(drop)
     }
 
     /// Stops the connector, which keeps its configuration and offsets.

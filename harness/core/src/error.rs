@@ -38,6 +38,11 @@ impl Error {
         self
     }
 
+    /// Whether it says what somebody can do about it; without, it may pass by itself.
+    pub fn has_help(&self) -> bool {
+        self.help.is_some()
+    }
+
     /// Adds the last lines of the service's log, unless it has some already.
     #[must_use]
     pub fn log(mut self, log: impl Into<String>) -> Self {

@@ -354,9 +354,7 @@ impl Row {
 /// Brings rows into the order of their keys, and those without one, or of the same, into that of all they hold.
 pub fn sort_by_key(rows: &mut [Row], key: &[String]) {
     let of = |row: &Row| row.project(key.iter().map(String::as_str));
-    rows.sort_by(|a, b| {
-        of(a).canonical().cmp(&of(b).canonical()).then_with(|| a.canonical().cmp(&b.canonical()))
-    });
+    rows.sort_by(|a, b| of(a).canonical().cmp(&of(b).canonical()).then_with(|| a.canonical().cmp(&b.canonical())));
 }
 
 impl<C: Into<Arc<str>>, V: Into<Value>> FromIterator<(C, V)> for Row {

@@ -7,6 +7,9 @@ use changeproof::{Row, Value, error::Result};
 use changeproof_iceberg::flat_rows_of;
 use iceberg::table::Table;
 
+/// The column of what happened.
+pub(crate) const COLUMN: &str = "_cdc";
+
 /// The operation of a change: `I`, `U` or `D`.
 const OP: &str = "_cdc.op";
 
@@ -25,7 +28,8 @@ pub(crate) async fn current_state(table: &Table) -> Result<(Vec<String>, Vec<Row
     let changes = flat_rows_of(table).await?;
     let mut last: BTreeMap<Vec<Value>, &Row> = BTreeMap::new();
     for change in &changes {
-        let key: Vec<Value> = change.iter().filter(|(name, _)| name.starts_with(KEY)).map(|(_, key)| key.clone()).collect();
+        let key: Vec<Value> =
+            change.iter().filter(|(name, _)| name.starts_with(KEY)).map(|(_, key)| key.clone()).collect();
         let last = last.entry(key).or_insert(change);
         if change.get(OFFSET) > last.get(OFFSET) {
             *last = change;
@@ -50,5 +54,9 @@ fn key_of(changes: &[Row]) -> Vec<String> {
 }
 
 fn without_told(change: &Row) -> Row {
-    change.iter().filter(|(name, _)| !name.starts_with("_cdc.")).map(|(name, value)| (name.to_owned(), value.clone())).collect()
+    change
+        .iter()
+        .filter(|(name, _)| !name.starts_with("_cdc."))
+        .map(|(name, value)| (name.to_owned(), value.clone()))
+        .collect()
 }

@@ -13,8 +13,8 @@ use changeproof::{
     schema::TableName,
     value::Row,
 };
-use changeproof_iceberg::{Warehouse, from_iceberg, rows_at, to_rows};
-use futures_util::stream::{BoxStream, StreamExt, empty};
+use changeproof_iceberg::{Warehouse, from_iceberg};
+use futures_util::StreamExt;
 use iceberg::table::Table;
 use tokio_postgres::Client;
 use xxhash_rust::xxh3::xxh3_128;
@@ -22,6 +22,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::{
     batch::{Key, key_of},
     copy::{Rows, SETTINGS},
+    layout::Layout,
     shape::sink_type,
     sink::ident_of,
     values::{Misfit, fitted},
@@ -109,6 +110,7 @@ pub async fn check(
     address: &Address,
     publication: &str,
     warehouse: &Warehouse,
+    layout: Layout,
     misfit: Misfit,
 ) -> Result<Vec<Checked>> {
     let client = address.connect().await?;
@@ -123,7 +125,7 @@ pub async fn check(
         checked.push(match there.contains(&ident) {
             true => {
                 compared(
-                    &Source { client: &client, publication, known: &known, misfit },
+                    &Source { client: &client, publication, known: &known, layout, misfit },
                     &warehouse.table(&ident).await?,
                 )
                 .await?
@@ -147,6 +149,7 @@ struct Source<'a> {
     client: &'a Client,
     publication: &'a str,
     known: &'a Known,
+    layout: Layout,
     misfit: Misfit,
 }
 
@@ -156,7 +159,7 @@ async fn compared(origin: &Source<'_>, table: &Table) -> Result<Checked> {
         table: known.name.clone(),
         source_rows: 0,
         sink_rows: 0,
-        differences: columns_that_differ(known, table),
+        differences: columns_that_differ(known, table, origin.layout),
     };
     if !checked.differences.is_empty() {
         return Ok(checked);
@@ -166,7 +169,7 @@ async fn compared(origin: &Source<'_>, table: &Table) -> Result<Checked> {
     while let Some(row) = rows.next().await? {
         add(&mut source, known, &fitted(known, &row, origin.misfit)?);
     }
-    let mut batches = batches_of(table);
+    let mut batches = origin.layout.rows(table);
     while let Some(batch) = batches.next().await {
         batch?.iter().for_each(|row| add(&mut sink, known, row));
     }
@@ -179,14 +182,20 @@ async fn compared(origin: &Source<'_>, table: &Table) -> Result<Checked> {
     Ok(checked)
 }
 
-fn columns_that_differ(known: &Known, table: &Table) -> Vec<Difference> {
+/// Columns that are in one of the two only; and, where a type in the sink follows from that at the source, those of another type.
+fn columns_that_differ(known: &Known, table: &Table, layout: Layout) -> Vec<Difference> {
+    let is_other = |expected: &String, found: &String| layout == Layout::Rows && expected != found;
     let expected = known.columns.iter().map(|column| (column.name.to_string(), sink_type(&column.ty).to_string()));
     let expected: BTreeMap<String, String> = expected.collect();
     let fields = table.metadata().current_schema().as_struct().fields().iter();
+    let fields = fields.filter(|field| !layout.is_own(&field.name));
     let found: BTreeMap<String, String> =
         fields.map(|field| (field.name.clone(), from_iceberg(&field.field_type).to_string())).collect();
     let names: std::collections::BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
-    let differ = names.into_iter().filter(|name| expected.get(*name) != found.get(*name));
+    let differ = names.into_iter().filter(|name| match (expected.get(*name), found.get(*name)) {
+        (Some(expected), Some(found)) => is_other(expected, found),
+        _ => true,
+    });
     differ
         .map(|name| Difference::Column {
             column: name.clone(),
@@ -194,13 +203,6 @@ fn columns_that_differ(known: &Known, table: &Table) -> Vec<Difference> {
             found: found.get(name).cloned(),
         })
         .collect()
-}
-
-/// The rows of a table of the sink.
-fn batches_of(table: &Table) -> BoxStream<'static, Result<Vec<Row>>> {
-    let Some(current) = table.metadata().current_snapshot() else { return empty().boxed() };
-    let rows = rows_at(table, current, table.current_schema_ref());
-    rows.map(|batch| batch?.after.as_ref().map_or(Ok(Vec::new()), to_rows)).boxed()
 }
 
 /// The key of a row in the sink's form; the whole row, if its table has none.
@@ -231,7 +233,7 @@ async fn rows_that_differ(origin: &Source<'_>, table: &Table, parts: &[usize]) -
             rows.entry(name_of(known, &row)).or_default().0.push(row);
         }
     }
-    let mut batches = batches_of(table);
+    let mut batches = origin.layout.rows(table);
     while let Some(batch) = batches.next().await {
         for row in batch?.into_iter().filter(is_asked) {
             rows.entry(name_of(known, &row)).or_default().1.push(row);

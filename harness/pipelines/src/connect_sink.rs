@@ -21,6 +21,7 @@ use tokio::time::{Instant, interval, sleep};
 
 use crate::{
     contents::{Contents, Reading},
+    layout::Layout,
     sink::name_of,
     topics::{Topics, fence_after_existing},
 };
@@ -109,7 +110,7 @@ impl Capture for ConnectSink {
         connector(subject)?.remove().await?;
         kafka::remove(subject.stack.endpoint(Service::Kafka)?, &control_topic(subject)).await?;
         DebeziumPostgres.clean_up(subject).await?;
-        warehouse_in_bucket(subject.stack, subject.database).await?.remove().await
+        warehouse_in_bucket(subject.stack, subject.name).await?.remove().await
     }
 }
 
@@ -137,7 +138,7 @@ fn configuration(subject: Subject<'_>) -> Result<Map<String, Json>> {
         "value.converter.schemas.enable": "true",
         "transforms": "debezium",
         "transforms.debezium.type": "org.apache.iceberg.connect.transforms.DebeziumTransform",
-        "transforms.debezium.cdc.target.pattern": format!("{}__{{db}}.{{table}}", subject.database),
+        "transforms.debezium.cdc.target.pattern": format!("{}__{{db}}.{{table}}", subject.name),
         "iceberg.tables.dynamic-enabled": "true",
         "iceberg.tables.route-field": "_cdc.target",
         "iceberg.tables.auto-create-enabled": "true",
@@ -178,15 +179,15 @@ struct Appending {
 
 impl Appending {
     async fn start(subject: Subject<'_>, options: &Options) -> Result<Self> {
-        let warehouse = warehouse_in_bucket(subject.stack, subject.database).await?;
+        let warehouse = warehouse_in_bucket(subject.stack, subject.name).await?;
         let address = Address::of(subject.stack.endpoint(Service::Postgres)?, subject.database);
         kafka::create_ordered(subject.stack.endpoint(Service::Kafka)?, &[&control_topic(subject)]).await?;
         let topics = Topics::start(subject, &of_source(options)).await?;
         let connector = connector(subject)?;
         connector.create(&configuration(subject)?).await?;
         let reading = match options.settings.get(VIEW).map(String::as_str) {
-            Some("none") => Reading::Changelog,
-            _ => Reading::CurrentState,
+            Some("none") => Reading::Appended,
+            _ => Reading::Of(Layout::Changelog),
         };
         let contents = Contents::made_of(address, warehouse.clone(), reading);
         let mut appending = Self { topics, connector, warehouse, contents };

@@ -11,42 +11,38 @@ use changeproof::{
     source::HARNESS_SCHEMA,
     value::sort_by_key,
 };
-use changeproof_iceberg::{Warehouse, key_columns, rows_of};
+use changeproof_iceberg::{Warehouse, key_columns};
+use futures_util::TryStreamExt;
 use iceberg::table::Table;
 
 use crate::{
     changelog,
+    layout::Layout,
     sink::{ident_of, name_of, shape_of},
     values::as_in_source,
 };
 
-/// How the rows are found that a table stands for.
+/// What is taken for the rows of a source's table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reading {
-    /// They are its own, without a column of the pipeline's.
-    Rows { without: &'static str },
-    /// It is a changelog: the rows are what is left of it.
-    CurrentState,
-    /// It is a changelog, which is taken for the rows.
-    Changelog,
+    /// Those that the sink's table holds, in the layout of its pipeline.
+    Of(Layout),
+    /// All that was appended, as somebody sees it who doesn't know that it is a changelog.
+    Appended,
 }
 
 impl Reading {
+    /// The columns of the key, and the rows.
     async fn rows(self, table: &Table) -> Result<(Vec<String>, Vec<Row>)> {
         match self {
-            Self::Rows { without } => {
-                let rows = rows_of(table).await?.into_iter();
-                let own = |row: Row| row.iter().filter(|(name, _)| *name != without).map(owned).collect();
-                Ok((key_columns(table), rows.map(own).collect()))
+            Self::Of(Layout::Changelog) => changelog::current_state(table).await,
+            Self::Of(layout) => {
+                let rows: Vec<Vec<Row>> = layout.rows(table).try_collect().await?;
+                Ok((key_columns(table), rows.into_iter().flatten().collect()))
             }
-            Self::CurrentState => changelog::current_state(table).await,
-            Self::Changelog => changelog::all_rows(table).await,
+            Self::Appended => changelog::all_rows(table).await,
         }
     }
-}
-
-fn owned((name, value): (&str, &Value)) -> (String, Value) {
-    (name.to_owned(), value.clone())
 }
 
 /// The tables of a sink, and what was told of them.
@@ -73,14 +69,15 @@ type Types = BTreeMap<String, Type>;
 
 async fn types_at(source: &Address) -> Result<BTreeMap<TableName, Types>> {
     let known = Known::all_published(&source.connect().await?, PUBLICATION).await?;
-    let types = |known: &Known| known.columns.iter().map(|column| (column.name.to_string(), column.ty.clone())).collect();
+    let types =
+        |known: &Known| known.columns.iter().map(|column| (column.name.to_string(), column.ty.clone())).collect();
     Ok(known.values().map(|known| (known.name.clone(), types(known))).collect())
 }
 
 impl Contents {
     /// Tables that tell the types that their columns have at the source.
     pub(crate) fn of(warehouse: Warehouse) -> Self {
-        let reading = Reading::Rows { without: "" };
+        let reading = Reading::Of(Layout::Rows);
         Self { warehouse, reading, source: None, told: BTreeMap::new(), fence: 0, ready: VecDeque::new() }
     }
 
@@ -147,7 +144,8 @@ impl Contents {
             return Ok(false);
         };
         let now = self.now().await?;
-        let mut changed: Vec<&Told> = now.iter().filter(|(uuid, now)| self.is_news(uuid, now)).map(|(_, now)| now).collect();
+        let mut changed: Vec<&Told> =
+            now.iter().filter(|(uuid, now)| self.is_news(uuid, now)).map(|(_, now)| now).collect();
         changed.sort_by(|a, b| a.name.cmp(&b.name));
         for told in changed {
             self.ready.push_back(Change::new(Op::Truncate, told.name.clone()));

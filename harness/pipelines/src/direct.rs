@@ -23,6 +23,7 @@ use crate::{
     SERVICE,
     check::check,
     contents::Contents,
+    layout::Layout,
     replication::{Cadence, Replication, Settings},
     values::Misfit,
 };
@@ -158,7 +159,9 @@ impl Sinking {
 
     /// The check that users have must say the same as the judge, and sees what that doesn't: the columns' types.
     async fn must_be_equal(&self) -> Result<()> {
-        let checked = check(&self.address, &self.settings.publication, &self.warehouse, self.settings.misfit).await?;
+        let checked =
+            check(&self.address, &self.settings.publication, &self.warehouse, Layout::Rows, self.settings.misfit)
+                .await?;
         // A table whose definition has changed is followed with its next row.
         let is_wrong = |difference: &&crate::Difference| matches!(difference, crate::Difference::Row { .. });
         for checked in &checked {

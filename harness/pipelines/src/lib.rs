@@ -1,6 +1,7 @@
 //! Pipelines from PostgreSQL to Apache Iceberg.
 //!
 //! - [`Replication`] keeps tables of Iceberg as those of a database are: a copy first, then what is committed, exactly once.
+//! - [`keep_replicating`] starts it again after an error that may pass.
 //! - [`check`] compares the two and names the rows that differ.
 //! - [`Direct`] is the former as a capture, so that scenarios judge what becomes of the sink's tables.
 //! - [`Spark`] is the same by Debezium, Kafka and Spark Structured Streaming, [`ConnectSink`] by Iceberg's sink for Kafka Connect.
@@ -17,10 +18,12 @@ mod connect_sink;
 mod contents;
 mod copy;
 mod direct;
+mod layout;
 mod replication;
 mod shape;
 mod sink;
 mod spark;
+mod supervision;
 mod topics;
 mod values;
 
@@ -28,8 +31,10 @@ pub use self::{
     check::{Checked, Difference, check},
     connect_sink::ConnectSink,
     direct::Direct,
+    layout::Layout,
     replication::{Cadence, Progress, Replication, Settings},
     spark::Spark,
+    supervision::keep_replicating,
     values::Misfit,
 };
 

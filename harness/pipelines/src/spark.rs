@@ -21,6 +21,7 @@ use tokio::time::{Instant, interval, sleep};
 
 use crate::{
     contents::{Contents, Reading},
+    layout::Layout,
     topics::{Topics, fence_after_existing},
 };
 
@@ -33,7 +34,7 @@ const MERGES_WITHIN: Duration = Duration::from_secs(120);
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
 /// The column of the sink's tables that is the pipeline's own.
-const LSN: &str = "_lsn";
+pub(crate) const LSN: &str = "_lsn";
 
 /// PostgreSQL → Debezium → Kafka → Spark Structured Streaming → Iceberg: the pipeline of `images/spark`.
 ///
@@ -115,7 +116,7 @@ impl Capture for Spark {
     async fn clean_up(&self, subject: Subject<'_>) -> Result<()> {
         Pipeline::new(subject)?.remove().await?;
         DebeziumPostgres.clean_up(subject).await?;
-        warehouse_in_bucket(subject.stack, subject.database).await?.remove().await
+        warehouse_in_bucket(subject.stack, subject.name).await?.remove().await
     }
 }
 
@@ -123,8 +124,7 @@ impl Capture for Spark {
 fn split(options: &Options) -> (BTreeMap<String, String>, Options) {
     let mut connector = options.clone();
     let own = |name: &String| name.strip_prefix("spark.").map(str::to_owned);
-    let pipeline =
-        options.settings.iter().filter_map(|(name, value)| Some((own(name)?, value.clone()))).collect();
+    let pipeline = options.settings.iter().filter_map(|(name, value)| Some((own(name)?, value.clone()))).collect();
     connector.settings.retain(|name, _| own(name).is_none());
     (pipeline, connector)
 }
@@ -187,7 +187,8 @@ impl Pipeline {
 
     async fn act(&self, action: &str) -> Result<()> {
         let done = self.call(Method::POST, &format!("/{action}"), None, action).await?;
-        done.map(drop).ok_or_else(|| Error::new(SERVICE, format!("{action} {}", self.name), "there is no such pipeline"))
+        done.map(drop)
+            .ok_or_else(|| Error::new(SERVICE, format!("{action} {}", self.name), "there is no such pipeline"))
     }
 
     async fn remove(&self) -> Result<()> {
@@ -201,7 +202,8 @@ impl Pipeline {
     async fn status(&self) -> Result<Status> {
         let doing = "ask for the state of";
         let told = self.call(Method::GET, "", None, doing).await?;
-        let told = told.ok_or_else(|| Error::new(SERVICE, format!("{doing} {}", self.name), "there is no such pipeline"))?;
+        let told =
+            told.ok_or_else(|| Error::new(SERVICE, format!("{doing} {}", self.name), "there is no such pipeline"))?;
         let status: Status = serde_json::from_value(told).while_doing(SERVICE, doing)?;
         match status.state.as_str() {
             "failed" => {
@@ -228,18 +230,18 @@ impl Merging {
         let mut settings = json!({
             "topics": subject.name,
             "kafka": client,
-            "namespace": format!("{}__{{schema}}", subject.database),
+            "namespace": format!("{}__{{schema}}", subject.name),
             "trigger": "0 seconds",
         });
         for (name, value) in own {
             settings[name] = Json::String(value);
         }
-        let warehouse = warehouse_in_bucket(subject.stack, subject.database).await?;
+        let warehouse = warehouse_in_bucket(subject.stack, subject.name).await?;
         let address = Address::of(subject.stack.endpoint(Service::Postgres)?, subject.database);
         let topics = Topics::start(subject, &connector).await?;
         let pipeline = Pipeline::new(subject)?;
         pipeline.make(&settings).await?;
-        let contents = Contents::made_of(address, warehouse, Reading::Rows { without: LSN });
+        let contents = Contents::made_of(address, warehouse, Reading::Of(Layout::Merged));
         let mut merging = Self { topics, pipeline, kafka, prefix: subject.name.to_owned(), contents };
         if let Some(own) = fence_after_existing(subject).await? {
             merging.merge_until(|fence| fence == own).await?;

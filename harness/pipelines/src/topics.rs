@@ -13,9 +13,6 @@ use changeproof::{
     stack::Service,
 };
 
-/// The number of the fence that is written to know when the initial snapshot is in the sink.
-const OWN_FENCE: i64 = -1;
-
 /// A connector, and what its topics are known to hold. They prove it by their numbers: see [`DebeziumPostgres`].
 pub(crate) struct Topics {
     connector: Box<dyn Subscription>,
@@ -61,14 +58,18 @@ impl Topics {
 pub(crate) async fn fence_after_existing(subject: Subject<'_>) -> Result<Option<i128>> {
     let address = Address::of(subject.stack.endpoint(Service::Postgres)?, subject.database);
     let client = address.connect().await?;
-    let query = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema', $1::text))";
+    let query =
+        "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema', $1::text))";
     let found = client.query_one(query, &[&HARNESS_SCHEMA]).await.while_doing("PostgreSQL", "look for tables")?;
     if !found.get::<_, bool>(0) {
         return Ok(None);
     }
-    let insert = format!("INSERT INTO {HARNESS_SCHEMA}.fence (id) VALUES ({OWN_FENCE})");
-    client.batch_execute(&insert).await.while_doing("PostgreSQL", "write a fence")?;
-    Ok(Some(OWN_FENCE.into()))
+    // The harness counts its own fences up from 1.
+    let insert = format!(
+        "INSERT INTO {HARNESS_SCHEMA}.fence (id) SELECT least(min(id), 0) - 1 FROM {HARNESS_SCHEMA}.fence RETURNING id"
+    );
+    let fence = client.query_one(&insert, &[]).await.while_doing("PostgreSQL", "write a fence")?;
+    Ok(Some(fence.get::<_, i64>(0).into()))
 }
 
 /// The number of a fence, if a change is one.

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 from .server import Pipelines, serve
 from .session import session
@@ -59,8 +60,13 @@ def run_one(given, spark):
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     pipeline.start()
-    while not stopping.wait(5):
+    told = time.monotonic()
+    while not stopping.wait(0.2):
+        pipeline.supervise(time.monotonic())
         status = pipeline.status()
+        if status["state"] != "failed" and time.monotonic() - told < 5:
+            continue
+        told = time.monotonic()
         print(json.dumps({name: value for name, value in status.items() if name != "offsets"}), flush=True)
         if status["state"] == "failed":
             return 1

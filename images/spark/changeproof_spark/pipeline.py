@@ -43,6 +43,8 @@ class Progress:
     last_batch_s: float = 0.0
     # How far the last change that was merged is behind its commit.
     lag_s: float = 0.0
+    # How often the query was started again after an error that may pass.
+    starts: int = 0
     error: str | None = None
 
 
@@ -82,6 +84,11 @@ class Pipeline:
         self.progress = Progress()
         self.query = None
         self.offsets = {}
+        # When the query is to be started again, and since when it has not worked.
+        self.restart_at = None
+        self.failing_since = None
+        self.pause = 0.2
+        self.batches_then = 0
         self._checked = set()
         self._truncated = {}
 
@@ -102,7 +109,25 @@ class Pipeline:
         writer = writer.option("checkpointLocation", self.checkpoint).trigger(processingTime=self.settings.trigger)
         self.query = writer.start()
 
+    def supervise(self, now):
+        """Starts the query again that has ended by an error that may pass, after a pause that grows; to be called all the while."""
+        if self.query is None or self.query.isActive or self.query.exception() is None:
+            return
+        if self.restart_at is not None and now >= self.restart_at:
+            self.restart_at = None
+            self.progress.starts += 1
+            self.start()
+        elif self.restart_at is None and is_passing(self.query.exception()):
+            if self.progress.batches != self.batches_then:
+                self.batches_then, self.failing_since, self.pause = self.progress.batches, now, 0.2
+            self.failing_since = self.failing_since or now
+            if now - self.failing_since < self.settings.retry_for_s:
+                log.warning("%s: it is started again: %s", self.settings.name, first_line(self.query.exception()))
+                self.restart_at = now + random.uniform(0, self.pause)
+                self.pause = min(self.pause * 2, 10.0)
+
     def stop(self):
+        self.restart_at = None
         if self.query is not None:
             self.query.stop()
 
@@ -112,7 +137,7 @@ class Pipeline:
         if self.query is not None and self.query.isActive:
             state = "running"
         elif self.query is not None and self.query.exception() is not None:
-            state = "failed"
+            state = "waiting" if self.restart_at is not None else "failed"
             self.progress.error = self.progress.error or str(self.query.exception())
         last = self.query.lastProgress if self.query is not None else None
         sources = json.loads(last.json)["sources"] if last else []
@@ -370,7 +395,7 @@ def _number(spark, table, name):
 def is_passing(error):
     """Whether an error may pass: one of the network or of a server, and none of analysis or of data."""
     told = f"{type(error).__name__}: {error}"
-    lasting = ("AnalysisException", "ParseException", "ValidationException", "IllegalArgumentException", "NumberFormatException")
+    lasting = ("Refused", "Unreadable", "AnalysisException", "ParseException", "ValidationException", "IllegalArgumentException", "NumberFormatException")
     return not any(name in told for name in lasting)
 
 

@@ -21,6 +21,7 @@ import pathlib
 import re
 import shutil
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from .pipeline import Pipeline, first_line
@@ -95,6 +96,17 @@ class Pipelines:
 
     def states(self):
         return {name: pipeline.status()["state"] for name, pipeline in sorted(self.pipelines.items())}
+
+    def supervise(self):
+        """Starts pipelines again that have ended by an error that may pass, as long as the process lives."""
+        while True:
+            time.sleep(0.2)
+            with self.lock:
+                for pipeline in self.pipelines.values():
+                    try:
+                        pipeline.supervise(time.monotonic())
+                    except Exception:
+                        log.exception("%s could not be started again", pipeline.settings.name)
 
     def metrics(self):
         """The counts of all pipelines in Prometheus's text format."""
@@ -185,4 +197,5 @@ def serve(pipelines, host, port, token):
     """Answers until the process is ended."""
     server = ThreadingHTTPServer((host, port), handler(pipelines, token))
     server.daemon_threads = True
+    threading.Thread(target=pipelines.supervise, daemon=True).start()
     server.serve_forever()

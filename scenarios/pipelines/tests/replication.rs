@@ -15,7 +15,7 @@ use changeproof::{
     stack::{Lease, Service, Stack, run_guard_if_asked},
 };
 use changeproof_iceberg::Warehouse;
-use changeproof_pipelines::{Cadence, Difference, Misfit, Replication, Settings, check};
+use changeproof_pipelines::{Cadence, Difference, Layout, Misfit, Replication, Settings, check};
 use libtest_mimic::{Arguments, Trial};
 use tokio::{sync::oneshot, time::timeout};
 use tokio_postgres::Client;
@@ -117,7 +117,7 @@ impl Bench {
     }
 
     async fn must_be_equal(&self) -> Result<()> {
-        for table in check(&self.address, PUBLICATION, &self.warehouse, Misfit::Refuse).await? {
+        for table in check(&self.address, PUBLICATION, &self.warehouse, Layout::Rows, Misfit::Refuse).await? {
             if !table.is_equal() {
                 let differences: Vec<String> = table.differences.iter().map(ToString::to_string).collect();
                 return Err(Error::new("the test", format!("see {} equal", table.table), differences.join("; ")));
@@ -261,7 +261,7 @@ async fn the_check_names_rows_that_differ(bench: Arc<Bench>) -> Result<()> {
     bench
         .run("DELETE FROM t WHERE id = 17; UPDATE t SET v = 'other' WHERE id = 18; INSERT INTO t VALUES (9999, 'new')")
         .await?;
-    let checked = check(&bench.address, PUBLICATION, &bench.warehouse, Misfit::Refuse).await?;
+    let checked = check(&bench.address, PUBLICATION, &bench.warehouse, Layout::Rows, Misfit::Refuse).await?;
     let table = checked.into_iter().find(|table| table.table.name == "t");
     let table = table.ok_or_else(|| Error::new("the test", "find the table", "it was not checked"))?;
     let told: Vec<String> = table.differences.iter().map(ToString::to_string).collect();
@@ -275,7 +275,7 @@ async fn the_check_names_rows_that_differ(bench: Arc<Bench>) -> Result<()> {
     }
     println!("checked 3,000 rows in {} ms", began.elapsed().as_millis());
     bench.run("ALTER TABLE u ADD COLUMN w int").await?;
-    let checked = check(&bench.address, PUBLICATION, &bench.warehouse, Misfit::Refuse).await?;
+    let checked = check(&bench.address, PUBLICATION, &bench.warehouse, Layout::Rows, Misfit::Refuse).await?;
     let is_seen = checked.iter().any(|table| {
         let is_w = |difference: &Difference| matches!(difference, Difference::Column { column, .. } if column == "w");
         table.table.name == "u" && table.differences.iter().any(is_w)

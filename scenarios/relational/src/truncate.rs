@@ -13,5 +13,6 @@ async fn truncate_of_one_table(s: &mut Scenario) -> Result<()> {
     s.apply(carts.truncate()).await?;
     s.apply(carts.insert(row! { id: 1, owner: "Bob" })).await?;
 
-    s.judge().await
+    let kinds = [FaultKind::Phantom, FaultKind::Phantom, FaultKind::WrongState, FaultKind::WrongState];
+    s.judge_known_flaw("connect_sink", "scenarios/pipelines/README.md#what-each-loses", &kinds).await
 }

@@ -1,15 +1,20 @@
 //! `cdc check`.
 
-use changeproof_pipelines::check;
+use changeproof_pipelines::{Layout, check};
 
-use super::CheckArguments;
+use super::{CheckArguments, LayoutName};
 use crate::exit::Failure;
 
 /// Runs the command.
 pub(super) async fn run(arguments: &CheckArguments) -> Result<(), Failure> {
     let ends = &arguments.ends;
     let (address, sink) = (ends.address()?, ends.sink().await?);
-    let checked = check(&address, &ends.publication, &sink, ends.misfit()).await?;
+    let layout = match arguments.layout {
+        LayoutName::Rows => Layout::Rows,
+        LayoutName::Merged => Layout::Merged,
+        LayoutName::Changelog => Layout::Changelog,
+    };
+    let checked = check(&address, &ends.publication, &sink, layout, ends.misfit()).await?;
     if checked.is_empty() {
         return Err(Failure::input(format!("the publication {} has no table", ends.publication)));
     }

@@ -62,6 +62,9 @@ pub(crate) struct ReplicateArguments {
     /// Rewrite a table as few files when it has more data files, or delete files, than this
     #[arg(long, value_name = "FILES", default_value_t = 100)]
     compact_above: u64,
+    /// Go on trying for so long while the source, the catalog or the storage doesn't answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    retry_for: u64,
     /// Stop when everything is in the sink that was committed before the program was started
     #[arg(long)]
     once: bool,
@@ -74,6 +77,20 @@ pub(crate) struct ReplicateArguments {
 pub(crate) struct CheckArguments {
     #[command(flatten)]
     ends: Ends,
+    /// How the sink holds the rows
+    #[arg(long, value_enum, default_value_t = LayoutName::Rows)]
+    layout: LayoutName,
+}
+
+/// How a sink holds the rows of a table.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum LayoutName {
+    /// as rows: `cdc replicate`
+    Rows,
+    /// as rows, with the column `_lsn`: the pipeline of Spark
+    Merged,
+    /// as the changes of them, with the column `_cdc`: Iceberg's sink for Kafka Connect
+    Changelog,
 }
 
 const AFTER_HELP: &str = "\

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use changeproof::postgres::end_of_log;
-use changeproof_pipelines::{Cadence, Progress, Replication, Settings};
+use changeproof::{error::Error, postgres::end_of_log};
+use changeproof_pipelines::{Cadence, Progress, Settings, keep_replicating};
 
 use super::ReplicateArguments;
 use crate::exit::{Failure, interrupted};
@@ -26,30 +26,34 @@ pub(super) async fn run(arguments: &ReplicateArguments) -> Result<(), Failure> {
         true => Some(end_of_log(&address.connect().await?).await?),
         false => None,
     };
-    let mut teller = Teller::new();
-    let started = Replication::start(&address, sink, settings, |progress| teller.tell(progress));
-    let mut replication = tokio::select! {
-        started = started => started?,
-        // What was copied whole is there, and what was not is copied anew the next time.
-        () = interrupted() => return Err(Failure::Interrupted),
-    };
-    teller.tell_now(replication.progress());
     let (reached, is_reached) = tokio::sync::watch::channel(false);
-    let stop = async move {
-        let mut is_reached = is_reached;
+    let mut is_reached = is_reached;
+    let mut is_interrupted = false;
+    let stop = async {
         tokio::select! {
-            () = interrupted() => {}
+            () = interrupted() => is_interrupted = true,
             _ = is_reached.wait_for(|is_reached| *is_reached) => {}
         }
     };
-    let followed = replication.run(stop, |progress| {
+    let (mut teller, mut last) = (Teller::new(), None);
+    let tell = |progress: &Progress| {
         teller.tell(progress);
+        last = Some(*progress);
         if goal.is_some_and(|goal| progress.position >= goal) {
             reached.send_replace(true);
         }
-    });
-    followed.await?;
-    teller.tell_now(replication.progress());
+    };
+    let failed = |error: &Error, pause: Duration| {
+        anstream::eprintln!("{error}\n  it is tried again in {} ms", pause.as_millis());
+    };
+    let patience = Duration::from_secs(arguments.retry_for);
+    keep_replicating(&address, &sink, &settings, patience, stop, tell, failed).await?;
+    match last {
+        Some(last) => teller.tell_now(&last),
+        // It was interrupted before it had begun.
+        None if is_interrupted => return Err(Failure::Interrupted),
+        None => {}
+    }
     Ok(())
 }
 

@@ -11,8 +11,8 @@ use super::{
     subscription::{self, Attached, Server, sends_tombstones},
 };
 use crate::{
-    connect::Connector,
     capture::{Capture, Options, SnapshotMode, Subject, Subscription},
+    connect::Connector,
     error::Result,
     guarantees::{
         AfterABreak, BeforeImages, Form, Granularity, Guarantees, KeyChange, Order, RowImage, Rule, SchemaChanges,

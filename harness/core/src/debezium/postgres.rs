@@ -9,8 +9,8 @@ use super::{
     subscription::{self, Attached, Server, sends_tombstones},
 };
 use crate::{
-    connect::Connector,
     capture::{Capture, Options, SnapshotMode, Subject, Subscription},
+    connect::Connector,
     error::{Context, Error, Result},
     guarantees::{
         AfterABreak, BeforeImages, Form, Granularity, Guarantees, KeyChange, Order, RowImage, Rule, SchemaChanges,

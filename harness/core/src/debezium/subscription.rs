@@ -12,9 +12,9 @@ use super::{
     record::{Decoder, Event, control},
 };
 use crate::{
-    connect::Connector,
     capture::{Options, Profile, SnapshotMode, Subject, Subscription},
     change::Change,
+    connect::Connector,
     error::{Context, Error, Result},
     kafka::{self, Ends, Reader},
     stack::Service,

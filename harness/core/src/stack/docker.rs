@@ -227,6 +227,24 @@ pub(crate) async fn remove_container(container: &str) -> Result<()> {
     }
 }
 
+/// Ends a container at once, as a power cut would (SIGKILL), and leaves its files.
+///
+/// # Errors
+/// It isn't running, or the engine can't be reached.
+pub async fn kill(container: &str) -> Result<()> {
+    let killed = engine().await?.kill_container(container, None).await;
+    killed.while_doing(ENGINE, format!("kill {container}"))
+}
+
+/// Starts a container again.
+///
+/// # Errors
+/// It can't be started.
+pub async fn start_again(container: &str) -> Result<()> {
+    let started = engine().await?.start_container(container, None).await;
+    started.while_doing(ENGINE, format!("start {container}"))
+}
+
 /// Removes every container, network and volume that carries the state's label. Returns their names.
 pub(crate) async fn remove_all(state: &State) -> Result<Vec<String>> {
     let engine = engine().await?;

@@ -25,6 +25,9 @@ use crate::{
     mysql,
 };
 
+/// How often a port is chosen that somebody else takes before the container has it.
+const PORT_ATTEMPTS: u32 = 5;
+
 /// How long a service may take from the start of its container until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 
@@ -68,8 +71,8 @@ async fn start_postgres(state: &State, endpoint: &Endpoint) -> Result<u16> {
         "max_prepared_transactions=16",
     ];
     let arguments = settings.iter().flat_map(|setting| ["-c", *setting]);
-    let request = postgres.with_name(name).with_tag(tag).with_cmd(arguments);
-    start(Service::Postgres, state, endpoint, request, 0).await
+    let request = |_| postgres.clone().with_name(name).with_tag(tag).with_cmd(arguments.clone());
+    start(Service::Postgres, state, endpoint, request).await
 }
 
 async fn start_mysql(service: Service, state: &State, endpoint: &Endpoint) -> Result<u16> {
@@ -89,13 +92,15 @@ async fn start_mysql(service: Service, state: &State, endpoint: &Endpoint) -> Re
         _ => &["--gtid-mode=ON", "--enforce-gtid-consistency=ON"],
     };
     let (name, tag) = split_tag(&endpoint.image);
-    let request = GenericImage::new(name, tag)
-        .with_env_var("MYSQL_ROOT_PASSWORD", &endpoint.password)
-        .with_env_var("MYSQL_USER", USER)
-        .with_env_var("MYSQL_PASSWORD", &endpoint.password)
-        .with_env_var("MYSQL_DATABASE", USER)
-        .with_cmd(common.iter().chain(own).copied());
-    let port = start(service, state, endpoint, request, 0).await?;
+    let request = |_| {
+        GenericImage::new(name, tag)
+            .with_env_var("MYSQL_ROOT_PASSWORD", &endpoint.password)
+            .with_env_var("MYSQL_USER", USER)
+            .with_env_var("MYSQL_PASSWORD", &endpoint.password)
+            .with_env_var("MYSQL_DATABASE", USER)
+            .with_cmd(common.iter().chain(own).copied())
+    };
+    let port = start(service, state, endpoint, request).await?;
     wait_for_mysql(&Endpoint { port, ..endpoint.clone() }).await?;
     Ok(port)
 }
@@ -116,11 +121,10 @@ async fn start_kafka(state: &State, endpoint: &Endpoint) -> Result<u16> {
     let jaas = format!("{} user_{USER}=\"{}\";", jaas_login(&endpoint.password), endpoint.password);
     let protocols = "CONTROLLER:PLAINTEXT,EXTERNAL:SASL_PLAINTEXT,INTERNAL:SASL_PLAINTEXT";
     let listeners = "EXTERNAL://:9092,INTERNAL://:19092,CONTROLLER://localhost:9093";
-    // A broker tells its clients the address to come back to, so its port has to be known before it starts.
-    let mut port = free_port()?;
-    for attempt in 1.. {
+    let request = |port: u16| {
+        // A broker tells its clients the address to come back to, so its port has to be known before it starts.
         let advertised = format!("EXTERNAL://127.0.0.1:{port},INTERNAL://{}:19092", endpoint.container);
-        let request = plain_image(endpoint, "broker")
+        plain_image(endpoint, "broker")
             .with_env_var("KAFKA_LISTENERS", listeners)
             .with_env_var("KAFKA_ADVERTISED_LISTENERS", advertised)
             .with_env_var("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", protocols)
@@ -128,16 +132,9 @@ async fn start_kafka(state: &State, endpoint: &Endpoint) -> Result<u16> {
             .with_env_var("KAFKA_SASL_ENABLED_MECHANISMS", "PLAIN")
             .with_env_var("KAFKA_SASL_MECHANISM_INTER_BROKER_PROTOCOL", "PLAIN")
             .with_env_var("KAFKA_LISTENER_NAME_EXTERNAL_PLAIN_SASL_JAAS_CONFIG", &jaas)
-            .with_env_var("KAFKA_LISTENER_NAME_INTERNAL_PLAIN_SASL_JAAS_CONFIG", &jaas);
-        match start(Service::Kafka, state, endpoint, request, port).await {
-            Err(error) if attempt < 5 && is_port_taken(&error) => {
-                docker::remove_container(&endpoint.container).await?;
-                port = free_port()?;
-            }
-            started => return started,
-        }
-    }
-    Ok(port)
+            .with_env_var("KAFKA_LISTENER_NAME_INTERNAL_PLAIN_SASL_JAAS_CONFIG", &jaas)
+    };
+    start(Service::Kafka, state, endpoint, request).await
 }
 
 /// Somebody took the port between the look for a free one and the container's start.
@@ -149,18 +146,20 @@ fn is_port_taken(error: &Error) -> bool {
 async fn start_connect(state: &State, endpoint: &Endpoint) -> Result<u16> {
     let kafka = Box::pin(ensure(Service::Kafka, state)).await?;
     let jaas = format!("{};", jaas_login(&kafka.password));
-    let mut request = plain_image(endpoint, "connect")
-        .with_env_var("CONNECT_BOOTSTRAP_SERVERS", format!("{}:19092", kafka.container))
-        .with_env_var("CONNECT_REST_ADVERTISED_HOST_NAME", &endpoint.container)
-        .with_env_var("CONNECT_REST_USER", USER)
-        .with_env_var("CONNECT_REST_PASSWORD", &endpoint.password);
-    for client in ["", "PRODUCER_", "CONSUMER_", "ADMIN_"] {
-        request = request
-            .with_env_var(format!("CONNECT_{client}SECURITY_PROTOCOL"), "SASL_PLAINTEXT")
-            .with_env_var(format!("CONNECT_{client}SASL_MECHANISM"), "PLAIN")
-            .with_env_var(format!("CONNECT_{client}SASL_JAAS_CONFIG"), &jaas);
-    }
-    let port = start(Service::Connect, state, endpoint, request, 0).await?;
+    let request = |_| {
+        let request = plain_image(endpoint, "connect")
+            .with_env_var("CONNECT_BOOTSTRAP_SERVERS", format!("{}:19092", kafka.container))
+            .with_env_var("CONNECT_REST_ADVERTISED_HOST_NAME", &endpoint.container)
+            .with_env_var("CONNECT_REST_USER", USER)
+            .with_env_var("CONNECT_REST_PASSWORD", &endpoint.password);
+        ["", "PRODUCER_", "CONSUMER_", "ADMIN_"].iter().fold(request, |request, client| {
+            request
+                .with_env_var(format!("CONNECT_{client}SECURITY_PROTOCOL"), "SASL_PLAINTEXT")
+                .with_env_var(format!("CONNECT_{client}SASL_MECHANISM"), "PLAIN")
+                .with_env_var(format!("CONNECT_{client}SASL_JAAS_CONFIG"), &jaas)
+        })
+    };
+    let port = start(Service::Connect, state, endpoint, request).await?;
     // Its REST server answers before the worker has joined its group; only then does it list connectors.
     wait_until_it_answers(Service::Connect, endpoint, port, "connectors").await?;
     Ok(port)
@@ -170,12 +169,14 @@ async fn start_minio(state: &State, endpoint: &Endpoint) -> Result<u16> {
     let (name, tag) = split_tag(&endpoint.image);
     // A folder that is there before the server starts is a bucket of it, on a single drive.
     let make_and_serve = format!("mkdir -p /data/{BUCKET} && exec minio server /data");
-    let request = GenericImage::new(name, tag)
-        .with_entrypoint("sh")
-        .with_cmd(["-c", make_and_serve.as_str()])
-        .with_env_var("MINIO_ROOT_USER", USER)
-        .with_env_var("MINIO_ROOT_PASSWORD", &endpoint.password);
-    let port = start(Service::Minio, state, endpoint, request, 0).await?;
+    let request = |_| {
+        GenericImage::new(name, tag)
+            .with_entrypoint("sh")
+            .with_cmd(["-c", make_and_serve.as_str()])
+            .with_env_var("MINIO_ROOT_USER", USER)
+            .with_env_var("MINIO_ROOT_PASSWORD", &endpoint.password)
+    };
+    let port = start(Service::Minio, state, endpoint, request).await?;
     wait_until_it_answers(Service::Minio, endpoint, port, "minio/health/ready").await?;
     Ok(port)
 }
@@ -183,15 +184,17 @@ async fn start_minio(state: &State, endpoint: &Endpoint) -> Result<u16> {
 async fn start_iceberg_rest(state: &State, endpoint: &Endpoint) -> Result<u16> {
     let minio = Box::pin(ensure(Service::Minio, state)).await?;
     let (name, tag) = split_tag(&endpoint.image);
-    let request = GenericImage::new(name, tag)
-        .with_env_var("CATALOG_WAREHOUSE", format!("s3://{BUCKET}/"))
-        .with_env_var("CATALOG_IO__IMPL", "org.apache.iceberg.aws.s3.S3FileIO")
-        .with_env_var("CATALOG_S3_ENDPOINT", format!("http://{}:9000", minio.container))
-        .with_env_var("CATALOG_S3_PATH__STYLE__ACCESS", "true")
-        .with_env_var("AWS_REGION", "us-east-1")
-        .with_env_var("AWS_ACCESS_KEY_ID", USER)
-        .with_env_var("AWS_SECRET_ACCESS_KEY", &minio.password);
-    let port = start(Service::IcebergRest, state, endpoint, request, 0).await?;
+    let request = |_| {
+        GenericImage::new(name, tag)
+            .with_env_var("CATALOG_WAREHOUSE", format!("s3://{BUCKET}/"))
+            .with_env_var("CATALOG_IO__IMPL", "org.apache.iceberg.aws.s3.S3FileIO")
+            .with_env_var("CATALOG_S3_ENDPOINT", format!("http://{}:9000", minio.container))
+            .with_env_var("CATALOG_S3_PATH__STYLE__ACCESS", "true")
+            .with_env_var("AWS_REGION", "us-east-1")
+            .with_env_var("AWS_ACCESS_KEY_ID", USER)
+            .with_env_var("AWS_SECRET_ACCESS_KEY", &minio.password)
+    };
+    let port = start(Service::IcebergRest, state, endpoint, request).await?;
     wait_until_it_answers(Service::IcebergRest, endpoint, port, "v1/config").await?;
     Ok(port)
 }
@@ -214,9 +217,10 @@ async fn start_spark(state: &State, endpoint: &Endpoint) -> Result<u16> {
     command.extend(catalog.map(|(name, value)| format!("--catalog-option={name}={value}")));
     command.push(format!("--spark-option=spark.driver.memory={SPARK_HEAP_MB}m"));
     let (name, tag) = split_tag(&endpoint.image);
-    let request =
-        GenericImage::new(name, tag).with_cmd(command).with_env_var("CHANGEPROOF_TOKEN", &endpoint.password);
-    let port = start(Service::Spark, state, endpoint, request, 0).await?;
+    let request = |_| {
+        GenericImage::new(name, tag).with_cmd(command.clone()).with_env_var("CHANGEPROOF_TOKEN", &endpoint.password)
+    };
+    let port = start(Service::Spark, state, endpoint, request).await?;
     wait_until_it_answers(Service::Spark, endpoint, port, "health").await?;
     Ok(port)
 }
@@ -260,8 +264,26 @@ fn plain_image(endpoint: &Endpoint, role: &str) -> ContainerRequest<GenericImage
     GenericImage::new(name, tag).with_wait_for(ready).with_cmd([role])
 }
 
-/// Starts a container that stays when this process ends, and returns its port on this machine; 0 asks for any.
-async fn start<I: Image>(
+/// Starts a container that stays when this process ends, and returns its port on this machine. It is chosen here and not by the engine,
+/// which would choose another one when the container starts again.
+async fn start<I: Image, R: Into<ContainerRequest<I>>>(
+    service: Service,
+    state: &State,
+    endpoint: &Endpoint,
+    request: impl Fn(u16) -> R,
+) -> Result<u16> {
+    for _ in 1..PORT_ATTEMPTS {
+        let port = free_port()?;
+        match start_at(service, state, endpoint, request(port), port).await {
+            Err(error) if is_port_taken(&error) => docker::remove_container(&endpoint.container).await?,
+            started => return started,
+        }
+    }
+    let port = free_port()?;
+    start_at(service, state, endpoint, request(port), port).await
+}
+
+async fn start_at<I: Image>(
     service: Service,
     state: &State,
     endpoint: &Endpoint,
