@@ -5,6 +5,7 @@ SHELL := bash
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
 IMAGES := postgres kafka
+PIPELINE_IMAGES := $(IMAGES) minio iceberg-rest spark
 TEST_IMAGES := $(IMAGES) mysql mariadb maxwell spark minio iceberg-rest
 # What tests and lints look at beyond a plain build.
 FEATURES := changeproof-cli/iceberg,changeproof-cli/delta
@@ -34,6 +35,11 @@ demo-mysql: ## Runs fixtures/demo-mysql.sql on MySQL and shows what each capture
 .PHONY: demo-lakehouse
 demo-lakehouse: ## Runs fixtures/demo-lakehouse.sql on tables of Iceberg and Delta Lake; needs no Docker, but compiles for long at first
 	@cargo run --quiet --package changeproof-cli --features iceberg,delta -- try fixtures/demo-lakehouse.sql --on iceberg --on delta
+
+.PHONY: demo-pipeline
+demo-pipeline: ## Runs fixtures/demo-pipeline.sql on PostgreSQL, and shows what three pipelines to Iceberg make of it
+	@scripts/setup $(PIPELINE_IMAGES) -- cargo build --package changeproof-cli --features iceberg
+	@cargo run --quiet --package changeproof-cli --features iceberg -- pipelines fixtures/demo-pipeline.sql
 
 .PHONY: sweep
 sweep: ## Removes containers and networks that a crashed run has left behind

@@ -40,6 +40,8 @@ enum Command {
     Replicate(pipeline::ReplicateArguments),
     /// Compare the tables of a PostgreSQL database with those of Apache Iceberg
     Check(pipeline::CheckArguments),
+    /// Run a file of SQL, and show what three pipelines to Apache Iceberg make of it
+    Pipelines(pipeline::PipelinesArguments),
     /// List storages, methods and scenarios, with the services and memory they need
     List,
     /// Print what each method makes of each scenario, as the pages on record say
@@ -103,6 +105,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Changes(arguments) => changes::run(&arguments).await,
         Command::Replicate(arguments) => pipeline::replicate(&arguments).await,
         Command::Check(arguments) => pipeline::check(&arguments).await,
+        Command::Pipelines(arguments) => pipeline::pipelines(&arguments).await,
         Command::List => {
             list::print(&on_record());
             Ok(())

@@ -4,6 +4,8 @@
 mod check;
 #[cfg(feature = "iceberg")]
 mod replicate;
+#[cfg(feature = "iceberg")]
+mod side_by_side;
 
 use clap::{Args, ValueEnum};
 
@@ -93,6 +95,18 @@ enum LayoutName {
     Changelog,
 }
 
+/// Run a file of SQL on a throw-away PostgreSQL, from which three pipelines keep tables of Apache Iceberg, and show them.
+///
+/// They are Debezium, Kafka and Spark Structured Streaming; Debezium, Kafka and Iceberg's sink for Kafka Connect; and the direct one of
+/// `cdc replicate`. Tells how long after the last commit each sink holds everything, what its tables hold, and how much memory each
+/// service has had. Exits with 1 if a pipeline has failed.
+#[derive(Args, Debug)]
+pub(crate) struct PipelinesArguments {
+    /// The file; see `cdc try --help` for what it may hold
+    #[cfg_attr(not(feature = "iceberg"), expect(dead_code, reason = "it has no sink"))]
+    file: std::path::PathBuf,
+}
+
 const AFTER_HELP: &str = "\
 The server must run with wal_level=logical, and the user be allowed to replicate. A table needs a primary key, or REPLICA IDENTITY USING \
 INDEX; of one without only inserts can be followed. Access to S3 is taken from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, \
@@ -104,6 +118,17 @@ While the program doesn't run the slot keeps the server's log. To give a pipelin
 #[cfg(feature = "iceberg")]
 pub(crate) async fn replicate(arguments: &ReplicateArguments) -> Result<(), Failure> {
     replicate::run(arguments).await
+}
+
+/// Runs `cdc pipelines`.
+#[cfg(feature = "iceberg")]
+pub(crate) async fn pipelines(arguments: &PipelinesArguments) -> Result<(), Failure> {
+    side_by_side::run(arguments).await
+}
+
+#[cfg(not(feature = "iceberg"))]
+pub(crate) async fn pipelines(_arguments: &PipelinesArguments) -> Result<(), Failure> {
+    std::future::ready(Err(Failure::built_without("iceberg", ", so it has no sink"))).await
 }
 
 /// Runs `cdc check`.
