@@ -55,6 +55,11 @@ bench-lakehouse: ## Measures scans of Iceberg and feeds of Delta Lake, their tai
 	@scripts/setup spark -- cargo bench $(LAKEHOUSE_BENCHES) --no-run
 	@CHANGEPROOF_BENCH_SPARK=1 cargo bench $(LAKEHOUSE_BENCHES)
 
+.PHONY: bench-pipelines
+bench-pipelines: ## Measures how soon rows can be queried by each pipeline to Iceberg; METHOD=direct one of them, TIER=1k one tier, PART=lag or throughput
+	@scripts/setup $(PIPELINE_IMAGES) -- cargo bench --package changeproof-benches-pipelines --no-run
+	@cargo bench --package changeproof-benches-pipelines -- $(PART) $(TIER) $(METHOD)
+
 ##@ Develop
 
 .PHONY: test

@@ -23,7 +23,7 @@ use crate::{
     contents::{Contents, Reading},
     layout::Layout,
     sink::name_of,
-    topics::{Topics, fence_after_existing},
+    topics::{Topics, fence_after_existing, fences},
 };
 
 const SERVICE: &str = "Iceberg's sink";
@@ -130,7 +130,7 @@ fn configuration(subject: Subject<'_>) -> Result<Map<String, Json>> {
     let settings = json!({
         "connector.class": "org.apache.iceberg.connect.IcebergSinkConnector",
         "tasks.max": "1",
-        "topics.regex": format!(r"{}\.(?!(transaction|notification)$).+", subject.name),
+        "topics.regex": format!(r"{}\.(?!(transaction|notification|{})$).+", subject.name, fences()),
         "consumer.override.metadata.max.age.ms": "500",
         "key.converter": "org.apache.kafka.connect.json.JsonConverter",
         "key.converter.schemas.enable": "true",
@@ -198,23 +198,23 @@ impl Appending {
         Ok(appending)
     }
 
-    /// Waits until a fence is in the topics, and then until the tables have as many rows as the topics have records.
-    async fn append_until(&mut self, is_it: impl Fn(i128) -> bool) -> Result<()> {
+    /// Waits until a fence is in the topics, and then until the tables have as many rows as the topics have records. Returns its number.
+    async fn append_until(&mut self, is_it: impl Fn(i128) -> bool) -> Result<i128> {
         let mut checks = interval(Duration::from_secs(1));
-        loop {
+        let fence = loop {
             tokio::select! {
                 held = self.topics.hold(&is_it) => break held?,
                 _ = checks.tick() => {
                     self.connector.check().await?;
                 }
             }
-        }
+        };
         let deadline = Instant::now() + APPENDS_WITHIN;
         loop {
             let rows = self.rows().await?;
             let is_there = |(table, records): (&TableName, &u64)| rows.get(table).is_some_and(|rows| rows >= records);
             if self.topics.records.iter().all(is_there) {
-                return Ok(());
+                return Ok(fence);
             }
             self.connector.check().await?;
             if Instant::now() > deadline {
@@ -246,10 +246,8 @@ impl Subscription for Appending {
                 return Ok(change);
             }
             let last = self.contents.fence();
-            self.append_until(|fence| fence > last).await?;
-            if !self.contents.look().await? {
-                return Err(Error::new(SERVICE, "look at the tables", "all records are there, and no new fence is"));
-            }
+            let fence = self.append_until(|fence| fence > last).await?;
+            self.contents.tell(fence).await?;
         }
     }
 

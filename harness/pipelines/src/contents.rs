@@ -135,14 +135,18 @@ impl Contents {
             return Ok(false);
         }
         let (_, fences) = self.reading.rows(&self.warehouse.table(&fence).await?).await?;
-        let last = fences.into_iter().filter_map(|row| match row.get("id") {
-            Some(Value::Int(number)) => Some((*number, row)),
+        let number = |row: &Row| match row.get("id") {
+            Some(Value::Int(number)) => Some(*number),
             _ => None,
-        });
-        let Some((number, row)) = last.max_by_key(|(number, _)| *number).filter(|(number, _)| *number > self.fence)
-        else {
-            return Ok(false);
         };
+        match fences.iter().filter_map(number).max().filter(|number| *number > self.fence) {
+            Some(last) => self.tell(last).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Tells what has changed in the sink, which is known to hold all that was committed before a fence.
+    pub(crate) async fn tell(&mut self, fence: i128) -> Result<()> {
         let now = self.now().await?;
         let mut changed: Vec<&Told> =
             now.iter().filter(|(uuid, now)| self.is_news(uuid, now)).map(|(_, now)| now).collect();
@@ -151,14 +155,14 @@ impl Contents {
             self.ready.push_back(Change::new(Op::Truncate, told.name.clone()));
             self.ready.extend(told.rows_as(Op::Insert));
         }
-        let key = row.project(["id"]);
+        let key: Row = [("id", Value::Int(fence))].into_iter().collect();
         self.ready.push_back(Change {
-            key,
-            after: Some(row),
+            key: key.clone(),
+            after: Some(key),
             ..Change::new(Op::Insert, TableName::new(HARNESS_SCHEMA, "fence"))
         });
-        (self.told, self.fence) = (now, number);
-        Ok(true)
+        (self.told, self.fence) = (now, fence);
+        Ok(())
     }
 
     fn is_news(&self, uuid: &str, now: &Told) -> bool {

@@ -22,7 +22,7 @@ use tokio::time::{Instant, interval, sleep};
 use crate::{
     contents::{Contents, Reading},
     layout::Layout,
-    topics::{Topics, fence_after_existing},
+    topics::{Topics, fence_after_existing, fences},
 };
 
 const SERVICE: &str = "Spark";
@@ -232,6 +232,7 @@ impl Merging {
             "kafka": client,
             "namespace": format!("{}__{{schema}}", subject.name),
             "trigger": "0 seconds",
+            "without": fences().replace('.', r"\."),
         });
         for (name, value) in own {
             settings[name] = Json::String(value);
@@ -251,24 +252,25 @@ impl Merging {
     }
 
     /// Waits until a fence is in the topics, and then until Spark has merged them.
-    async fn merge_until(&mut self, is_it: impl Fn(i128) -> bool) -> Result<()> {
+    /// Returns its number.
+    async fn merge_until(&mut self, is_it: impl Fn(i128) -> bool) -> Result<i128> {
         let mut asks = interval(Duration::from_secs(1));
-        loop {
+        let fence = loop {
             tokio::select! {
                 held = self.topics.hold(&is_it) => break held?,
                 _ = asks.tick() => {
                     self.pipeline.status().await?;
                 }
             }
-        }
-        let control = ["transaction", "notification"].map(|name| format!("{}.{name}", self.prefix));
+        };
+        let control = ["transaction", "notification", &fences()].map(|name| format!("{}.{name}", self.prefix));
         let control: Vec<&str> = control.iter().map(String::as_str).collect();
         let ends = ends(&self.kafka, &self.prefix, &control).await?;
         let deadline = Instant::now() + MERGES_WITHIN;
         loop {
             let status = self.pipeline.status().await?;
             if status.has_merged(&ends) {
-                return Ok(());
+                return Ok(fence);
             }
             if Instant::now() > deadline {
                 let doing = format!("wait until {} has merged the topics up to {ends:?}", self.prefix);
@@ -287,11 +289,8 @@ impl Subscription for Merging {
                 return Ok(change);
             }
             let last = self.contents.fence();
-            self.merge_until(|fence| fence > last).await?;
-            if !self.contents.look().await? {
-                let cause = "everything in the topics is merged, and the sink has no new fence";
-                return Err(Error::new(SERVICE, "look at the sink", cause));
-            }
+            let fence = self.merge_until(|fence| fence > last).await?;
+            self.contents.tell(fence).await?;
         }
     }
 

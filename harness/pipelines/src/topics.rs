@@ -13,6 +13,11 @@ use changeproof::{
     stack::Service,
 };
 
+/// The topic of fences, without the prefix and its dot. The sinks needn't have them: what they have merged is known by offsets and counts.
+pub(crate) fn fences() -> String {
+    format!("{HARNESS_SCHEMA}.fence")
+}
+
 /// A connector, and what its topics are known to hold. They prove it by their numbers: see [`DebeziumPostgres`].
 pub(crate) struct Topics {
     connector: Box<dyn Subscription>,
@@ -28,15 +33,15 @@ impl Topics {
         Ok(Self { connector: DebeziumPostgres.start(subject, &options).await?, records: BTreeMap::new() })
     }
 
-    /// Waits until a fence is in the topics that it is true of. Dropping the future loses nothing.
-    pub(crate) async fn hold(&mut self, is_it: impl Fn(i128) -> bool) -> Result<()> {
+    /// Waits until a fence is in the topics that it is true of, and returns its number. Dropping the future loses nothing.
+    pub(crate) async fn hold(&mut self, is_it: impl Fn(i128) -> bool) -> Result<i128> {
         loop {
             let change = self.connector.next().await?;
-            if change.op != Op::Truncate {
-                *self.records.entry(change.table.clone()).or_default() += 1;
-            }
-            if fence_of(&change).is_some_and(&is_it) {
-                return Ok(());
+            match fence_of(&change) {
+                Some(fence) if is_it(fence) => return Ok(fence),
+                Some(_) => {}
+                None if change.op == Op::Truncate => {}
+                None => *self.records.entry(change.table.clone()).or_default() += 1,
             }
         }
     }

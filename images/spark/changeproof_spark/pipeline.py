@@ -29,6 +29,9 @@ ENVELOPE = (
 # What doesn't change rows: messages of pg_logical_emit_message.
 NO_ROWS = "('m')"
 
+# What is wrong with a record whose values don't all have a place in the sink.
+UNFIT = "it lacks the value of a column, or the sink has no place for it"
+
 log = logging.getLogger("changeproof")
 
 
@@ -102,7 +105,8 @@ class Pipeline:
         self._truncated.clear()
         prefix = re.escape(self.settings.topics)
         source = self.spark.readStream.format("kafka").options(**self._kafka())
-        source = source.option("subscribePattern", prefix + r"\.(?!(transaction|notification|message|dlq)$).+")
+        left_out = "|".join(filter(None, ["transaction", "notification", "message", self.settings.without]))
+        source = source.option("subscribePattern", rf"{prefix}\.(?!({left_out})$).+")
         source = source.option("startingOffsets", "earliest").option("failOnDataLoss", "true")
         source = source.option("maxOffsetsPerTrigger", self.settings.max_records)
         writer = source.load().writeStream.foreachBatch(self._apply).queryName(self.settings.name)
@@ -243,21 +247,29 @@ class Pipeline:
                 )
             return
         columns = [column for column in columns if column.name in set(spark.table(table).columns)]
-        changes = self._changes(records, batch, keys, columns).persist()
+        changes = self._changes(records, batch, keys, columns)
+        name = f"changes_{abs(hash((self.settings.name, batch.topic)))}"
         try:
-            unfit = changes.where("size(_unfit) > 0")
-            count = unfit.count()
-            if count:
-                why = "concat('it lacks the value of a column, or the sink has no place for it: ', array_join(_unfit, ', '))"
-                self._bury(unfit, why, count)
-            name = f"changes_{abs(hash((self.settings.name, batch.topic)))}"
-            changes.where("size(_unfit) = 0").createOrReplaceTempView(name)
-            spark.sql(reduced(name, keys, columns)).createOrReplaceTempView(f"last_{name}")
-            self._mark(spark, number)
+            self._merge_changes(spark, table, changes, name, keys, columns, number)
+        except Exception as error:
+            if UNFIT not in str(error):
+                raise
+            # Only now it is worth a look for them.
+            unfit = changes.where("size(_unfit) > 0").persist()
+            self._bury(unfit, f"concat('{UNFIT}: ', array_join(_unfit, ', '))", unfit.count())
+            unfit.unpersist()
+            fit = changes.where("size(_unfit) = 0")
+            self._merge_changes(spark, table, fit, name, keys, columns, number)
+
+    def _merge_changes(self, spark, table, changes, name, keys, columns, number):
+        must_fit = f"if(size(_unfit) > 0, raise_error('{UNFIT}'), _op) AS _op"
+        changes.selectExpr(must_fit, "* EXCEPT (_op)").createOrReplaceTempView(name)
+        spark.sql(reduced(name, keys, columns)).createOrReplaceTempView(f"last_{name}")
+        self._mark(spark, number)
+        try:
             spark.sql(merge(table, f"last_{name}", keys, columns))
         finally:
             self._unmark(spark)
-            changes.unpersist()
 
     def _is_truncates_only(self, records, batch):
         rows = records.where(f"topic = {text(batch.topic)} AND op <> 't' AND op NOT IN {NO_ROWS}")

@@ -24,6 +24,8 @@ class Settings:
     topics: str
     # Options of Spark's Kafka source and sink without `kafka.`, such as `bootstrap.servers`.
     kafka: dict = field(default_factory=dict)
+    # Topics that are left out, as a regular expression of what follows the prefix and its dot.
+    without: str | None = None
     # The namespace of a table of the source's schema.
     namespace: str = "{schema}"
     # How often a micro-batch begins; at `0 seconds` as soon as the one before has ended.

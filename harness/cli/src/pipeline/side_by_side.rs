@@ -32,7 +32,8 @@ const SERVICES: [Service; 6] =
     [Service::Postgres, Service::Kafka, Service::Connect, Service::Minio, Service::IcebergRest, Service::Spark];
 
 /// Where the kernel says how much memory a container has had at most, in the second and in the first version of control groups.
-const PEAKS: &str = "cat /sys/fs/cgroup/memory.peak 2> /dev/null || cat /sys/fs/cgroup/memory/memory.max_usage_in_bytes";
+const PEAKS: &str =
+    "cat /sys/fs/cgroup/memory.peak 2> /dev/null || cat /sys/fs/cgroup/memory/memory.max_usage_in_bytes";
 
 /// Runs the command.
 pub(super) async fn run(arguments: &PipelinesArguments) -> Result<(), Failure> {
@@ -99,11 +100,9 @@ async fn show(
     let told = join_all(told).await;
     for (pipeline, told) in PIPELINES.iter().zip(&told) {
         match told {
-            Ok((_, after)) => anstream::println!(
-                "{:13} queryable {} ms after the last commit",
-                pipeline.name(),
-                after.as_millis()
-            ),
+            Ok((_, after)) => {
+                anstream::println!("{:13} queryable {} ms after the last commit", pipeline.name(), after.as_millis())
+            }
             Err(error) => anstream::println!("{:13} {error}", pipeline.name()),
         }
     }
