@@ -2,6 +2,7 @@
 
 mod attempt;
 mod changes;
+mod dlq;
 mod exit;
 mod generate;
 mod judge;
@@ -42,6 +43,8 @@ enum Command {
     Check(pipeline::CheckArguments),
     /// Run a file of SQL, and show what three pipelines to Apache Iceberg make of it
     Pipelines(pipeline::PipelinesArguments),
+    /// List, show, and send again what a pipeline could not use
+    Dlq(dlq::Arguments),
     /// List storages, methods and scenarios, with the services and memory they need
     List,
     /// Print what each method makes of each scenario, as the pages on record say
@@ -105,6 +108,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Changes(arguments) => changes::run(&arguments).await,
         Command::Replicate(arguments) => pipeline::replicate(&arguments).await,
         Command::Check(arguments) => pipeline::check(&arguments).await,
+        Command::Dlq(arguments) => dlq::run(&arguments).await,
         Command::Pipelines(arguments) => pipeline::pipelines(&arguments).await,
         Command::List => {
             list::print(&on_record());

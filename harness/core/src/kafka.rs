@@ -22,18 +22,24 @@ use crate::{
 };
 
 const SERVICE: &str = "Kafka";
-const TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What a client on this machine is told.
+pub(crate) fn settings(kafka: &Endpoint) -> [(String, String); 6] {
+    [
+        ("bootstrap.servers", kafka.address()),
+        ("security.protocol", "SASL_PLAINTEXT".to_owned()),
+        ("sasl.mechanism", "PLAIN".to_owned()),
+        ("sasl.username", USER.to_owned()),
+        ("sasl.password", kafka.password.clone()),
+        ("log_level", "2".to_owned()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+}
 
 fn client(kafka: &Endpoint) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config
-        .set("bootstrap.servers", kafka.address())
-        .set("security.protocol", "SASL_PLAINTEXT")
-        .set("sasl.mechanism", "PLAIN")
-        .set("sasl.username", USER)
-        .set("sasl.password", &kafka.password)
-        .set("log_level", "2")
-        .set_log_level(RDKafkaLogLevel::Critical);
+    let mut config: ClientConfig = settings(kafka).into_iter().collect();
+    config.set_log_level(RDKafkaLogLevel::Critical);
     config
 }
 

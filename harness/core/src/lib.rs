@@ -10,6 +10,7 @@ pub mod binlog;
 pub mod capture;
 pub mod change;
 pub mod connect;
+pub mod dead_letters;
 pub mod debezium;
 pub mod error;
 pub mod evidence;

@@ -36,11 +36,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// PostgreSQL → Debezium → Kafka → Iceberg's sink for Kafka Connect, which appends: each change is a row.
 ///
-/// Setting: `view` (`current_state` by default: the rows that the changes leave; `none`: the tables as they are).
+/// Settings: `view` (`current_state` by default: the rows that the changes leave; `none`: the tables as they are); those of the sink
+/// with `sink.` before them; and those of Debezium's connector.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ConnectSink;
 
 const VIEW: &str = "view";
+
+/// What the sink's own settings begin with.
+const OWN: &str = "sink.";
 
 /// Those that show what becomes of a table; each costs some seconds.
 const PLAYS: &[&str] = &[
@@ -124,7 +128,7 @@ fn control_topic(subject: Subject<'_>) -> String {
 }
 
 /// The sink's configuration (Iceberg's manual, "Kafka Connect").
-fn configuration(subject: Subject<'_>) -> Result<Map<String, Json>> {
+fn configuration(subject: Subject<'_>, options: &Options) -> Result<Map<String, Json>> {
     let stack = subject.stack;
     let (rest, minio) = (stack.endpoint(Service::IcebergRest)?, stack.endpoint(Service::Minio)?);
     let settings = json!({
@@ -132,6 +136,8 @@ fn configuration(subject: Subject<'_>) -> Result<Map<String, Json>> {
         "tasks.max": "1",
         "topics.regex": format!(r"{}\.(?!(transaction|notification|{})$).+", subject.name, fences()),
         "consumer.override.metadata.max.age.ms": "500",
+        "errors.deadletterqueue.context.headers.enable": "true",
+        "errors.deadletterqueue.topic.replication.factor": "1",
         "key.converter": "org.apache.kafka.connect.json.JsonConverter",
         "key.converter.schemas.enable": "true",
         "value.converter": "org.apache.kafka.connect.json.JsonConverter",
@@ -157,13 +163,15 @@ fn configuration(subject: Subject<'_>) -> Result<Map<String, Json>> {
     let mut settings = settings.as_object().cloned().unwrap_or_default();
     let client = stack.endpoint(Service::Kafka)?.kafka_client();
     settings.extend(client.map(|(name, value)| (format!("iceberg.kafka.{name}"), Json::String(value))));
+    let own = |(name, value): (&String, &String)| Some((name.strip_prefix(OWN)?.to_owned(), json!(value)));
+    settings.extend(options.settings.iter().filter_map(own));
     Ok(settings)
 }
 
 /// What the connector of the source is told beside the profile: the sink has no use for tombstones, and fails at a truncate.
 fn of_source(options: &Options) -> Options {
     let mut options = options.clone();
-    options.settings.remove(VIEW);
+    options.settings.retain(|name, _| name != VIEW && !name.starts_with(OWN));
     for (name, value) in [("tombstones.on.delete", "false"), ("skipped.operations", "t")] {
         options.settings.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     }
@@ -184,7 +192,7 @@ impl Appending {
         kafka::create_ordered(subject.stack.endpoint(Service::Kafka)?, &[&control_topic(subject)]).await?;
         let topics = Topics::start(subject, &of_source(options)).await?;
         let connector = connector(subject)?;
-        connector.create(&configuration(subject)?).await?;
+        connector.create(&configuration(subject, options)?).await?;
         let reading = match options.settings.get(VIEW).map(String::as_str) {
             Some("none") => Reading::Appended,
             _ => Reading::Of(Layout::Changelog),

@@ -26,6 +26,9 @@ ENVELOPE = (
     "source: STRUCT<schema: STRING, `table`: STRING, lsn: BIGINT, ts_ms: BIGINT>>>"
 )
 
+# What is no record of Debezium's.
+UNREADABLE = "op IS NULL OR e.schema IS NULL OR e.payload.source.`table` IS NULL"
+
 # What doesn't change rows: messages of pg_logical_emit_message.
 NO_ROWS = "('m')"
 
@@ -56,10 +59,17 @@ class Version:
     """The records of a topic that bear one schema."""
 
     number: int
-    schema: dict
-    key: dict | None
+    columns: list
+    key: list | None
     first_lsn: int
     last_lsn: int
+
+    @staticmethod
+    def of(row):
+        """Raises `Unreadable`, or an error of Python's, if it is no schema of Debezium's."""
+        columns = row_columns(json.loads(row["schema"]))
+        key = key_columns(json.loads(row["key"])) if row["key"] else None
+        return Version(row["version"], columns, key, row["first_lsn"], row["last_lsn"])
 
 
 @dataclass
@@ -160,7 +170,7 @@ class Pipeline:
             try:
                 self._merge(batch, number)
                 break
-            except (Refused, Unreadable) as error:
+            except Refused as error:
                 self.progress.error = str(error)
                 raise
             except Exception as error:
@@ -187,10 +197,9 @@ class Pipeline:
             "xxhash64(e.schema, if(e.payload.op = 't', NULL, k.schema)) AS version",
         ).persist()
         try:
-            tables, unread = self._tables(records)
-            if unread:
-                why = "not a record of Debezium's: it has no schema or no operation"
-                self._bury(records.where("op IS NULL OR e.schema IS NULL"), f"'{why}'", unread)
+            tables, unreadable = self._tables(records)
+            for which, why, count in unreadable:
+                self._bury(records.where(which), text(f"not a record of Debezium's: {why}"), count)
             # The one that was changed last comes last: when it has, everything before it has.
             for table in sorted(tables, key=lambda table: table.last_lsn):
                 self._merge_table(spark, table, records, number)
@@ -198,39 +207,46 @@ class Pipeline:
             records.unpersist()
 
     def _tables(self, records):
-        """What there is for which table; and how many records can't be read."""
+        """What there is for which table; and which records can't be read, why, and how many they are."""
         told = records.groupBy("topic", "version").agg(*[
             _sql(expression) for expression in (
                 "first(e.schema) AS schema", "max(k.schema) AS key", "first(e.payload.source.schema) AS namespace",
                 "first(e.payload.source.`table`) AS name", "min(lsn) AS first_lsn", "max(lsn) AS last_lsn", "count(*) AS records",
                 "max(lsn) FILTER (WHERE op = 't') AS truncated_at", "max(e.payload.source.ts_ms) AS ts_ms",
-                "count(*) FILTER (WHERE op IS NULL OR e.schema IS NULL) AS unread",
-                f"count(*) FILTER (WHERE op IS NOT NULL AND op NOT IN {NO_ROWS}) AS of_rows",
+                f"count(*) FILTER (WHERE {UNREADABLE}) AS unreadable",
+                f"count(*) FILTER (WHERE NOT ({UNREADABLE}) AND op NOT IN {NO_ROWS}) AS of_rows",
             )
         ]).collect()
-        tables, unread = {}, 0
+        tables, unreadable = {}, 0
+        refused = []
         for row in told:
-            unread += row["unread"]
+            unreadable += row["unreadable"]
             self.progress.records += row["records"]
             if not row["of_rows"]:
+                continue
+            try:
+                version = Version.of(row)
+            except (Unreadable, ValueError, KeyError, TypeError, AttributeError) as error:
+                which = f"topic = {text(row['topic'])} AND version = {row['version']}L AND NOT ({UNREADABLE})"
+                refused.append((which, str(error), row["of_rows"]))
                 continue
             table = tables.setdefault(row["topic"], TableBatch(row["topic"], row["namespace"], row["name"]))
             table.last_lsn = max(table.last_lsn, row["last_lsn"])
             if row["truncated_at"] is not None:
                 table.truncated_at = max(table.truncated_at or 0, row["truncated_at"])
-            key = json.loads(row["key"]) if row["key"] else None
-            schema = json.loads(row["schema"])
-            table.versions[row["version"]] = Version(row["version"], schema, key, row["first_lsn"], row["last_lsn"])
+            table.versions[row["version"]] = version
             if row["ts_ms"]:
                 self.progress.lag_s = max(0.0, time.time() - row["ts_ms"] / 1000)
-        return list(tables.values()), unread
+        if unreadable:
+            refused.append((UNREADABLE, "it has no schema, no operation or no table", unreadable))
+        return list(tables.values()), refused
 
     def _merge_table(self, spark, batch, records, number):
         namespace = self.settings.namespace.replace("{schema}", batch.schema)
         table = f"{CATALOG}.{quoted(namespace)}.{quoted(batch.name)}"
         keyed = [version for version in batch.versions.values() if version.key]
-        columns = row_columns(batch.newest().schema)
-        keys = key_columns(max(keyed, key=lambda version: version.last_lsn).key) if keyed else []
+        columns = batch.newest().columns
+        keys = max(keyed, key=lambda version: version.last_lsn).key if keyed else []
         existed = spark.catalog.tableExists(table)
         if existed and self._has_merged(spark, table, number):
             return
@@ -328,8 +344,8 @@ class Pipeline:
         return union
 
     def _of_version(self, records, version, keys, columns):
-        told = {column.name: column.kind for column in row_columns(version.schema)}
-        told_keys = {column.name: column.kind for column in key_columns(version.key)}
+        told = {column.name: column.kind for column in version.columns}
+        told_keys = {column.name: column.kind for column in version.key}
         row = _struct(told)
         parsed = records.selectExpr(
             "*", f"from_json(value, {text(f'STRUCT<payload: STRUCT<after: {row}>>')}) AS v",
@@ -407,7 +423,7 @@ def _number(spark, table, name):
 def is_passing(error):
     """Whether an error may pass: one of the network or of a server, and none of analysis or of data."""
     told = f"{type(error).__name__}: {error}"
-    lasting = ("Refused", "Unreadable", "AnalysisException", "ParseException", "ValidationException", "IllegalArgumentException", "NumberFormatException")
+    lasting = ("Refused", "TypeError", "KeyError", "AttributeError", "NameError", "AnalysisException", "ParseException", "ValidationException", "IllegalArgumentException", "NumberFormatException")
     return not any(name in told for name in lasting)
 
 
