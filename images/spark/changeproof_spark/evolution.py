@@ -30,7 +30,7 @@ def _is_promotion(before, now):
 
 
 def statements(table, existing, columns, replaces=False):
-    """The statements that make the one into the other, with a backfill of what a new column has as its default.
+    """The statements that make the one into the other.
 
     A renamed column can't be told from one that went and another that came, for records hold names alone.
 
@@ -55,6 +55,15 @@ def statements(table, existing, columns, replaces=False):
         if old is not None:
             made.append(f"ALTER TABLE {table} DROP COLUMN {quoted(column.name)}")
         made.append(f"ALTER TABLE {table} ADD COLUMN {quoted(column.name)} {column.type}")
-        if column.default is not None:
-            made.append(f"UPDATE {table} SET {quoted(column.name)} = {column.default}")
     return made
+
+
+def fills(existing, columns):
+    """By the name of each new column with a default, the value of rows that were there before it: no record tells of them."""
+    before = {column.name for column in existing}
+    return {column.name: column.default for column in columns if column.name not in before and column.default is not None}
+
+
+def fill(table, name, default):
+    """The statement that gives rows the default of a new column; again, it does nothing."""
+    return f"UPDATE {table} SET {quoted(name)} = {default} WHERE {quoted(name)} IS NULL"

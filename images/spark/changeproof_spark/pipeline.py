@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from .connect_schema import Unreadable, key_columns, quoted, row_columns, text
-from .evolution import Existing, Refused, statements
+from .evolution import Existing, Refused, fill, fills, statements
 from .merge import LSN, merge, reduced
 
 CATALOG = "lake"
@@ -18,6 +18,9 @@ SCHEMA_LSN = "changeproof.schema-lsn"
 
 # The position of the last truncate: what stands before it in the log, and comes later by another partition, is gone already.
 TRUNCATED_AT = "changeproof.truncated-at"
+
+# The defaults that rows still have to get of new columns, as JSON: a driver may die between the two.
+FILLING = "changeproof.filling"
 
 SNAPSHOT_PROPERTY = "spark.sql.iceberg.snapshot-property."
 
@@ -102,7 +105,9 @@ class Pipeline:
         self.failing_since = None
         self.pause = 0.2
         self.batches_then = 0
-        self._checked = set()
+        # Whether no batch has been merged since the start.
+        self._is_first = True
+        # By table the position of the last truncate that it has seen.
         self._truncated = {}
 
     def start(self):
@@ -111,7 +116,7 @@ class Pipeline:
 
         register(self.spark)
         self.progress.error = None
-        self._checked.clear()
+        self._is_first = True
         self._truncated.clear()
         prefix = re.escape(self.settings.topics)
         source = self.spark.readStream.format("kafka").options(**self._kafka())
@@ -182,6 +187,7 @@ class Pipeline:
                 # Full jitter, so that many pipelines don't come back at once.
                 time.sleep(random.uniform(0, pause))
                 pause = min(pause * 2, 10.0)
+        self._is_first = False
         self.progress.batches += 1
         self.progress.last_batch_s = time.monotonic() - began
 
@@ -248,12 +254,15 @@ class Pipeline:
         columns = batch.newest().columns
         keys = max(keyed, key=lambda version: version.last_lsn).key if keyed else []
         existed = spark.catalog.tableExists(table)
+        if existed and table not in self._truncated:
+            self._take_up(spark, table)
         if existed and self._has_merged(spark, table, number):
             return
         if existed:
             self._evolve(spark, table, batch, columns)
         else:
             self._create(spark, table, namespace, columns, keys, batch.newest().first_lsn)
+            self._truncated[table] = -1
         batch.truncated_at = self._truncate(spark, table, batch.truncated_at)
         if not keys:
             if any(version.key is None for version in batch.versions.values()) and not self._is_truncates_only(records, batch):
@@ -317,15 +326,33 @@ class Pipeline:
             known = {column.name for column in columns}
             existing = [one for one in existing if one.name in known]
         made = statements(table, existing, columns, self.settings.on_type_change == "replace")
+        if not made:
+            return
+        filled = fills(existing, columns)
+        if filled:
+            spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ('{FILLING}' = {text(json.dumps(filled))})")
         for statement in made:
             spark.sql(statement)
-        if made:
-            spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ('{SCHEMA_LSN}' = '{newest.first_lsn}')")
+        self._fill(spark, table, filled)
+        spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ('{SCHEMA_LSN}' = '{newest.first_lsn}')")
+
+    def _fill(self, spark, table, filled):
+        """Gives the rows of a table the defaults of new columns."""
+        if not filled:
+            return
+        present = set(spark.table(table).columns)
+        for name, default in filled.items():
+            if name in present:
+                spark.sql(fill(table, name, default))
+        spark.sql(f"ALTER TABLE {table} UNSET TBLPROPERTIES ('{FILLING}')")
+
+    def _take_up(self, spark, table):
+        """Reads what the table remembers, and does what a driver that died has left undone."""
+        self._truncated[table] = _number(spark, table, TRUNCATED_AT)
+        self._fill(spark, table, json.loads(_property(spark, table, FILLING) or "{}"))
 
     def _truncate(self, spark, table, at):
         """Removes the rows that a truncate has, if there is one. Returns the position of the last one that the table has seen."""
-        if table not in self._truncated:
-            self._truncated[table] = _number(spark, table, TRUNCATED_AT)
         if at is not None and at > self._truncated[table]:
             spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ('{TRUNCATED_AT}' = '{at}')")
             spark.sql(f"DELETE FROM {table} WHERE {LSN} < {at}")
@@ -397,9 +424,8 @@ class Pipeline:
 
     def _has_merged(self, spark, table, number):
         """Whether a batch that a start repeats was merged before the end that made it start. Only its first batch can have been."""
-        if table in self._checked or self.progress.batches:
+        if not self._is_first:
             return False
-        self._checked.add(table)
         mine = f"summary['changeproof.query'] = '{self._query_id(spark)}'"
         last = spark.sql(f"SELECT max(cast(summary['changeproof.batch'] AS BIGINT)) FROM {table}.snapshots WHERE {mine}")
         last = last.first()[0]
@@ -414,10 +440,14 @@ class Pipeline:
         spark.conf.unset(SNAPSHOT_PROPERTY + "changeproof.batch")
 
 
+def _property(spark, table, name):
+    found = spark.sql(f"SHOW TBLPROPERTIES {table}").where(f"key = '{name}'").collect()
+    return found[0]["value"] if found else None
+
+
 def _number(spark, table, name):
     """A number that a table has as a property; -1 if it has none."""
-    found = spark.sql(f"SHOW TBLPROPERTIES {table}").where(f"key = '{name}'").collect()
-    return int(found[0]["value"]) if found else -1
+    return int(_property(spark, table, name) or -1)
 
 
 def is_passing(error):

@@ -1,7 +1,7 @@
 import pytest
 
 from changeproof_spark.connect_schema import Column, Kind
-from changeproof_spark.evolution import Existing, Refused, statements
+from changeproof_spark.evolution import Existing, Refused, fill, fills, statements
 
 
 def column(name, type_, default=None):
@@ -20,8 +20,10 @@ def test_a_table_that_is_as_it_should_be_is_left_alone():
 
 
 def test_a_new_column_is_filled_with_its_default():
-    assert made([], [column("n", "INT", "7")]) == ["ALTER TABLE t ADD COLUMN `n` INT", "UPDATE t SET `n` = 7"]
-    assert made([], [column("n", "INT")]) == ["ALTER TABLE t ADD COLUMN `n` INT"]
+    assert made([], [column("n", "INT", "7")]) == ["ALTER TABLE t ADD COLUMN `n` INT"]
+    assert fills([ID[0]], [ID[1], column("n", "INT", "7"), column("m", "INT")]) == {"n": "7"}
+    assert fills([Existing("n", "INT")], [column("n", "INT", "7")]) == {}
+    assert fill("t", "n", "7") == "UPDATE t SET `n` = 7 WHERE `n` IS NULL"
 
 
 def test_a_renamed_column_is_one_that_went_and_one_that_came():
