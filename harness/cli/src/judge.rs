@@ -10,6 +10,7 @@ use changeproof::{
     foreign::{ForeignCapture, GET_READY, PROGRAM},
     guarantees::{Granularity, Guarantees, Values},
     judge::Verdict,
+    mysql::Flavour,
     runner::Catalogue,
     scenario::{Definition, Outcome, Scenario},
     source::Dialect,
@@ -103,7 +104,7 @@ fn default_guarantees(dialect: Dialect) -> Guarantees {
         Dialect::PostgreSql => Guarantees::default(),
         // A program can look up which numbers are truth values.
         Dialect::MySql => {
-            let of_the_log = NativeBinlog.guarantees(&Options::default());
+            let of_the_log = NativeBinlog(Flavour::MySql).guarantees(&Options::default());
             Guarantees { initial_snapshot: true, values: Values::AS_STORED, ..of_the_log }
         }
     }

@@ -123,6 +123,7 @@ fn spelled(mut definition: Reader<'_>) -> Option<String> {
         ("tinytext" | "text" | "mediumtext" | "longtext" | "tinyblob" | "blob" | "mediumblob" | "longblob", None) => {
             declared
         }
+        ("uuid" | "inet4" | "inet6", None) => declared,
         ("enum" | "set", Some(members)) => {
             let members: Vec<_> = members.iter().map(|member| format!("'{}'", member.replace('\'', "''"))).collect();
             format!("{declared}({})", members.join(","))
