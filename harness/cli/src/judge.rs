@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
 const AFTER_HELP: &str = "\
 The program is started once for each scenario, and told by its environment what to capture: CHANGEPROOF_URL (a connection \
 string), CHANGEPROOF_SLOT (a name for a replication slot, or for whatever it makes), on PostgreSQL CHANGEPROOF_PUBLICATION \
-(of all tables; it exists), on MySQL CHANGEPROOF_SERVER_ID (a replica's, of its own), CHANGEPROOF_SNAPSHOT (`initial` or `no_data`), CHANGEPROOF_FOLDER (for what it must \
+(of all tables; it exists), on MySQL and MariaDB CHANGEPROOF_SERVER_ID (a replica's, of its own), CHANGEPROOF_SNAPSHOT (`initial` or `no_data`), CHANGEPROOF_FOLDER (for what it must \
 remember), CHANGEPROOF_DATABASE and CHANGEPROOF_CONTAINER.
 
 It writes {\"type\":\"ready\"} once whatever is committed from then on will be delivered, and then a line for each change:
