@@ -14,7 +14,10 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::record::{Boundary, Event, Notification, transaction_id};
+use super::{
+    incremental::Incremental,
+    record::{Boundary, Event, Notification, transaction_id},
+};
 use crate::{
     change::{Change, Op, Position},
     schema::TableName,
@@ -65,6 +68,8 @@ pub(crate) struct Assembler {
     tables: HashMap<String, TableName>,
     known_collections: HashSet<String>,
     snapshot: Snapshot,
+    /// The rows that are read while the stream goes on, if a signal asks for any.
+    incremental: Option<Incremental>,
     /// The rows with a key that the snapshot has read: one that began again reads them again.
     read: HashSet<(TableName, Vec<Value>)>,
     ready: VecDeque<Change>,
@@ -90,6 +95,7 @@ impl Assembler {
                 true => Snapshot::Running { reads: 0, announced: 0 },
                 false => Snapshot::Done,
             },
+            incremental: None,
             read: HashSet::new(),
             ready: VecDeque::new(),
             sends_tombstones,
@@ -102,6 +108,16 @@ impl Assembler {
     /// The same for a connector that sends changes which no transaction counts.
     pub(crate) fn with_uncounted(self, has_uncounted: bool) -> Self {
         Self { has_uncounted, ..self }
+    }
+
+    /// The same for a connector that is asked for an incremental snapshot.
+    pub(crate) fn with_incremental(self, is_incremental: bool) -> Self {
+        Self { incremental: is_incremental.then(Incremental::default), ..self }
+    }
+
+    /// Whether no more rows are read that a signal has asked for.
+    pub(crate) fn has_scanned_all(&self) -> bool {
+        self.incremental.as_ref().is_none_or(Incremental::is_scanned)
     }
 
     /// How many transactions wait for everything to be read that there is now; nought if none does.
@@ -131,7 +147,7 @@ impl Assembler {
                 self.tables.insert(topic.to_owned(), change.table.clone());
                 match number {
                     Some(number) => self.change(origin, *change, number),
-                    None => self.unnumbered(*change),
+                    None => self.unnumbered(&origin, *change),
                 }
             }
             Event::Tombstone(key) => self.tombstone(&origin, key),
@@ -143,7 +159,7 @@ impl Assembler {
         self.deliver();
     }
 
-    fn unnumbered(&mut self, change: Change) {
+    fn unnumbered(&mut self, origin: &(String, i32), change: Change) {
         if change.op == Op::Read
             && let Snapshot::Running { reads, .. } | Snapshot::Scanned { reads, .. } = &mut self.snapshot
         {
@@ -152,7 +168,9 @@ impl Assembler {
                 *reads += 1;
             }
         }
-        if self.has_uncounted && change.op != Op::Read {
+        if let Some(incremental) = self.incremental.as_mut().filter(|_| change.op == Op::Read) {
+            self.ready.extend(incremental.read(origin, change));
+        } else if self.has_uncounted && change.op != Op::Read {
             self.uncounted.push(change);
         } else {
             self.ready.push_back(change);
@@ -173,6 +191,9 @@ impl Assembler {
             return;
         };
         change.tombstone = false;
+        if let Some(incremental) = self.incremental.as_mut().filter(|_| !self.delivered.contains(&tx)) {
+            incremental.opened(&origin, &tx);
+        }
         let awaits_tombstone = self.sends_tombstones && change.op == Op::Delete;
         if awaits_tombstone {
             self.deleted.insert(origin, (tx.clone(), number, change.key.clone()));
@@ -237,6 +258,12 @@ impl Assembler {
 
     /// Takes a record of the notification topic. Returns whether a scan has ended, whose table may not have been known.
     pub(crate) fn notification(&mut self, notification: &Notification) -> bool {
+        if let Some(incremental) =
+            self.incremental.as_mut().filter(|_| notification.aggregate_type.starts_with("Incremental"))
+        {
+            incremental.notification(notification);
+            return true;
+        }
         if notification.aggregate_type != "Initial Snapshot" {
             return false;
         }
@@ -246,9 +273,7 @@ impl Assembler {
         };
         self.snapshot = match notification.kind.as_str() {
             "TABLE_SCAN_COMPLETED" => {
-                let rows = notification.additional_data.get("total_rows_scanned");
-                let rows = rows.and_then(|rows| rows.as_ref()?.parse::<u64>().ok()).unwrap_or(0);
-                Snapshot::Running { reads, announced: announced + rows }
+                Snapshot::Running { reads, announced: announced + notification.rows().unwrap_or_default() }
             }
             // One that was cut short begins again from nothing, and announces all its reads again.
             "STARTED" => Snapshot::Running { reads, announced: 0 },
@@ -280,6 +305,8 @@ impl Assembler {
             let mut changes = whole.unwrap_or_default();
             changes.sort_by_key(|(number, _)| *number);
             self.ready.extend(changes.into_iter().map(|(_, change)| change));
+            let reads = self.incremental.as_mut().map(|incremental| incremental.delivered(&tx));
+            self.ready.extend(reads.into_iter().flatten());
         }
     }
 
@@ -298,6 +325,9 @@ impl Assembler {
                 return format!("{announced} reads of the initial snapshot, of which {reads} have come");
             }
             Snapshot::Done => {}
+        }
+        if let Some(incremental) = self.incremental.as_ref().filter(|incremental| !incremental.is_scanned()) {
+            return incremental.waiting_for();
         }
         let Some(tx) = self.ended.front() else {
             return match self.pending.len() {
