@@ -329,6 +329,10 @@ impl Decoder {
     fn rows_of(&mut self, Rows { table, before, after, bytes }: &Rows<'_>) -> Result<()> {
         let Some(Some(table)) = self.tables.get(table) else { return Ok(()) };
         let table = Arc::clone(table);
+        if self.open.is_none() {
+            let cause = format!("it has rows of {} that belong to no transaction with an identifier", table.name);
+            return Err(Error::new(SERVICE, "follow the log", cause).help("begin anew with an initial snapshot"));
+        }
         self.tell_shape(Told { shape: table.shape(), name: table.name.clone() });
         let op = match (before, after) {
             (None, _) => Op::Insert,
