@@ -164,13 +164,11 @@ pub(super) async fn start(
         .await?;
     if let Some(mut signals) = signals {
         signals.ask_for_all_rows().await?;
-        match timeout(READS_WITHIN, subscription.until_all_is_read()).await {
-            Ok(read) => read?,
-            Err(_) => {
-                let doing = format!("read all rows within {} s", READS_WITHIN.as_secs());
-                return Err(Error::new("Debezium", doing, subscription.waiting_for()));
-            }
-        }
+        let Ok(read) = timeout(READS_WITHIN, subscription.until_all_is_read()).await else {
+            let doing = format!("read all rows within {} s", READS_WITHIN.as_secs());
+            return Err(Error::new("Debezium", doing, subscription.waiting_for()));
+        };
+        read?;
     }
     Ok(Box::new(subscription))
 }

@@ -19,7 +19,7 @@ fn moment(n: i64) -> String {
 }
 
 /// Types of both servers, and a value of each from a number and a text.
-pub const TYPES: &[Maker] = &[
+pub(crate) const TYPES: &[Maker] = &[
     ("boolean", |n, _| (n % 2 == 0).to_string()),
     ("tinyint", |n, _| format!("{}", n % 128)),
     ("smallint unsigned", |n, _| format!("{}", n.rem_euclid(65_536))),

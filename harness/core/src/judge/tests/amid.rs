@@ -31,7 +31,8 @@ fn faults(case: &Case, stream: &[Change]) -> Vec<FaultKind> {
 #[test]
 fn a_row_is_read_as_it_is_at_its_place() -> Result<(), ModelError> {
     let (case, changes) = case()?;
-    let [update, delete, insert] = changes.as_slice() else { panic!("{changes:?}") };
+    let (update, delete, insert) = (&changes[0], &changes[1], &changes[2]);
+    assert_eq!(changes.len(), 3);
     let of = |stream: &[&Change]| faults(&case, &stream.iter().map(|change| (*change).clone()).collect::<Vec<_>>());
     let (one, old, new, three, four) = (read(1, "Ada"), read(2, "Ada"), read(2, "Bob"), read(3, "Ada"), read(4, "Ada"));
     assert_eq!(of(&[&one, &old, &three, update, delete, insert]), []);
