@@ -131,6 +131,7 @@ async fn transactions_of_two_domains(s: &mut Scenario) -> Result<()> {
 /// the native capture knows it from the catalogue.
 #[scenario(
     on = "MariaDB",
+    own_server,
     initial_snapshot,
     only = "binlog, polling",
     why = "it doesn't begin on a server with such a table; one that is made later is a scenario of its own"
@@ -148,14 +149,46 @@ async fn uuids_and_addresses(s: &mut Scenario) -> Result<()> {
     s.judge().await
 }
 
-/// Such types in a table that is made while the capture runs: the native capture knows them from the statement. Debezium and Maxwell
-/// don't understand it, and end.
-#[scenario(on = "MariaDB")]
+/// Such types in a table that is made while the capture runs: the native capture knows them from the statement. Debezium doesn't
+/// understand one with addresses, Maxwell neither of them, and both end.
+#[scenario(on = "MariaDB", own_server)]
 async fn uuids_and_addresses_of_a_new_table(s: &mut Scenario) -> Result<()> {
     s.start_capture().await?;
 
     let hosts = s.create(hosts()).await?;
     s.apply(hosts.insert(row! { id: HOST, v4: "192.0.2.1", v6: "::1", raw: Value::Bytes(vec![1; 16]) })).await?;
+
+    s.judge_known_flaws(&[
+        KnownFlaw::stops("debezium", "DDL statement couldn't be parsed"),
+        KnownFlaw::stops("maxwell", "Error parsing SQL"),
+    ])
+    .await
+}
+
+/// UUIDs alone, in a table that is made while the capture runs. The native capture and Debezium know them from the statement;
+/// Maxwell doesn't understand it, and ends.
+#[scenario(on = "MariaDB", own_server)]
+async fn uuids_of_a_new_table(s: &mut Scenario) -> Result<()> {
+    s.start_capture().await?;
+
+    let hosts = s.create(table("hosts").key("id", Int).column("name", other("uuid"))).await?;
+    s.apply(hosts.insert(row! { id: 1, name: HOST })).await?;
+
+    s.judge_known_flaws(&[KnownFlaw::stops("maxwell", "Error parsing SQL")]).await
+}
+
+/// A table with addresses in a database that is none of the capture's. Debezium and Maxwell read the statements of all databases on the server, those
+/// that they leave out too: whoever may create a table anywhere can end them.
+#[scenario(on = "MariaDB", own_server)]
+async fn definition_in_another_database(s: &mut Scenario) -> Result<()> {
+    let orders = s.create(table("orders").key("id", Int)).await?;
+    s.start_capture().await?;
+
+    s.apply(orders.insert(row! { id: 1 })).await?;
+    s.catch_up().await?;
+    s.apply(raw("CREATE DATABASE elsewhere", [])).await?;
+    s.apply(raw("CREATE TABLE elsewhere.hosts (id int PRIMARY KEY, address inet4)", [])).await?;
+    s.apply(orders.insert(row! { id: 2 })).await?;
 
     s.judge_known_flaws(&[
         KnownFlaw::stops("debezium", "DDL statement couldn't be parsed"),
