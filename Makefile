@@ -73,7 +73,7 @@ test: ## Runs all tests
 test-deep: engine ## Tries random scripts and values by every method, CASES of them (100 by default), from another seed each time
 	@scripts/tools nextest
 	@CHANGEPROOF_SEED=$${CHANGEPROOF_SEED:-$$RANDOM$$RANDOM} CHANGEPROOF_CASES=$${CASES:-100} \
-		cargo nextest run --profile deep --package scenarios-postgres --package scenarios-mysql --test random
+		cargo nextest run --profile deep --package scenarios-postgres --package scenarios-mysql --test random --test random_mariadb
 
 .PHONY: test-versions
 test-versions: engine ## Runs all scenarios on other majors of PostgreSQL, MAJORS of them (15 and 18); INSTA_UPDATE=always accepts their pages

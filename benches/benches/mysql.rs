@@ -12,10 +12,10 @@ const POLLING: &[(&str, &str)] = &[("interval.ms", "100"), ("overlap.ms", "250")
 const SETUPS: [Setup; 4] = [
     Setup { method: &DebeziumMySql(MySql), profile: Profile::Reference, settings: &[] },
     Setup { method: &DebeziumMySql(MySql), profile: Profile::LowLatency, settings: &[] },
-    Setup { method: &NativeBinlog, profile: Profile::Reference, settings: &[] },
+    Setup { method: &NativeBinlog(MySql), profile: Profile::Reference, settings: &[] },
     Setup { method: &MySqlTimestampPolling(MySql), profile: Profile::Reference, settings: POLLING },
 ];
 
 fn main() -> std::process::ExitCode {
-    changeproof_benches::main("mysql", &NativeBinlog, &SETUPS)
+    changeproof_benches::main("mysql", &NativeBinlog(MySql), &SETUPS)
 }

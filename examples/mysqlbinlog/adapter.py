@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Captures a database of MySQL by mysqlbinlog, for `cdc judge --on mysql`.
+"""Captures a database of MySQL by mysqlbinlog, for `cdc judge --on mysql`, or of MariaDB by mariadb-binlog.
 
     cdc judge --on mysql --capture 'python3 examples/mysqlbinlog/adapter.py'
+    cdc judge --on mariadb --capture 'python3 examples/mysqlbinlog/adapter.py mariadb'
 
-It runs the mysqlbinlog and mysql of the server's container. What mysqlbinlog prints of rows is made for people, so the values of bits and
+It runs the mysqlbinlog and mysql of the server's container, or their namesakes. What mysqlbinlog prints of rows is made for people, so the values of bits and
 sets stay as it prints them. It reads no rows that exist before, and doesn't go on where it was stopped.
 """
 
@@ -18,6 +19,7 @@ from urllib.parse import urlparse
 URL = urlparse(os.environ["CHANGEPROOF_URL"])
 LOGIN = ["--host=127.0.0.1", f"--user={URL.username}"]
 IN_CONTAINER = ["docker", "exec", "--env", f"MYSQL_PWD={URL.password}", os.environ["CHANGEPROOF_CONTAINER"]]
+IS_MARIADB = sys.argv[1:] == ["mariadb"]
 ROWS = {"INSERT INTO": "insert", "UPDATE": "update", "DELETE FROM": "delete"}
 CHARSETS = {"utf8mb4": "utf-8", "utf8mb3": "utf-8", "ascii": "ascii", "latin1": "cp1252", "utf16": "utf-16-be"}
 DATABASE = os.environ["CHANGEPROOF_DATABASE"]
@@ -85,8 +87,8 @@ class Log:
         if mapped := re.search(r"Table_map: `(.*?)`\.`(.*?)` mapped", line):
             self.mapped = {"columns": [], "key": []}
             self.tables[utf8(f"{mapped[1]}.{mapped[2]}")] = self.mapped
-        elif gtid := re.match(r"SET @@SESSION.GTID_NEXT= '(\w{8}-.*?)'", line):
-            self.tx = gtid[1]
+        elif gtid := re.match(r"SET @@SESSION.GTID_NEXT= '(\w{8}-.*?)'|#\d{6} .*\tGTID (\d+-\d+-\d+) ", line):
+            self.tx = gtid[1] or gtid[2]
         elif column := re.match(r"# (?:Columns\(|        )`(.*?)` (.*?)[,)]?$", line):
             self.mapped["columns"].append((utf8(column[1]), column[2].removesuffix(" NOT NULL")))
         elif key := re.match(r"# Primary Key\((.*)\)", line):
@@ -104,11 +106,17 @@ class Log:
 def main():
     if os.environ.get("CHANGEPROOF_RESUME") or os.environ["CHANGEPROOF_SNAPSHOT"] == "initial":
         sys.exit("it neither resumes nor reads what is there")
-    status = [*IN_CONTAINER, "mysql", *LOGIN, "--batch", "--skip-column-names", "--execute", "SHOW BINARY LOG STATUS"]
+    client, status, reader = ["mysql"], "SHOW BINARY LOG STATUS", ["mysqlbinlog"]
+    server_id = "--connection-server-id"
+    if IS_MARIADB:
+        # Its reader doesn't understand all that a client's configuration may say.
+        client, status, reader = ["mariadb"], "SHOW BINLOG STATUS", ["mariadb-binlog", "--no-defaults"]
+        server_id = "--stop-never-slave-server-id"
+    status = [*IN_CONTAINER, *client, *LOGIN, "--batch", "--skip-column-names", "--execute", status]
     file, position = subprocess.run(status, check=True, capture_output=True, text=True).stdout.split("\t")[:2]
-    command = [*IN_CONTAINER, "mysqlbinlog", "--read-from-remote-server", *LOGIN, "--stop-never", "--verbose"]
+    command = [*IN_CONTAINER, *reader, "--read-from-remote-server", *LOGIN, "--stop-never", "--verbose"]
     command += ["--base64-output=DECODE-ROWS", "--print-table-metadata", f"--start-position={position}"]
-    command += [f"--connection-server-id={os.environ['CHANGEPROOF_SERVER_ID']}", file]
+    command += [f"{server_id}={os.environ['CHANGEPROOF_SERVER_ID']}", file]
     read = subprocess.Popen(command, stdout=subprocess.PIPE)
     tell(type="ready")
     log = Log()

@@ -10,6 +10,7 @@ use changeproof::{
     foreign::{ForeignCapture, GET_READY, PROGRAM},
     guarantees::{Granularity, Guarantees, Values},
     judge::Verdict,
+    mysql::Flavour,
     runner::Catalogue,
     scenario::{Definition, Outcome, Scenario},
     source::Dialect,
@@ -45,7 +46,7 @@ pub(crate) struct Arguments {
 const AFTER_HELP: &str = "\
 The program is started once for each scenario, and told by its environment what to capture: CHANGEPROOF_URL (a connection \
 string), CHANGEPROOF_SLOT (a name for a replication slot, or for whatever it makes), on PostgreSQL CHANGEPROOF_PUBLICATION \
-(of all tables; it exists), on MySQL CHANGEPROOF_SERVER_ID (a replica's, of its own), CHANGEPROOF_SNAPSHOT (`initial` or `no_data`), CHANGEPROOF_FOLDER (for what it must \
+(of all tables; it exists), on MySQL and MariaDB CHANGEPROOF_SERVER_ID (a replica's, of its own), CHANGEPROOF_SNAPSHOT (`initial` or `no_data`), CHANGEPROOF_FOLDER (for what it must \
 remember), CHANGEPROOF_DATABASE and CHANGEPROOF_CONTAINER.
 
 It writes {\"type\":\"ready\"} once whatever is committed from then on will be delivered, and then a line for each change:
@@ -103,7 +104,7 @@ fn default_guarantees(dialect: Dialect) -> Guarantees {
         Dialect::PostgreSql => Guarantees::default(),
         // A program can look up which numbers are truth values.
         Dialect::MySql => {
-            let of_the_log = NativeBinlog.guarantees(&Options::default());
+            let of_the_log = NativeBinlog(Flavour::MySql).guarantees(&Options::default());
             Guarantees { initial_snapshot: true, values: Values::AS_STORED, ..of_the_log }
         }
     }

@@ -63,6 +63,24 @@ mod docker {
     }
 
     #[test]
+    fn the_adapter_of_mysqlbinlog_on_mariadb_keeps_the_promises_that_its_guarantees_state() -> Outcome {
+        let mut more = vec!["--guarantees", "examples/mysqlbinlog/guarantees.json"];
+        for scenario in ["update_of_a_primary_key", "common_types", "truncate_of_one_table", "interleaved_transactions"]
+        {
+            more.extend(["--scenario", scenario]);
+        }
+        let command = "python3 examples/mysqlbinlog/adapter.py mariadb";
+        let (code, said) = told(&judge_on("mariadb", command, &more).output()?);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains("4 scenarios: 4 exact, 0 as guaranteed, 0 broken, 0 failed"), "{said}");
+        more.extend(["--scenario", "foreign_key_cascades"]);
+        let (code, said) = told(&judge_on("mariadb", command, &more).output()?);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("broken: lost (2×)"), "{said}");
+        Ok(())
+    }
+
+    #[test]
     fn a_prepared_transaction_of_mysql_that_a_program_tells_too_early_breaks_its_promise() -> Outcome {
         let more = ["--scenario", "prepared_transaction_rolled_back"];
         let (code, said) = told(&judge_on("mysql", "python3 examples/mysqlbinlog/adapter.py", &more).output()?);

@@ -35,12 +35,15 @@ pub fn judge_by_both(
     contents: &Contents,
 ) -> Judgement {
     let judgement = judge(model, guarantees, watch, stream);
-    let before = match guarantees.initial_snapshot {
+    // Rows that are read amid changes have been judged each at its place; without them the changes are those of rows that were there.
+    let is_amid = guarantees.initial_snapshot && guarantees.snapshot_amid_changes;
+    let before = match guarantees.initial_snapshot && !is_amid {
         true => Contents::new(),
         false => contents_of(&model.tables_after(judgement.cut)),
     };
     let alterations = alterations(model, &judgement);
-    let stream = told_once(stream, &judgement.overlap);
+    let reads: BTreeSet<_> = (0..stream.len()).filter(|at| is_amid && stream[*at].op == Op::Read).collect();
+    let stream = told_once(stream, if is_amid { &reads } else { &judgement.overlap });
     let (mut faults, losses) = judge_fold(&before, &stream, contents, &alterations, guarantees);
     faults.retain(|fault| !watch.may_come_again(guarantees) || !COMES_AGAIN.contains(&fault.kind));
     Judgement { verdict: judgement.verdict.and(faults, losses), ..judgement }

@@ -174,7 +174,8 @@ impl Scenario {
         let mut stack = Stack::acquire(method.services()).await?;
         if own_server || method.needs_own_server().is_some() {
             match method.storage().server() {
-                Some(server) => stack.take_apart(server).await?,
+                Some(server) if own_server => stack.take_apart(server).await?,
+                Some(server) => stack.take_secluded(server).await?,
                 None => return Err(Error::new(name, "take a server apart", "the storage has none")),
             }
         }
@@ -196,7 +197,10 @@ impl Scenario {
 
     async fn close(mut self, tell_errors: bool) -> Result<()> {
         drop(self.subscription);
-        let closed = self.workspace.close(&self.stack).await;
+        let mut closed = self.workspace.close(&self.stack).await;
+        if closed.is_ok() && tell_errors {
+            closed = self.stack.leave_to_others();
+        }
         let closed = closed.and(self.stack.give_back().await);
         if tell_errors { closed } else { Ok(()) }
     }

@@ -26,7 +26,7 @@ impl Workspace {
         if !stack.is_apart() {
             Self::remove_stale(stack, method).await?;
         }
-        let lease = Lease::take(stack.state(), method.name())?;
+        let lease = Lease::take(stack.state(), &holder(method))?;
         let source = method.storage().create(stack, lease.name(), place).await?;
         let name = lease.name_for(method.name());
         let workspace = Self { method, lease, name, source };
@@ -39,7 +39,7 @@ impl Workspace {
     /// # Errors
     /// A service refuses or can't be reached.
     pub async fn remove_stale(stack: &Stack, method: &dyn Capture) -> Result<()> {
-        for lease in stale_leases(stack.state(), method.name())? {
+        for lease in stale_leases(stack.state(), &holder(method))? {
             remove(stack, method, lease).await?;
         }
         Ok(())
@@ -91,4 +91,23 @@ async fn remove(stack: &Stack, method: &dyn Capture, lease: Lease) -> Result<()>
     method.clean_up(Subject { stack, database: lease.name(), name: &name }).await?;
     method.storage().remove(stack, lease.name()).await?;
     lease.release()
+}
+
+/// Whose leases those of a method are: what it left on one server, it must not look for on another.
+fn holder(method: &dyn Capture) -> String {
+    let storage = method.storage();
+    let storage = storage.server().map_or_else(|| storage.title().replace(' ', "-"), |server| server.name().to_owned());
+    format!("{storage}.{}", method.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{binlog::NativeBinlog, mysql::Flavour};
+
+    #[test]
+    fn a_method_has_leases_of_its_own_on_each_storage() {
+        assert_eq!(holder(&NativeBinlog(Flavour::MySql)), "mysql.binlog");
+        assert_eq!(holder(&NativeBinlog(Flavour::MariaDb)), "mariadb.binlog");
+    }
 }

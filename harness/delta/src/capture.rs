@@ -46,6 +46,7 @@ fn guarantees(options: &Options) -> Guarantees {
     Guarantees {
         initial_snapshot: options.snapshot == SnapshotMode::Initial,
         snapshot_overlaps: false,
+        snapshot_amid_changes: false,
         granularity: Granularity::EachChange,
         before_images: BeforeImages::Full,
         row_image: RowImage::Full,

@@ -51,6 +51,7 @@ fn guarantees(options: &Options, granularity: Granularity) -> Guarantees {
     Guarantees {
         initial_snapshot: options.snapshot == SnapshotMode::Initial,
         snapshot_overlaps: false,
+        snapshot_amid_changes: false,
         granularity,
         before_images: BeforeImages::Full,
         row_image: RowImage::Full,
@@ -128,6 +129,7 @@ impl Capture for IcebergManifestDiff {
         Guarantees {
             initial_snapshot: false,
             snapshot_overlaps: false,
+            snapshot_amid_changes: false,
             schema_changes: SchemaChanges::NextRow,
             ..guarantees(options, Granularity::Files)
         }

@@ -73,6 +73,7 @@ impl Capture for Direct {
         Guarantees {
             initial_snapshot: options.snapshot == SnapshotMode::Initial,
             snapshot_overlaps: false,
+            snapshot_amid_changes: false,
             granularity: Granularity::Contents,
             before_images: BeforeImages::None,
             row_image: RowImage::Full,

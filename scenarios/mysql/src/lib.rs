@@ -23,7 +23,7 @@ use changeproof::{
 pub const CATALOGUE: Catalogue = Catalogue {
     storage: "mysql",
     packages: &[scenarios_relational::PACKAGE, env!("CARGO_PKG_NAME")],
-    methods: &[&DebeziumMySql(MySql), &NativeBinlog, &MySqlTimestampPolling(MySql)],
+    methods: &[&DebeziumMySql(MySql), &NativeBinlog(MySql), &MySqlTimestampPolling(MySql)],
     snapshots: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/mysql")),
     versions: &[],
     readme: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")),
@@ -32,7 +32,7 @@ pub const CATALOGUE: Catalogue = Catalogue {
 /// The scenarios of MariaDB, nearly all of MySQL's, and the methods that capture it.
 pub const MARIADB: Catalogue = Catalogue {
     storage: "mariadb",
-    methods: &[&DebeziumMySql(MariaDb), &Maxwell, &MySqlTimestampPolling(MariaDb)],
+    methods: &[&DebeziumMySql(MariaDb), &NativeBinlog(MariaDb), &Maxwell, &MySqlTimestampPolling(MariaDb)],
     snapshots: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/mariadb")),
     ..CATALOGUE
 };

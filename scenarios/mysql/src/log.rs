@@ -6,7 +6,7 @@ use crate::prelude::*;
 
 /// A session that writes as little as it can: of an old row the key, of a new one what has changed. Who reads the log has to
 /// keep the rest.
-#[scenario(on = "MySQL", only = "binlog", why = "which columns the log has is a setting of the sessions that write it")]
+#[scenario(only = "binlog", why = "which columns the log has is a setting of the sessions that write it")]
 async fn row_image_minimal(s: &mut Scenario) -> Result<()> {
     let docs = table("docs").key("id", Int).column("title", Varchar(20)).column("body", Text);
     let docs = s.create(docs).await?;
@@ -23,7 +23,7 @@ async fn row_image_minimal(s: &mut Scenario) -> Result<()> {
 }
 
 /// A session that leaves out texts and bytes without a limit where nothing needs them.
-#[scenario(on = "MySQL", only = "binlog", why = "which columns the log has is a setting of the sessions that write it")]
+#[scenario(only = "binlog", why = "which columns the log has is a setting of the sessions that write it")]
 async fn row_image_noblob(s: &mut Scenario) -> Result<()> {
     let docs = table("docs").key("id", Int).column("title", Varchar(20)).column("body", Text);
     let docs = s.create(docs).await?;
@@ -88,6 +88,25 @@ async fn log_purged_while_stopped(s: &mut Scenario) -> Result<()> {
 
     let words = [("binlog", "has purged log that it still needs"), ("maxwell", "Could not find first log file name")];
     s.must_refuse_to_resume(&words).await
+}
+
+/// A transaction in two phases whose first one stands in log that is gone when it is committed. What it changed can't be had any more,
+/// and the capture says so.
+#[scenario(own_server, only = "binlog", why = "others don't look for what was prepared before they began")]
+async fn transaction_prepared_in_log_that_was_purged(s: &mut Scenario) -> Result<()> {
+    let orders = s.create(table("orders").key("id", Int)).await?;
+    let name = s.unique("prepared");
+    s.apply(begin_two_phase(&name).on("b")).await?;
+    s.apply(orders.insert(row! { id: 1 }).on("b")).await?;
+    s.apply(prepare(&name).on("b")).await?;
+    s.apply(raw("FLUSH BINARY LOGS", [])).await?;
+    s.source::<Source>()?.purge_log().await?;
+    s.start_capture().await?;
+
+    s.apply(orders.insert(row! { id: 2 })).await?;
+    s.apply(commit_prepared(&name).on("b")).await?;
+
+    s.judge_known_flaws(&[KnownFlaw::stops("binlog", "the server has purged that part of its log")]).await
 }
 
 /// A session that writes statements to the log, and no rows. What they did to which rows can't be read there. The native capture

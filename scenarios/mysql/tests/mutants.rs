@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use changeproof::binlog::NativeBinlog;
+use changeproof::{binlog::NativeBinlog, mysql::Flavour::MySql};
 use scenarios_mysql::CATALOGUE;
 use scenarios_relational::mutants;
 
 fn main() -> ExitCode {
-    mutants::main(CATALOGUE, &NativeBinlog, &[])
+    mutants::main(CATALOGUE, &NativeBinlog(MySql), &[])
 }

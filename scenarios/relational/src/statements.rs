@@ -90,6 +90,7 @@ async fn foreign_key_cascades(s: &mut Scenario) -> Result<()> {
         KnownFlaw::of("polling", on_update, &one).on("MariaDB"),
         KnownFlaw::of("debezium", unlogged, &all).on("MariaDB"),
         KnownFlaw::of("maxwell", unlogged, &all).on("MariaDB"),
+        KnownFlaw::of("binlog", unlogged, &all).on("MariaDB"),
     ])
     .await
 }

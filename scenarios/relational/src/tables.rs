@@ -4,7 +4,7 @@ use crate::prelude::*;
 
 /// A stored column that the database makes by an expression. Up to PostgreSQL 17 it is not in the log's messages, in MySQL it
 /// is; who reads the table itself sees it. MariaDB's log has it of a row that is inserted, and not of one that is updated: Debezium
-/// finds fewer values than columns, and stops; Maxwell leaves the column out.
+/// finds fewer values than columns, and stops; Maxwell and the native binary log leave the column out.
 #[scenario]
 async fn generated_columns(s: &mut Scenario) -> Result<()> {
     let lines = table("lines").key("id", Int).column("price", Int).column("pieces", Int);
@@ -21,6 +21,7 @@ async fn generated_columns(s: &mut Scenario) -> Result<()> {
     s.judge_known_flaws(&[
         KnownFlaw::stops("debezium", "internal schema size 4, but row size 3").on("MariaDB"),
         KnownFlaw::of("maxwell", unlogged, &[FaultKind::WrongValue, FaultKind::WrongState]).on("MariaDB"),
+        KnownFlaw::of("binlog", unlogged, &[FaultKind::WrongValue, FaultKind::WrongState]).on("MariaDB"),
     ])
     .await
 }

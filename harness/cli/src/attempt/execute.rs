@@ -60,6 +60,10 @@ pub(super) enum Causes {
     /// The end of the source's history after each step, and the statement whose changes stand before it.
     Positions(Vec<(Position, usize)>),
     /// How many changes had been delivered at each look, and the statement before it.
+    #[cfg_attr(
+        not(any(feature = "iceberg", feature = "delta")),
+        expect(dead_code, reason = "databases have positions")
+    )]
     Looks(Vec<(usize, usize)>),
 }
 

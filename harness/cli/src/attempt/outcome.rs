@@ -105,6 +105,7 @@ impl MethodOutcome {
     }
 
     /// Takes the Model's verdict, which knows what each statement did.
+    #[cfg(any(feature = "iceberg", feature = "delta"))]
     pub(super) fn by_model(
         method: &dyn Capture,
         guarantees: &Guarantees,

@@ -103,7 +103,6 @@ enum LayoutName {
 #[derive(Args, Debug)]
 pub(crate) struct PipelinesArguments {
     /// The file; see `cdc try --help` for what it may hold
-    #[cfg_attr(not(feature = "iceberg"), expect(dead_code, reason = "it has no sink"))]
     file: std::path::PathBuf,
 }
 

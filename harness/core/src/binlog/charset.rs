@@ -79,7 +79,8 @@ impl Collations {
     pub(super) async fn of(conn: &mut Conn) -> Result<Self> {
         let question = "SELECT c.ID, c.CHARACTER_SET_NAME, s.MAXLEN FROM information_schema.COLLATIONS c \
                         JOIN information_schema.CHARACTER_SETS s USING (CHARACTER_SET_NAME) WHERE c.ID IS NOT NULL";
-        let known: Vec<(u16, String, u32)> = conn.query(question).await.while_doing("MySQL", "list its collations")?;
+        let known: Vec<(u16, String, u32)> =
+            conn.query(question).await.while_doing("MySQL or MariaDB", "list its collations")?;
         Ok(Self(known.into_iter().map(|(id, name, longest)| (id, (Charset::named(&name), longest))).collect()))
     }
 

@@ -119,7 +119,7 @@ fn spelled(mut definition: Reader<'_>) -> Option<String> {
         ("char" | "binary" | "bit", _) => format!("{declared}{}", count("1")?),
         ("varchar" | "varbinary", Some([length])) => format!("{declared}({length})"),
         ("datetime" | "timestamp" | "time", Some([digits])) if digits != "0" => format!("{declared}({digits})"),
-        ("datetime" | "timestamp" | "time" | "date" | "year" | "json", _) => declared,
+        ("datetime" | "timestamp" | "time" | "date" | "year" | "json" | "uuid" | "inet4" | "inet6", _) => declared,
         ("tinytext" | "text" | "mediumtext" | "longtext" | "tinyblob" | "blob" | "mediumblob" | "longblob", None) => {
             declared
         }

@@ -1,40 +1,63 @@
 //! Events of the log, put together to transactions.
 
-use std::{collections::HashMap, mem, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, mem, sync::Arc};
 
-use mysql_common::binlog::events::{EventData, GtidEvent, QueryEvent, RowsEventData, TableMapEvent};
+use mysql_common::binlog::{
+    consts::EventFlags,
+    events::{Event, EventData, GtidEvent, RowsEventData, TableMapEvent},
+};
 
 use super::{
     SERVICE,
     charset::Collations,
     columns,
     ddl::{self, Effect},
+    mariadb::{self, Rows},
     row::Reader,
+    seen::Id,
     table::{self, Table},
 };
 use crate::{
-    change::{Change, Gtid, Op, Position, TxId},
-    error::{Error, Result},
+    change::{Change, Gtid, Op, TxId},
+    error::{Context, Error, Result},
     mysql::schema_of,
     schema::TableName,
     value::Row,
 };
 
+/// MySQL's `HEARTBEAT_LOG_EVENT_V2`, which the library doesn't know: that nothing is to be told.
+const HEARTBEAT: u8 = 41;
+
 /// A transaction that was committed, with its changes of the lease's tables; there may be none.
 #[derive(Debug)]
 pub(super) struct Transaction {
-    pub(super) gtid: Gtid,
+    pub(super) id: Id,
     pub(super) changes: Vec<Change>,
+    /// Its name, if it was prepared in log that this decoder has not seen: its changes stand there.
+    pub(super) prepared_before: Option<String>,
 }
 
 /// A transaction whose end hasn't come yet.
 #[derive(Debug)]
 struct Open {
-    gtid: Gtid,
+    id: Id,
     commit_time_us: Option<i64>,
     /// The name of a transaction in two phases.
     xid: Option<String>,
     changes: Vec<Change>,
+    /// Whether statements don't end it, as one that changes a definition does otherwise.
+    is_group: bool,
+    /// Whether its statement only begins to change a definition, or gave up.
+    is_without_effect: bool,
+    prepared_before: Option<String>,
+}
+
+impl Open {
+    fn new(id: Id, commit_time_us: Option<i64>) -> Self {
+        let (xid, prepared_before) = (None, None);
+        let (is_group, is_without_effect) = (false, false);
+        Self { id, commit_time_us, xid, changes: Vec::new(), is_group, is_without_effect, prepared_before }
+    }
 }
 
 /// What was told last of a table: its columns, and its name.
@@ -76,25 +99,62 @@ impl Decoder {
     }
 
     /// Takes an event. Returns the transaction that it ends.
-    pub(super) fn event(&mut self, event: &EventData<'_>) -> Result<Option<Transaction>> {
-        match event {
-            EventData::GtidEvent(event) => self.begin(event).map(|()| None),
-            EventData::AnonymousGtidEvent(_) => {
+    pub(super) fn event(&mut self, event: &Event) -> Result<Option<Transaction>> {
+        let data = event.read_data().while_doing(SERVICE, "read an event of the log")?;
+        match data {
+            None => self.event_of_mariadb(event),
+            Some(EventData::GtidEvent(event)) => self.begin(&event).map(|()| None),
+            Some(EventData::AnonymousGtidEvent(_)) => {
                 Err(Error::new(SERVICE, "follow the log", "its transactions have no identifiers")
                     .help("set gtid_mode=ON"))
             }
-            EventData::QueryEvent(event) => self.query(event),
-            EventData::TableMapEvent(map) => self.table(map).map(|()| None),
-            EventData::RowsEvent(event) => self.rows(event).map(|()| None),
-            EventData::XidEvent(_) => Ok(self.end()),
-            EventData::XaPrepareLogEvent(event) => Ok(self.prepare(event)),
-            EventData::IncidentEvent(_) => Err(Error::new(
+            Some(EventData::QueryEvent(event)) => self.query(&event.query(), &event.schema()),
+            Some(EventData::TableMapEvent(map)) => self.table(&map).map(|()| None),
+            Some(EventData::RowsEvent(event)) => self.rows(&event).map(|()| None),
+            Some(EventData::XidEvent(_)) => Ok(self.end()),
+            Some(EventData::XaPrepareLogEvent(event)) => Ok(self.prepare(&event)),
+            Some(EventData::IncidentEvent(_)) => Err(Error::new(
                 SERVICE,
                 "follow the log",
                 "the server says that changes are missing from it (an incident)",
             )
             .help("begin anew with an initial snapshot")),
-            _ => Ok(None),
+            Some(_) => Ok(None),
+        }
+    }
+
+    /// Takes an event that the library doesn't know.
+    fn event_of_mariadb(&mut self, event: &Event) -> Result<Option<Transaction>> {
+        let (header, data) = (event.header(), event.data());
+        match header.event_type_raw() {
+            mariadb::GTID => {
+                let begin = mariadb::begin(data, header.server_id())?;
+                self.open = Some(Open {
+                    xid: begin.xid,
+                    is_group: !begin.is_single,
+                    is_without_effect: begin.is_without_effect,
+                    ..Open::new(Id::MariaDb(begin.gtid), Some(i64::from(header.timestamp()) * 1_000_000))
+                });
+                Ok(None)
+            }
+            mariadb::QUERY_COMPRESSED => {
+                let (sql, database) = mariadb::compressed_query(data)?;
+                self.query(&sql, &database)
+            }
+            kind @ (mariadb::WRITE_ROWS_COMPRESSED
+            | mariadb::UPDATE_ROWS_COMPRESSED
+            | mariadb::DELETE_ROWS_COMPRESSED) => self.rows_of(&mariadb::compressed_rows(data, kind)?).map(|()| None),
+            mariadb::ANNOTATE_ROWS
+            | mariadb::BINLOG_CHECKPOINT
+            | mariadb::GTID_LIST
+            | mariadb::START_ENCRYPTION
+            | HEARTBEAT => Ok(None),
+            _ if header.flags().contains(EventFlags::LOG_EVENT_IGNORABLE_F) => Ok(None),
+            unknown => Err(Error::new(
+                SERVICE,
+                "follow the log",
+                format!("it has an event of type {unknown}, which isn't known here"),
+            )),
         }
     }
 
@@ -108,12 +168,13 @@ impl Decoder {
         }
         let gtid = Gtid { server: u128::from_be_bytes(event.sid()), number: event.gno() };
         let commit_time_us = i64::try_from(event.original_commit_timestamp()).ok().filter(|time| *time > 0);
-        self.open = Some(Open { gtid, commit_time_us, xid: None, changes: Vec::new() });
+        self.open = Some(Open::new(Id::MySql(gtid), commit_time_us));
         Ok(())
     }
 
     fn end(&mut self) -> Option<Transaction> {
-        self.open.take().map(|open| Transaction { gtid: open.gtid, changes: open.changes })
+        let Open { id, changes, prepared_before, .. } = self.open.take()?;
+        Some(Transaction { id, changes, prepared_before })
     }
 
     /// The first phase of a transaction in two; whether there is only one stands in the first byte.
@@ -126,8 +187,8 @@ impl Decoder {
         self.end()
     }
 
-    fn query(&mut self, event: &QueryEvent<'_>) -> Result<Option<Transaction>> {
-        let (sql, database) = (event.query(), event.schema());
+    /// A statement; names in it without a database belong to this one.
+    fn query(&mut self, sql: &str, database: &str) -> Result<Option<Transaction>> {
         let statement = sql.trim();
         let begins_with =
             |words: &str| statement.get(..words.len()).is_some_and(|head| head.eq_ignore_ascii_case(words));
@@ -146,18 +207,20 @@ impl Decoder {
         if ["BEGIN", "SAVEPOINT ", "ROLLBACK TO "].iter().any(|words| begins_with(words)) {
             return Ok(None);
         }
-        let is_of_lease = schema_of(&self.lease, &database).is_some();
+        let is_of_lease = schema_of(&self.lease, database).is_some();
         if is_of_lease && ["INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD"].iter().any(|words| begins_with(words)) {
             let cause = format!("a session has written a statement to it, and no rows: {statement}");
             return Err(
                 Error::new(SERVICE, "follow the log", cause).help("let all sessions write by binlog_format=ROW")
             );
         }
-        if let Some(effect) = ddl::effect(statement, &self.lease, &database) {
+        let is_without_effect = self.open.as_ref().is_some_and(|open| open.is_without_effect);
+        if let Some(effect) = ddl::effect(statement, &self.lease, database).filter(|_| !is_without_effect) {
             self.define(effect);
         }
         // A table that is made with its rows comes as a transaction of which this is the first statement.
-        Ok(if statement.ends_with("START TRANSACTION") { None } else { self.end() })
+        let goes_on = statement.ends_with("START TRANSACTION") || self.open.as_ref().is_some_and(|open| open.is_group);
+        Ok(if goes_on { None } else { self.end() })
     }
 
     /// `XA START`, `XA END`, `XA COMMIT` and `XA ROLLBACK`, each with the transaction's name.
@@ -170,10 +233,13 @@ impl Decoder {
                 None
             }
             "COMMIT" => {
-                open.changes = self.prepared.remove(xid).unwrap_or_default();
-                let (gtid, time) = (open.gtid, open.commit_time_us);
+                match self.prepared.remove(xid) {
+                    Some(changes) => open.changes = changes,
+                    None => open.prepared_before = Some(xid.to_owned()),
+                }
+                let (id, time) = (open.id, open.commit_time_us);
                 for change in &mut open.changes {
-                    stamp(change, gtid, time);
+                    stamp(change, id, time);
                 }
                 self.end()
             }
@@ -233,7 +299,10 @@ impl Decoder {
             None => None,
             Some(schema) => {
                 let name = TableName::new(schema, map.table_name());
-                let table = table::read(map, name, &self.collations)?;
+                let mut table = table::read(map, name, &self.collations)?;
+                if let Some(known) = self.defined.get(&table.name) {
+                    table.complete(known);
+                }
                 self.defined.insert(table.name.clone(), table.shape());
                 Some(Arc::new(table))
             }
@@ -243,21 +312,34 @@ impl Decoder {
     }
 
     fn rows(&mut self, event: &RowsEventData<'_>) -> Result<()> {
-        let Some(Some(table)) = self.tables.get(&event.table_id()) else { return Ok(()) };
-        let table = Arc::clone(table);
-        if matches!(event, RowsEventData::PartialUpdateRowsEvent(_)) {
+        if let Some(Some(table)) = self.tables.get(&event.table_id())
+            && matches!(event, RowsEventData::PartialUpdateRowsEvent(_))
+        {
             let cause = format!("it holds parts of the documents of {} only", table.name);
             return Err(Error::new(SERVICE, "follow the log", cause).help("unset binlog_row_value_options"));
         }
+        self.rows_of(&Rows {
+            table: event.table_id(),
+            before: event.columns_before_image().map(|columns| columns.iter().by_vals().collect()),
+            after: event.columns_after_image().map(|columns| columns.iter().by_vals().collect()),
+            bytes: Cow::Borrowed(event.rows_data()),
+        })
+    }
+
+    fn rows_of(&mut self, Rows { table, before, after, bytes }: &Rows<'_>) -> Result<()> {
+        let Some(Some(table)) = self.tables.get(table) else { return Ok(()) };
+        let table = Arc::clone(table);
+        if self.open.is_none() {
+            let cause = format!("it has rows of {} that belong to no transaction with an identifier", table.name);
+            return Err(Error::new(SERVICE, "follow the log", cause).help("begin anew with an initial snapshot"));
+        }
         self.tell_shape(Told { shape: table.shape(), name: table.name.clone() });
-        let before = event.columns_before_image().map(|columns| columns.iter().by_vals().collect::<Vec<_>>());
-        let after = event.columns_after_image().map(|columns| columns.iter().by_vals().collect::<Vec<_>>());
-        let op = match (&before, &after) {
+        let op = match (before, after) {
             (None, _) => Op::Insert,
             (_, None) => Op::Delete,
             _ => Op::Update,
         };
-        let mut rows = Reader::new(event.rows_data(), &table);
+        let mut rows = Reader::new(bytes, &table);
         while rows.has_more() {
             let before = before.as_ref().map(|present| rows.image(present)).transpose()?;
             let after = after.as_ref().map(|present| rows.image(present)).transpose()?;
@@ -282,15 +364,15 @@ impl Decoder {
 
     fn push(&mut self, mut change: Change) {
         if let Some(open) = &mut self.open {
-            stamp(&mut change, open.gtid, open.commit_time_us);
+            stamp(&mut change, open.id, open.commit_time_us);
             open.changes.push(change);
         }
     }
 }
 
-fn stamp(change: &mut Change, gtid: Gtid, commit_time_us: Option<i64>) {
-    change.position = Some(Position::Gtid(gtid));
-    change.tx = Some(TxId(gtid.to_string()));
+fn stamp(change: &mut Change, id: Id, commit_time_us: Option<i64>) {
+    change.position = Some(id.position());
+    change.tx = Some(TxId(id.to_string()));
     change.commit_time_us = commit_time_us;
 }
 

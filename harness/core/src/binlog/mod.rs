@@ -1,4 +1,4 @@
-//! The native binary log of MySQL, read as a replica reads it: row events to [`Change`](crate::change::Change)s.
+//! The native binary log of MySQL and MariaDB, read as a replica reads it: row events to [`Change`](crate::change::Change)s.
 //!
 //! What a change needs stands in the log itself, as it was when the change was made: the table's columns, their types and
 //! the key (`binlog_row_metadata=FULL`). So a capture that lags is not misled by what the catalogue says today.
@@ -7,10 +7,13 @@ mod charset;
 mod columns;
 mod ddl;
 mod decode;
+mod earlier;
 mod gtids;
 mod json;
+mod mariadb;
 mod numbers;
 mod row;
+mod seen;
 mod subscription;
 mod table;
 mod words;
@@ -26,13 +29,13 @@ use crate::{
         AfterABreak, BeforeImages, Form, Granularity, Guarantees, KeyChange, Order, RowImage, Rule, SchemaChanges,
         Truncate, UnchangedToast, Values,
     },
-    mysql::Server,
+    mysql::Flavour,
     schema::TableName,
     source::Storage,
     stack::Service,
 };
 
-const SERVICE: &str = "MySQL's binary log";
+const SERVICE: &str = "the binary log";
 
 /// The tables of a lease that a statement gives other names, one after the other. `database` is the one that names without a database
 /// belong to.
@@ -48,8 +51,8 @@ pub(crate) fn renames(sql: &str, lease: &str, database: &str) -> Vec<(TableName,
 ///
 /// Setting: `binlog_row_image` (`FULL`, `NOBLOB` or `MINIMAL`), which says how the sessions write that make the changes. It
 /// changes nothing here but what is promised.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NativeBinlog;
+#[derive(Clone, Copy, Debug)]
+pub struct NativeBinlog(pub Flavour);
 
 #[async_trait]
 impl Capture for NativeBinlog {
@@ -62,11 +65,14 @@ impl Capture for NativeBinlog {
     }
 
     fn storage(&self) -> &'static dyn Storage {
-        &Server::MYSQL
+        self.0.server()
     }
 
     fn services(&self) -> &'static [Service] {
-        &[Service::Mysql]
+        match self.0 {
+            Flavour::MySql => &[Service::Mysql],
+            Flavour::MariaDb => &[Service::Mariadb],
+        }
     }
 
     fn guarantees(&self, options: &Options) -> Guarantees {
@@ -80,6 +86,7 @@ impl Capture for NativeBinlog {
         Guarantees {
             initial_snapshot: options.snapshot == SnapshotMode::Initial,
             snapshot_overlaps: false,
+            snapshot_amid_changes: false,
             granularity: Granularity::EachChange,
             before_images: BeforeImages::Full,
             row_image,
@@ -105,8 +112,8 @@ impl Capture for NativeBinlog {
     }
 
     async fn start(&self, subject: Subject<'_>, options: &Options) -> Result<Box<dyn Subscription>> {
-        let endpoint = subject.stack.endpoint(Service::Mysql)?.clone();
-        let subscription = subscription::Binlog::start(endpoint, subject.database, options.snapshot).await?;
+        let endpoint = subject.stack.endpoint(self.0.server().service)?.clone();
+        let subscription = subscription::Binlog::start(self.0, endpoint, subject.database, options.snapshot).await?;
         Ok(Box::new(subscription))
     }
 

@@ -1,8 +1,12 @@
 //! Rows as the log holds them: which columns are there, which of them are NULL, and the values of the others.
 
-use std::sync::Arc;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use mysql_common::{binlog::jsonb, io::ParseBuf};
+use uuid::Uuid;
 
 use super::{
     charset::Charset,
@@ -111,11 +115,23 @@ impl<'a> Reader<'a> {
                 Value::Text(chosen.map(|(_, member)| member.as_str()).collect::<Vec<_>>().join(","))
             }
             Encoding::Bit { bits } => Value::Text(mysql::bits(self.take(bits.div_ceil(8))?, *bits)),
+            // Their zeros at the end are left out, as those of other bytes of a fixed number.
+            Encoding::Uuid => Value::Text(Uuid::from_bytes(self.padded()?).hyphenated().to_string()),
+            Encoding::Address { length: 4 } => Value::Text(Ipv4Addr::from(self.padded::<4>()?).to_string()),
+            Encoding::Address { .. } => Value::Text(Ipv6Addr::from(self.padded::<16>()?).to_string()),
             Encoding::Json => {
                 let length = self.length(4)?;
                 self.document(length)?
             }
         })
+    }
+
+    /// Bytes of a fixed number behind their length, of which zeros at the end may be left out.
+    fn padded<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let count = self.length(1)?;
+        let mut bytes = self.take(count)?.to_vec();
+        bytes.resize(N, 0);
+        bytes.try_into().map_err(|_| unreadable(&self.table.name, "a value of a fixed length is longer"))
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, Error as DriverError, prelude::Queryable};
+use mysql_async::{BinlogStream, Conn, Error as DriverError, prelude::Queryable};
 
-use super::{SERVICE, charset::Collations, decode::Decoder, gtids::GtidSet, table};
+use super::{SERVICE, charset::Collations, decode::Decoder, earlier, seen::Seen, table};
 use crate::{
     capture::{SnapshotMode, Subscription},
     change::{Change, Op},
     error::{Context, Error, Result},
-    mysql::{self, TableShape},
+    mysql::{self, Flavour, TableShape},
     schema::{TableName, Type},
     stack::Endpoint,
     value::{Row, Value},
@@ -22,6 +22,7 @@ const CANT_GIVE: u16 = 1236;
 
 /// A capture by the binary log.
 pub(super) struct Binlog {
+    flavour: Flavour,
     endpoint: Endpoint,
     lease: String,
     /// By which the server knows a replica from others; each capture has one of its own.
@@ -30,20 +31,25 @@ pub(super) struct Binlog {
     is_stopped: bool,
     decoder: Decoder,
     /// What has been delivered, or was there before the capture began.
-    seen: GtidSet,
+    seen: Seen,
     ready: VecDeque<Change>,
 }
 
 impl Binlog {
     /// Begins to capture: with an initial snapshot after what that has read, else after what there is now.
-    pub(super) async fn start(endpoint: Endpoint, lease: &str, snapshot: SnapshotMode) -> Result<Self> {
+    pub(super) async fn start(
+        flavour: Flavour,
+        endpoint: Endpoint,
+        lease: &str,
+        snapshot: SnapshotMode,
+    ) -> Result<Self> {
         let mut conn = mysql::connect_to_capture(&endpoint, lease).await?;
         let collations = Collations::of(&mut conn).await?;
         let is_initial = snapshot == SnapshotMode::Initial;
         if is_initial {
             begin_snapshot(&mut conn).await?;
         }
-        let seen = executed(&mut conn).await?;
+        let seen = Seen::executed(flavour, &mut conn).await?;
         let shapes = mysql::shapes(&mut conn, lease).await?;
         let mut ready = VecDeque::new();
         if is_initial {
@@ -54,15 +60,16 @@ impl Binlog {
         let shapes = shapes.into_iter().map(|(name, shape)| (name, told_shape(&shape)));
         let decoder = Decoder::new(lease, collations, shapes);
         let (server_id, lease) = (server_id(), lease.to_owned());
-        let mut binlog = Self { endpoint, lease, server_id, stream: None, is_stopped: false, decoder, seen, ready };
+        let (stream, is_stopped) = (None, false);
+        let mut binlog = Self { flavour, endpoint, lease, server_id, stream, is_stopped, decoder, seen, ready };
         binlog.connect().await?;
         Ok(binlog)
     }
 
     async fn connect(&mut self) -> Result<()> {
         self.decoder.reconnected();
-        let conn = mysql::connect_to_capture(&self.endpoint, &self.lease).await?;
-        let request = BinlogStreamRequest::new(self.server_id).with_gtid().with_gtid_set(self.seen.sids());
+        let mut conn = connect_as_replica(self.flavour, &self.endpoint, &self.lease).await?;
+        let request = self.seen.request_others(&mut conn, self.server_id).await?;
         let stream = conn.get_binlog_stream(request).await;
         self.stream = Some(stream.map_err(|error| self.told(error))?);
         Ok(())
@@ -91,23 +98,36 @@ impl Binlog {
             Some(Err(error)) => return Err(self.told(error)),
             Some(Ok(event)) => event,
         };
-        let Some(data) = event.read_data().while_doing(SERVICE, "read an event of the log")? else { return Ok(true) };
-        if let Some(transaction) = self.decoder.event(&data)? {
-            self.seen.insert(transaction.gtid);
+        if let Some(mut transaction) = self.decoder.event(&event)? {
+            if let Some(name) = &transaction.prepared_before {
+                let log = earlier::Log { flavour: self.flavour, endpoint: &self.endpoint, lease: &self.lease };
+                transaction.changes = log.prepared(name, transaction.id).await?;
+            }
+            self.seen.insert(transaction.id);
             self.ready.extend(transaction.changes);
         }
         Ok(true)
     }
 }
 
+/// Opens a connection that may become a stream of the log, with all that is in it: a replica that doesn't say so is sent MariaDB's
+/// transactions without their identifiers.
+pub(super) async fn connect_as_replica(flavour: Flavour, endpoint: &Endpoint, lease: &str) -> Result<Conn> {
+    let mut conn = mysql::connect_to_capture(endpoint, lease).await?;
+    if flavour == Flavour::MariaDb {
+        run(&mut conn, "SET @mariadb_slave_capability = 4").await?;
+    }
+    Ok(conn)
+}
+
 /// Any number but those that servers usually have.
-fn server_id() -> u32 {
+pub(super) fn server_id() -> u32 {
     let (id, ..) = uuid::Uuid::new_v4().as_fields();
     id | 0x8000_0000
 }
 
 async fn run(conn: &mut Conn, statement: &str) -> Result<()> {
-    conn.query_drop(statement).await.while_doing("MySQL", format!("run `{statement}`"))
+    conn.query_drop(statement).await.while_doing(SERVICE, format!("run `{statement}`"))
 }
 
 /// Nothing is committed between the snapshot and the question what has been (MySQL manual, 19.1.2.5; as `mysqldump
@@ -116,13 +136,6 @@ async fn begin_snapshot(conn: &mut Conn) -> Result<()> {
     run(conn, "FLUSH TABLES WITH READ LOCK").await?;
     run(conn, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
     run(conn, "START TRANSACTION WITH CONSISTENT SNAPSHOT").await
-}
-
-async fn executed(conn: &mut Conn) -> Result<GtidSet> {
-    let doing = "ask what has been committed";
-    let executed: Option<String> =
-        conn.query_first("SELECT @@global.gtid_executed").await.while_doing("MySQL", doing)?;
-    GtidSet::parse(&executed.unwrap_or_default()).map_err(|error| Error::new("MySQL", doing, error))
 }
 
 /// All rows of the snapshot, with values as the log will tell them.

@@ -28,9 +28,37 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// Takes types that the log doesn't tell from what is known of the table otherwise.
+    pub(super) fn complete(&mut self, known: &Row) {
+        for column in &mut self.columns {
+            let Some(Value::Text(name)) = known.get(&column.name) else { continue };
+            let untold = UNTOLD.iter().find(|(untold, _)| untold == name);
+            if let Some((name, encoding)) = untold.filter(|(_, encoding)| encoding.length() == column.encoding.length())
+            {
+                column.ty = type_named(name);
+                column.encoding = encoding.clone();
+            }
+        }
+    }
+
     /// The columns with their types, as a change of the definition tells them.
     pub(super) fn shape(&self) -> Row {
         self.columns.iter().map(|column| (Arc::clone(&column.name), Value::Text(told_type(&column.ty)))).collect()
+    }
+}
+
+/// MariaDB's types of which the log has the bytes, and doesn't say what they are.
+const UNTOLD: [(&str, Encoding); 3] =
+    [("uuid", Encoding::Uuid), ("inet4", Encoding::Address { length: 4 }), ("inet6", Encoding::Address { length: 16 })];
+
+impl Encoding {
+    /// Of bytes of a fixed number: how many.
+    fn length(&self) -> Option<usize> {
+        match self {
+            Self::Binary { length, .. } | Self::Address { length } => Some(*length),
+            Self::Uuid => Some(16),
+            _ => None,
+        }
     }
 }
 
@@ -89,22 +117,28 @@ pub(super) enum Encoding {
     Bit {
         bits: usize,
     },
+    /// The bytes of an identifier that is printed as a text (MariaDB's `uuid`).
+    Uuid,
+    /// The bytes of an address (MariaDB's `inet4` and `inet6`).
+    Address {
+        length: usize,
+    },
     Json,
 }
 
-/// A type as this method tells it: the log doesn't say how wide numbers are displayed, and so not which are truth values.
+/// A type as this method tells it: the log doesn't say how wide numbers are printed, and so not which are truth values.
 pub(super) fn told_type(ty: &Type) -> String {
+    // Of these a width may be told by the catalogue: in MySQL of numbers that are padded with zeros, in MariaDB of all.
+    const PRINTED: [&str; 8] = ["tinyint", "smallint", "mediumint", "int", "bigint", "float", "double", "year"];
     match ty {
         Type::Bool => "tinyint".to_owned(),
-        // A number that is padded with zeros is the only one whose width MySQL still tells.
-        Type::Other(name) => match name
-            .strip_suffix(" zerofill")
-            .and_then(|name| Some((name, name.split_once('(')?, name.split_once(')')?)))
-        {
-            Some((_, (base, _), (_, rest))) if !base.starts_with("decimal") => format!("{base}{rest}"),
-            Some((name, ..)) => name.to_owned(),
-            None => name.clone(),
-        },
+        Type::Other(name) => {
+            let name = name.strip_suffix(" zerofill").unwrap_or(name);
+            match name.split_once('(').and_then(|(base, rest)| Some((base, rest.split_once(')')?.1))) {
+                Some((base, rest)) if PRINTED.contains(&base) => format!("{base}{rest}"),
+                _ => name.to_owned(),
+            }
+        }
         ty => ty.to_string(),
     }
 }

@@ -14,7 +14,10 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::record::{Boundary, Event, Notification, transaction_id};
+use super::{
+    incremental::Incremental,
+    record::{Boundary, Event, Notification, transaction_id},
+};
 use crate::{
     change::{Change, Op, Position},
     schema::TableName,
@@ -65,6 +68,8 @@ pub(crate) struct Assembler {
     tables: HashMap<String, TableName>,
     known_collections: HashSet<String>,
     snapshot: Snapshot,
+    /// The rows that are read while the stream goes on, if a signal asks for any.
+    incremental: Option<Incremental>,
     /// The rows with a key that the snapshot has read: one that began again reads them again.
     read: HashSet<(TableName, Vec<Value>)>,
     ready: VecDeque<Change>,
@@ -90,6 +95,7 @@ impl Assembler {
                 true => Snapshot::Running { reads: 0, announced: 0 },
                 false => Snapshot::Done,
             },
+            incremental: None,
             read: HashSet::new(),
             ready: VecDeque::new(),
             sends_tombstones,
@@ -102,6 +108,16 @@ impl Assembler {
     /// The same for a connector that sends changes which no transaction counts.
     pub(crate) fn with_uncounted(self, has_uncounted: bool) -> Self {
         Self { has_uncounted, ..self }
+    }
+
+    /// The same for a connector that is asked for an incremental snapshot.
+    pub(crate) fn with_incremental(self, is_incremental: bool) -> Self {
+        Self { incremental: is_incremental.then(Incremental::default), ..self }
+    }
+
+    /// Whether no more rows are read that a signal has asked for.
+    pub(crate) fn has_scanned_all(&self) -> bool {
+        self.incremental.as_ref().is_none_or(Incremental::is_scanned)
     }
 
     /// How many transactions wait for everything to be read that there is now; nought if none does.
@@ -131,7 +147,7 @@ impl Assembler {
                 self.tables.insert(topic.to_owned(), change.table.clone());
                 match number {
                     Some(number) => self.change(origin, *change, number),
-                    None => self.unnumbered(*change),
+                    None => self.unnumbered(&origin, *change),
                 }
             }
             Event::Tombstone(key) => self.tombstone(&origin, key),
@@ -143,7 +159,7 @@ impl Assembler {
         self.deliver();
     }
 
-    fn unnumbered(&mut self, change: Change) {
+    fn unnumbered(&mut self, origin: &(String, i32), change: Change) {
         if change.op == Op::Read
             && let Snapshot::Running { reads, .. } | Snapshot::Scanned { reads, .. } = &mut self.snapshot
         {
@@ -152,7 +168,9 @@ impl Assembler {
                 *reads += 1;
             }
         }
-        if self.has_uncounted && change.op != Op::Read {
+        if let Some(incremental) = self.incremental.as_mut().filter(|_| change.op == Op::Read) {
+            self.ready.extend(incremental.read(origin, change));
+        } else if self.has_uncounted && change.op != Op::Read {
             self.uncounted.push(change);
         } else {
             self.ready.push_back(change);
@@ -173,6 +191,9 @@ impl Assembler {
             return;
         };
         change.tombstone = false;
+        if let Some(incremental) = self.incremental.as_mut().filter(|_| !self.delivered.contains(&tx)) {
+            incremental.opened(&origin, &tx);
+        }
         let awaits_tombstone = self.sends_tombstones && change.op == Op::Delete;
         if awaits_tombstone {
             self.deleted.insert(origin, (tx.clone(), number, change.key.clone()));
@@ -237,6 +258,12 @@ impl Assembler {
 
     /// Takes a record of the notification topic. Returns whether a scan has ended, whose table may not have been known.
     pub(crate) fn notification(&mut self, notification: &Notification) -> bool {
+        if let Some(incremental) =
+            self.incremental.as_mut().filter(|_| notification.aggregate_type.starts_with("Incremental"))
+        {
+            incremental.notification(notification);
+            return true;
+        }
         if notification.aggregate_type != "Initial Snapshot" {
             return false;
         }
@@ -246,9 +273,7 @@ impl Assembler {
         };
         self.snapshot = match notification.kind.as_str() {
             "TABLE_SCAN_COMPLETED" => {
-                let rows = notification.additional_data.get("total_rows_scanned");
-                let rows = rows.and_then(|rows| rows.as_ref()?.parse::<u64>().ok()).unwrap_or(0);
-                Snapshot::Running { reads, announced: announced + rows }
+                Snapshot::Running { reads, announced: announced + notification.rows().unwrap_or_default() }
             }
             // One that was cut short begins again from nothing, and announces all its reads again.
             "STARTED" => Snapshot::Running { reads, announced: 0 },
@@ -280,6 +305,8 @@ impl Assembler {
             let mut changes = whole.unwrap_or_default();
             changes.sort_by_key(|(number, _)| *number);
             self.ready.extend(changes.into_iter().map(|(_, change)| change));
+            let reads = self.incremental.as_mut().map(|incremental| incremental.delivered(&tx));
+            self.ready.extend(reads.into_iter().flatten());
         }
     }
 
@@ -298,6 +325,9 @@ impl Assembler {
                 return format!("{announced} reads of the initial snapshot, of which {reads} have come");
             }
             Snapshot::Done => {}
+        }
+        if let Some(incremental) = self.incremental.as_ref().filter(|incremental| !incremental.is_scanned()) {
+            return incremental.waiting_for();
         }
         let Some(tx) = self.ended.front() else {
             return match self.pending.len() {
@@ -318,213 +348,4 @@ impl Assembler {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use super::*;
-    use crate::{change::TxId, row};
-
-    fn change(tx: &str, number: u64, op: Op, id: i32) -> Event {
-        let change = Change {
-            key: row! { id: id },
-            after: (op != Op::Delete).then(|| row! { id: id }),
-            tx: Some(TxId(tx.into())),
-            ..Change::new(op, "t".into())
-        };
-        Event::Change(Box::new(change), Some(number))
-    }
-
-    fn read(id: i32) -> Event {
-        match change("", 0, Op::Read, id) {
-            Event::Change(change, _) => Event::Change(Box::new(Change { tx: None, ..*change }), None),
-            other => other,
-        }
-    }
-
-    fn end(tx: &str, count: u64) -> Boundary {
-        Boundary { status: "END".into(), id: tx.into(), event_count: Some(count), data_collections: None }
-    }
-
-    fn notification(kind: &str, rows: u64) -> Notification {
-        Notification {
-            aggregate_type: "Initial Snapshot".into(),
-            kind: kind.into(),
-            additional_data: HashMap::from([("total_rows_scanned".into(), Some(rows.to_string()))]),
-        }
-    }
-
-    fn popped(assembler: &mut Assembler) -> Vec<String> {
-        std::iter::from_fn(|| assembler.pop())
-            .map(|change| {
-                let tombstone = if change.tombstone { "†" } else { "" };
-                format!("{}{}{tombstone}", change.op.symbol(), change.key.get("id").unwrap_or(&crate::Value::Null))
-            })
-            .collect()
-    }
-
-    #[test]
-    fn a_transaction_waits_for_all_its_changes_and_puts_them_in_order() {
-        let mut assembler = Assembler::new(false, true);
-        assembler.event(("t", 1), change("x", 2, Op::Insert, 2));
-        assembler.boundary(end("x", 3));
-        assembler.event(("t", 0), change("x", 3, Op::Insert, 3));
-        assert_eq!(popped(&mut assembler), Vec::<String>::new());
-        assert!(assembler.waiting_for().contains("of whose 3 changes 2 have come"));
-        assembler.event(("t", 2), change("x", 1, Op::Insert, 1));
-        assert_eq!(popped(&mut assembler), ["+1", "+2", "+3"]);
-    }
-
-    #[test]
-    fn what_no_transaction_counts_stands_where_its_identifier_says() -> Result<(), String> {
-        let gtid = |number: u64| format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:{number}");
-        let position = Some(Position::Gtid(gtid(2).parse()?));
-        let truncate = Change { position, ..Change::new(Op::Truncate, "t".into()) };
-        let mut assembler = Assembler::new(false, true).with_uncounted(true);
-        for (number, id) in [(1, 1), (3, 3)] {
-            assembler.event(("t", 0), change(&gtid(number), 1, Op::Insert, id));
-            assembler.boundary(end(&gtid(number), 1));
-        }
-        assert_eq!((popped(&mut assembler), assembler.unsettled()), (vec![], 2), "more may stand before them");
-        assembler.event(("t", 1), Event::Change(Box::new(truncate), None));
-        assembler.settle_all(2);
-        assert_eq!(popped(&mut assembler), ["+1", "!NULL", "+3"]);
-        assembler.event(("t", 0), change(&gtid(4), 1, Op::Insert, 4));
-        assembler.boundary(end(&gtid(4), 1));
-        assert_eq!((popped(&mut assembler), assembler.unsettled()), (vec![], 1));
-        Ok(())
-    }
-
-    #[test]
-    fn transactions_come_in_the_order_of_their_ends() {
-        let mut assembler = Assembler::new(false, true);
-        assembler.boundary(end("y", 1));
-        assembler.boundary(end("x", 1));
-        assembler.event(("t", 0), change("x", 1, Op::Insert, 1));
-        assert_eq!(popped(&mut assembler), Vec::<String>::new(), "x ended after y");
-        assembler.event(("t", 0), change("y", 1, Op::Insert, 2));
-        assert_eq!(popped(&mut assembler), ["+2", "+1"]);
-    }
-
-    #[test]
-    fn a_delete_waits_for_its_tombstone_and_knows_it_from_anothers() {
-        let mut assembler = Assembler::new(false, true);
-        assembler.event(("t", 0), change("x", 1, Op::Delete, 1));
-        assembler.event(("t", 1), change("x", 2, Op::Delete, 2));
-        assembler.boundary(end("x", 2));
-        assembler.event(("t", 1), Event::Tombstone(row! { id: 2 }));
-        assert_eq!(popped(&mut assembler), Vec::<String>::new());
-        assembler.event(("t", 0), Event::Tombstone(row! { id: 1 }));
-        assert_eq!(popped(&mut assembler), ["-1†", "-2†"]);
-    }
-
-    #[test]
-    fn transactions_wait_for_the_reads_that_the_snapshot_announced() {
-        let mut assembler = Assembler::new(true, true);
-        assembler.event(("t", 0), read(1));
-        assembler.boundary(end("x", 1));
-        assembler.event(("t", 0), change("x", 1, Op::Insert, 3));
-        assert!(assembler.notification(&notification("TABLE_SCAN_COMPLETED", 2)));
-        assembler.notification(&notification("COMPLETED", 0));
-        assert_eq!(popped(&mut assembler), ["=1"]);
-        assert!(assembler.waiting_for().contains("2 reads"));
-        assembler.event(("t", 1), read(2));
-        assert_eq!(popped(&mut assembler), ["=2", "+3"]);
-    }
-
-    #[test]
-    fn a_change_that_comes_again_is_delivered_again() {
-        let mut assembler = Assembler::new(false, true);
-        assembler.event(("t", 0), change("x", 1, Op::Insert, 1));
-        assembler.event(("t", 1), change("x", 2, Op::Insert, 2));
-        assembler.boundary(end("x", 2));
-        assert_eq!(popped(&mut assembler), ["+1", "+2"]);
-        assembler.event(("t", 1), change("x", 2, Op::Insert, 2));
-        assembler.boundary(end("x", 2));
-        assert_eq!(popped(&mut assembler), ["+2"], "the judge has to see it");
-        assembler.event(("t", 0), change("y", 1, Op::Insert, 3));
-        assembler.boundary(end("y", 1));
-        assert_eq!(popped(&mut assembler), ["+3"], "and goes on after it");
-    }
-
-    #[test]
-    fn a_change_that_comes_twice_does_not_stand_for_another() {
-        let mut assembler = Assembler::new(false, true);
-        assembler.event(("t", 0), change("x", 1, Op::Insert, 1));
-        assembler.event(("t", 0), change("x", 1, Op::Insert, 1));
-        assembler.boundary(end("x", 2));
-        assert_eq!(popped(&mut assembler), Vec::<String>::new());
-        assembler.event(("t", 1), change("x", 2, Op::Insert, 2));
-        assert_eq!(popped(&mut assembler), ["+1", "+1", "+2"]);
-    }
-
-    #[test]
-    fn an_end_that_comes_twice_ends_once() {
-        let mut assembler = Assembler::new(false, true);
-        assembler.boundary(end("x", 1));
-        assembler.boundary(end("x", 1));
-        assembler.event(("t", 0), change("x", 1, Op::Insert, 1));
-        assembler.boundary(end("y", 1));
-        assembler.event(("t", 0), change("y", 1, Op::Insert, 2));
-        assert_eq!(popped(&mut assembler), ["+1", "+2"]);
-    }
-
-    #[test]
-    fn a_tombstone_without_its_delete_is_not_swallowed() {
-        for sends_tombstones in [true, false] {
-            let mut assembler = Assembler::new(false, sends_tombstones);
-            assembler.event(("t", 0), change("x", 1, Op::Insert, 1));
-            assembler.event(("t", 0), Event::Tombstone(row! { id: 1 }));
-            assembler.boundary(end("x", 1));
-            let mut delivered = popped(&mut assembler);
-            delivered.sort();
-            assert_eq!(delivered, ["+1", "-1†"]);
-        }
-    }
-
-    #[test]
-    fn a_delete_whose_tombstone_did_not_come_is_delivered_without_it() {
-        let mut assembler = Assembler::new(false, true);
-        assembler.event(("t", 0), change("x", 1, Op::Delete, 1));
-        assembler.boundary(end("x", 1));
-        assert_eq!(popped(&mut assembler), Vec::<String>::new());
-        assembler.event(("t", 0), change("y", 1, Op::Insert, 2));
-        assert_eq!(popped(&mut assembler), ["-1"], "the next record of its partition proves it");
-        assembler.event(("t", 0), change("y", 2, Op::Delete, 1));
-        assembler.event(("t", 0), change("y", 3, Op::Delete, 2));
-        assembler.event(("t", 0), Event::Tombstone(row! { id: 2 }));
-        assembler.boundary(end("y", 3));
-        assert_eq!(popped(&mut assembler), ["+2", "-1", "-2†"]);
-    }
-
-    #[test]
-    fn a_message_counts_as_one_of_its_transactions_changes() {
-        let mut assembler = Assembler::new(false, true);
-        assembler.event(("t", 0), change("x", 1, Op::Insert, 1));
-        assembler.boundary(end("x", 2));
-        assert_eq!(popped(&mut assembler), Vec::<String>::new());
-        assembler.event(("message", 0), Event::Other(Some(("x".to_owned(), 2))));
-        assert_eq!(popped(&mut assembler), ["+1"]);
-    }
-
-    #[test]
-    fn a_snapshot_that_began_again_is_whole_when_each_row_has_come() {
-        let mut assembler = Assembler::new(true, true);
-        assembler.event(("t", 0), read(1));
-        assembler.event(("t", 0), read(1));
-        assembler.notification(&notification("TABLE_SCAN_COMPLETED", 2));
-        assembler.notification(&notification("COMPLETED", 0));
-        assembler.boundary(end("x", 1));
-        assembler.event(("t", 0), change("x", 1, Op::Insert, 3));
-        assert_eq!(popped(&mut assembler), ["=1", "=1"]);
-        assembler.event(("t", 1), read(2));
-        assert_eq!(popped(&mut assembler), ["=2", "+3"]);
-    }
-
-    #[test]
-    fn what_it_waits_for_is_told_even_when_nothing_has_ended() {
-        let mut assembler = Assembler::new(false, true);
-        assert_eq!(assembler.waiting_for(), "the next transaction");
-        assembler.event(("t", 0), change("x", 1, Op::Insert, 1));
-        assert!(assembler.waiting_for().contains("END record"));
-    }
-}
+mod tests;

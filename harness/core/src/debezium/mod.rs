@@ -2,9 +2,11 @@
 
 mod assemble;
 mod definitions;
+mod incremental;
 mod mysql;
 mod postgres;
 mod record;
+mod signals;
 mod subscription;
 mod values;
 

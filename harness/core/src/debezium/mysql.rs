@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{
     record::Decoder,
+    signals::{self, Signals},
     subscription::{self, Attached, Server, sends_tombstones},
 };
 use crate::{
@@ -52,6 +53,7 @@ impl Capture for DebeziumMySql {
         Guarantees {
             initial_snapshot: options.snapshot == SnapshotMode::Initial,
             snapshot_overlaps: false,
+            snapshot_amid_changes: signals::are_asked_for(options),
             granularity: Granularity::EachChange,
             before_images: BeforeImages::Full,
             row_image: RowImage::Full,
@@ -120,7 +122,11 @@ impl Capture for DebeziumMySql {
         let server = Replica { conn: mysql::connect(source, lease).await?, lease: lease.to_owned() };
         let definitions = tells_definitions(options).then(|| subject.name.to_owned());
         let decoder = Decoder::of_mysql(lease, history(subject.name), definitions);
-        subscription::start(subject, &lease_settings, server, decoder, options).await
+        let signals = match signals::are_asked_for(options) {
+            true => Some(Signals::of_mysql(source, lease).await?),
+            false => None,
+        };
+        subscription::start(subject, &lease_settings, server, decoder, signals, options).await
     }
 
     async fn clean_up(&self, subject: Subject<'_>) -> Result<()> {

@@ -6,6 +6,7 @@ use tokio_postgres::{Client, Statement};
 
 use super::{
     record::Decoder,
+    signals::{self, Signals},
     subscription::{self, Attached, Server, sends_tombstones},
 };
 use crate::{
@@ -42,6 +43,7 @@ impl Capture for DebeziumPostgres {
         Guarantees {
             initial_snapshot: options.snapshot == SnapshotMode::Initial,
             snapshot_overlaps: false,
+            snapshot_amid_changes: signals::are_asked_for(options),
             granularity: Granularity::EachChange,
             before_images: BeforeImages::ReplicaIdentity,
             row_image: RowImage::Full,
@@ -81,7 +83,11 @@ impl Capture for DebeziumPostgres {
         let client = postgres::connect(source, USER).await?;
         let look = client.prepare(SLOT_STATE).await.while_doing("PostgreSQL", LOOKING)?;
         let server = Slot { client, look, name: subject.name.to_owned() };
-        subscription::start(subject, &lease, server, Decoder::default(), options).await
+        let signals = match signals::are_asked_for(options) {
+            true => Some(Signals::of_postgres(source, subject.database).await?),
+            false => None,
+        };
+        subscription::start(subject, &lease, server, Decoder::default(), signals, options).await
     }
 
     async fn clean_up(&self, subject: Subject<'_>) -> Result<()> {

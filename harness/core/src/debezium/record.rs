@@ -53,6 +53,13 @@ pub(crate) struct Notification {
     pub(crate) additional_data: HashMap<String, Option<String>>,
 }
 
+impl Notification {
+    /// How many rows a scan has read, if it says so.
+    pub(crate) fn rows(&self) -> Option<u64> {
+        self.additional_data.get("total_rows_scanned")?.as_ref()?.parse().ok()
+    }
+}
+
 #[derive(Deserialize)]
 struct WithSchema<'a> {
     #[serde(borrow)]

@@ -5,11 +5,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rdkafka::{Message, message::BorrowedMessage};
 use serde_json::{Map, Value as Json, json};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
 use super::{
     assemble::Assembler,
     record::{Decoder, Event, control},
+    signals::Signals,
 };
 use crate::{
     capture::{Options, Profile, SnapshotMode, Subject, Subscription},
@@ -30,6 +31,9 @@ const LOW_LATENCY: &str = include_str!("../../../../fixtures/debezium/low_latenc
 
 /// How long a connector may take until it streams.
 const STREAMS_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long it may take to read all rows that a signal asks for.
+const READS_WITHIN: Duration = Duration::from_secs(120);
 
 /// How often a connector that says nothing is asked whether it has failed.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
@@ -85,6 +89,7 @@ fn configuration(
     subject: Subject<'_>,
     lease: &Json,
     control: &ControlTopics,
+    signals: Option<&Signals>,
     options: &Options,
 ) -> Result<Map<String, Json>> {
     let profile = |text: &str| {
@@ -95,8 +100,8 @@ fn configuration(
         configuration.extend(profile(LOW_LATENCY)?);
     }
     let snapshot = match options.snapshot {
-        SnapshotMode::NoData => "no_data",
-        SnapshotMode::Initial => "initial",
+        SnapshotMode::Initial if signals.is_none() => "initial",
+        SnapshotMode::NoData | SnapshotMode::Initial => "no_data",
     };
     let every = json!({
         "tasks.max": "1",
@@ -104,6 +109,7 @@ fn configuration(
         "snapshot.mode": snapshot,
         "notification.enabled.channels": "sink",
         "notification.sink.topic.name": control.notifications,
+        "signal.data.collection": signals.map(Signals::table),
     });
     for settings in [&every, lease] {
         configuration.extend(settings.as_object().cloned().unwrap_or_default());
@@ -115,12 +121,14 @@ fn configuration(
     Ok(configuration)
 }
 
-/// Registers a connector with the settings that its lease needs, and waits until it streams.
+/// Registers a connector with the settings that its lease needs, and waits until it streams; with signals until it has read all rows
+/// that exist, too.
 pub(super) async fn start(
     subject: Subject<'_>,
     lease: &Json,
     server: impl Server + 'static,
     decoder: Decoder,
+    signals: Option<Signals>,
     options: &Options,
 ) -> Result<Box<dyn Subscription>> {
     let name = subject.name;
@@ -131,8 +139,10 @@ pub(super) async fn start(
     let definitions = decoder.definitions_topic().map(str::to_owned);
     ordered.extend(definitions.as_deref());
     kafka::create_ordered(broker, &ordered).await?;
-    connector.create(&configuration(subject, lease, &control, options)?).await?;
+    connector.create(&configuration(subject, lease, &control, signals.as_ref(), options)?).await?;
     let has_uncounted = decoder.has_uncounted();
+    // Nothing is read before the stream if it is asked for by a signal later.
+    let is_initial = options.snapshot == SnapshotMode::Initial && signals.is_none();
     let mut check = interval(CHECK_EVERY);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut subscription = DebeziumSubscription {
@@ -141,17 +151,25 @@ pub(super) async fn start(
         reader: Reader::open(broker, name, &ordered).await?,
         control,
         decoder,
-        assembler: Assembler::new(options.snapshot == SnapshotMode::Initial, sends_tombstones(options))
-            .with_uncounted(has_uncounted),
+        assembler: Assembler::new(is_initial, sends_tombstones(options))
+            .with_uncounted(has_uncounted)
+            .with_incremental(signals.is_some()),
         settling: None,
         has_new_topics: false,
         check,
     };
     // With an initial snapshot it is enough that what is committed later is in its stream.
-    let is_initial = options.snapshot == SnapshotMode::Initial;
     subscription
         .wait_for_server("the connector streams", |seen| seen.is_streaming || is_initial && seen.is_promised)
         .await?;
+    if let Some(mut signals) = signals {
+        signals.ask_for_all_rows().await?;
+        let Ok(read) = timeout(READS_WITHIN, subscription.until_all_is_read()).await else {
+            let doing = format!("read all rows within {} s", READS_WITHIN.as_secs());
+            return Err(Error::new("Debezium", doing, subscription.waiting_for()));
+        };
+        read?;
+    }
     Ok(Box::new(subscription))
 }
 
@@ -175,8 +193,42 @@ struct DebeziumSubscription {
 }
 
 impl DebeziumSubscription {
-    /// Lets transactions go that wait for everything to be read that there was when they came.
-    async fn settle(&mut self) -> Result<()> {
+    /// Waits until all rows have come that a signal asked for: everything that had been sent when it said that it had read them.
+    async fn until_all_is_read(&mut self) -> Result<()> {
+        while !self.assembler.has_scanned_all() {
+            self.advance().await?;
+        }
+        let ends = self.reader.ends().await?;
+        while !self.reader.has_read(&ends)? {
+            self.advance().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the next record, unless changes can be delivered without one.
+    async fn advance(&mut self) -> Result<()> {
+        if self.has_new_topics {
+            self.reader.refresh().await?;
+            self.has_new_topics = false;
+        }
+        if self.settle().await? {
+            return Ok(());
+        }
+        tokio::select! {
+            record = self.reader.next() => {
+                self.has_new_topics |= take(&record?, &self.control, &mut self.decoder, &mut self.assembler)?;
+            }
+            _ = self.check.tick() => {
+                self.connector.check().await?;
+                // A topic may have come into view of this client only after it was looked for.
+                self.has_new_topics |= self.assembler.is_waiting();
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets transactions go that wait for everything to be read that there was when they came. Returns whether any did.
+    async fn settle(&mut self) -> Result<bool> {
         let waiting = self.assembler.unsettled();
         if self.settling.is_none() && waiting > 0 {
             self.settling = Some((waiting, self.reader.ends().await?));
@@ -186,8 +238,9 @@ impl DebeziumSubscription {
         {
             self.assembler.settle_all(*waiting);
             self.settling = None;
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 
     async fn wait_for_server(&mut self, what: &str, is_it: impl Fn(&Attached) -> bool) -> Result<()> {
@@ -248,25 +301,7 @@ impl Subscription for DebeziumSubscription {
             if let Some(change) = self.assembler.pop() {
                 return Ok(change);
             }
-            if self.has_new_topics {
-                self.reader.refresh().await?;
-                self.has_new_topics = false;
-            }
-            self.settle().await?;
-            if let Some(change) = self.assembler.pop() {
-                return Ok(change);
-            }
-            tokio::select! {
-                record = self.reader.next() => {
-                    self.has_new_topics |=
-                        take(&record?, &self.control, &mut self.decoder, &mut self.assembler)?;
-                }
-                _ = self.check.tick() => {
-                    self.connector.check().await?;
-                    // A topic may have come into view of this client only after it was looked for.
-                    self.has_new_topics |= self.assembler.is_waiting();
-                }
-            }
+            self.advance().await?;
         }
     }
 

@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 
 use crate::{
     capture::Subject,
-    change::{Gtid, Lsn, Position},
+    change::{Lsn, Position},
     error::{Error, Result},
     mysql::{self, Conn},
     postgres::{self, PUBLICATION},
@@ -53,7 +53,7 @@ impl Words {
     pub(super) fn position(&self, text: &str) -> Option<Position> {
         match self {
             Self::PostgreSql => text.parse::<Lsn>().ok().map(Position::Lsn),
-            Self::MySql(_) => text.parse::<Gtid>().ok().map(Position::Gtid),
+            Self::MySql(_) => Position::of_gtid(text),
         }
     }
 

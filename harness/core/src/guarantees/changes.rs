@@ -54,11 +54,13 @@ impl Guarantees {
 
     pub(super) fn promise_reads(&self, existing: &Tables, losses: &mut BTreeSet<Loss>) -> Vec<Expected> {
         let rows = existing.0.values().flat_map(|state| state.rows.iter().map(|row| (&state.table, row)));
-        let mut read = |(table, row)| {
-            let (table, row) = (self.told_table(table), self.values.told_row(table, row, losses));
-            Expected { key: table.key_of(&row), after: Some(row), ..Expected::new(Op::Read, table.name.clone()) }
-        };
-        rows.map(&mut read).collect()
+        rows.map(|(table, row)| self.promise_read(table, row, losses)).collect()
+    }
+
+    /// How a row is told that is read.
+    pub(crate) fn promise_read(&self, table: &Arc<Table>, row: &Row, losses: &mut BTreeSet<Loss>) -> Expected {
+        let (table, row) = (self.told_table(table), self.values.told_row(table, row, losses));
+        Expected { key: table.key_of(&row), after: Some(row), ..Expected::new(Op::Read, table.name.clone()) }
     }
 
     /// A table as the method tells it: the columns that it delivers, and what it takes for the key.

@@ -39,6 +39,9 @@ pub struct Guarantees {
     pub initial_snapshot: bool,
     /// Whether what is written while the initial snapshot is taken may be told twice: in the row that is read, and as a change.
     pub snapshot_overlaps: bool,
+    /// Whether rows that exist are read while changes are told: each row that is read is what it has become by the changes before it in
+    /// the stream, and a row that changes meanwhile need not be read.
+    pub snapshot_amid_changes: bool,
     /// What is delivered of a row that changes: every change, or how it stands whenever the method looks.
     pub granularity: Granularity,
     /// What is delivered of a row's old version.
@@ -306,6 +309,7 @@ impl Default for Guarantees {
         Self {
             initial_snapshot: true,
             snapshot_overlaps: false,
+            snapshot_amid_changes: false,
             granularity: Granularity::EachChange,
             before_images: BeforeImages::ReplicaIdentity,
             row_image: RowImage::Full,

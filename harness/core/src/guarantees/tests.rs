@@ -9,6 +9,7 @@ use crate::{
 const EVERYTHING: Guarantees = Guarantees {
     initial_snapshot: true,
     snapshot_overlaps: false,
+    snapshot_amid_changes: false,
     granularity: Granularity::EachChange,
     before_images: BeforeImages::Full,
     row_image: RowImage::Full,

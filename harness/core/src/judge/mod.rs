@@ -1,6 +1,7 @@
 //! The judge: is a captured stream what the method promised, no less and no more?
 
 mod alterations;
+mod amid;
 mod diff;
 mod fold;
 
@@ -265,6 +266,9 @@ pub(crate) const COMES_AGAIN: [FaultKind; 4] =
 
 /// Judges a stream against the Model.
 pub fn judge(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Change]) -> Judgement {
+    if guarantees.initial_snapshot && guarantees.snapshot_amid_changes {
+        return amid::judge(model, guarantees, watch, stream);
+    }
     let began = watch.began;
     let judged = |cut: usize| {
         let promise = guarantees.promise(model, cut, &watch.looks);

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod amid;
 mod overlap;
 mod tables;
 
@@ -23,6 +24,7 @@ use crate::{
 const DEBEZIUM: Guarantees = Guarantees {
     initial_snapshot: false,
     snapshot_overlaps: false,
+    snapshot_amid_changes: false,
     granularity: Granularity::EachChange,
     before_images: BeforeImages::ReplicaIdentity,
     row_image: RowImage::Full,

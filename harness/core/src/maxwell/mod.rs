@@ -68,6 +68,7 @@ impl Capture for Maxwell {
         Guarantees {
             initial_snapshot: options.snapshot == SnapshotMode::Initial,
             snapshot_overlaps: true,
+            snapshot_amid_changes: false,
             granularity: Granularity::EachChange,
             before_images: BeforeImages::Changed,
             row_image: RowImage::Full,

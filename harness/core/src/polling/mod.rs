@@ -75,6 +75,7 @@ fn guarantees(options: &Options, mark: Mark, unchanged_updates: bool) -> Guarant
     Guarantees {
         initial_snapshot: options.snapshot == SnapshotMode::Initial,
         snapshot_overlaps: false,
+        snapshot_amid_changes: false,
         granularity: Granularity::LatestState(mark),
         before_images: BeforeImages::None,
         row_image: RowImage::Full,

@@ -204,7 +204,7 @@ impl Scenario {
                 let before = matched.get(at)?.as_ref()?.1.before.as_ref();
                 Some(before.map(|b| b.columns().map(str::to_owned).collect()).unwrap_or_default())
             })
-        } else if self.watch.overlaps(&guarantees) {
+        } else if self.watch.overlaps(&guarantees) || guarantees.snapshot_amid_changes {
             text::overlapping(stream)
         } else {
             text::handover(stream)

@@ -16,14 +16,14 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes a new name for a method.
+    /// Takes a new name for a holder: who else bears this name knows how to remove what is left of the lease.
     ///
     /// # Errors
     /// The lock's file can't be made.
-    pub fn take(state: &State, method: &str) -> Result<Self> {
+    pub fn take(state: &State, holder: &str) -> Result<Self> {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let name = format!("cp_{}", &id[..10]);
-        let file = format!("{name}{}", ending(method));
+        let file = format!("{name}{}", ending(holder));
         let held = state.lock_file(&file)?;
         held.lock().while_doing("the lease", "lock its name")?;
         Ok(Self { name, file, state: state.clone(), _held: held })
@@ -51,17 +51,17 @@ impl Lease {
     }
 }
 
-fn ending(method: &str) -> String {
-    format!(".{method}.lease")
+fn ending(holder: &str) -> String {
+    format!(".{holder}.lease")
 }
 
-/// Takes over the leases of a method's processes that died without giving them up.
+/// Takes over the leases of a holder's processes that died without giving them up.
 ///
 /// # Errors
 /// The state's folder can't be read.
-pub fn stale(state: &State, method: &str) -> Result<Vec<Lease>> {
+pub fn stale(state: &State, holder: &str) -> Result<Vec<Lease>> {
     let mut stale = Vec::new();
-    let ending = ending(method);
+    let ending = ending(holder);
     for file in state.files(&ending)? {
         let held = state.lock_file(&file)?;
         if held.try_lock().is_ok() {
@@ -96,7 +96,7 @@ mod tests {
         let name = lease.name().to_owned();
         assert!(stale(&state, "m")?.is_empty());
         drop(lease);
-        assert!(stale(&state, "another")?.is_empty(), "another method can't clean up after this one");
+        assert!(stale(&state, "another")?.is_empty(), "another holder can't clean up after this one");
         let found = stale(&state, "m")?;
         assert_eq!(found.iter().map(Lease::name).collect::<Vec<_>>(), [name]);
         found.into_iter().try_for_each(Lease::release)?;

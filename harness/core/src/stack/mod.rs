@@ -47,7 +47,10 @@ pub const KEEP: &str = "CHANGEPROOF_KEEP";
 pub struct Stack {
     state: State,
     endpoints: BTreeMap<Service, Endpoint>,
+    /// Those that are this stack's own.
     apart: BTreeSet<Service>,
+    /// Those of them that others may have after it.
+    secluded: BTreeSet<Service>,
     _in_use: Option<File>,
 }
 
@@ -59,8 +62,8 @@ impl Stack {
     /// No Docker engine, an image that can't be built, a service that doesn't get ready: each with its way out.
     pub async fn acquire(services: &[Service]) -> Result<Self> {
         if services.is_empty() {
-            let (endpoints, apart) = (BTreeMap::new(), BTreeSet::new());
-            return Ok(Self { state: State::open()?, endpoints, apart, _in_use: None });
+            let (endpoints, [apart, secluded]) = (BTreeMap::new(), [BTreeSet::new(), BTreeSet::new()]);
+            return Ok(Self { state: State::open()?, endpoints, apart, secluded, _in_use: None });
         }
         Self::with_engine(services).await
     }
@@ -83,7 +86,8 @@ impl Stack {
             async move { Ok::<_, Error>((*service, service::ensure(*service, state).await?)) }
         }))
         .await?;
-        Ok(Self { state, endpoints: endpoints.into_iter().collect(), apart: BTreeSet::new(), _in_use: in_use })
+        let [apart, secluded] = [BTreeSet::new(), BTreeSet::new()];
+        Ok(Self { state, endpoints: endpoints.into_iter().collect(), apart, secluded, _in_use: in_use })
     }
 
     /// How to reach a service of the stack.
@@ -123,6 +127,31 @@ impl Stack {
     pub async fn take_apart(&mut self, service: Service) -> Result<()> {
         self.endpoints.insert(service, service::start_apart(service, &self.state).await?);
         self.apart.insert(service);
+        Ok(())
+    }
+
+    /// As [`Stack::take_apart`], for whoever must be alone on a server but does no harm to it: it may be one that another has left.
+    ///
+    /// # Errors
+    /// It doesn't get ready.
+    pub async fn take_secluded(&mut self, service: Service) -> Result<()> {
+        self.endpoints.insert(service, service::take_secluded(service, &self.state).await?);
+        self.apart.insert(service);
+        self.secluded.insert(service);
+        Ok(())
+    }
+
+    /// Leaves the servers that have done no harm to the next one who must be alone: they must be as they were.
+    ///
+    /// # Errors
+    /// No record can be written of them.
+    pub fn leave_to_others(&mut self) -> Result<()> {
+        for service in std::mem::take(&mut self.secluded) {
+            self.apart.remove(&service);
+            if let Some(endpoint) = self.endpoints.remove(&service) {
+                service::leave_secluded(&endpoint, &self.state)?;
+            }
+        }
         Ok(())
     }
 

@@ -208,6 +208,33 @@ pub(crate) async fn find(service: Service, state: &State) -> Result<Option<Endpo
     running(service, state, &format!("{}.json", service.name())).await
 }
 
+/// How the records of servers are called that wait for the next one who needs a server for itself.
+const SECLUDED_ENDING: &str = ".secluded.json";
+
+/// A server for one user at a time: one that another has left, or a new one. Nobody else finds it until it is left again.
+pub(crate) async fn take_secluded(service: Service, state: &State) -> Result<Endpoint> {
+    let lock = format!("{}.secluded.lock", service.name());
+    let lock = state.lock(&lock, service.title(), "wait for another process that looks for a server").await?;
+    let mine = format!("{}-", service.container(state));
+    for record in state.files(SECLUDED_ENDING)?.into_iter().filter(|record| record.starts_with(&mine)) {
+        let left = state.read::<Endpoint>(&record);
+        // From here on it is known to its taker alone: what a killed process has used is used by nobody after it.
+        state.remove(&record)?;
+        let Some(left) = left else { continue };
+        if left.image == image::tag_of(service.image()).await? && docker::is_running(&left.container).await? {
+            return Ok(left);
+        }
+        docker::remove_container(&left.container).await?;
+    }
+    drop(lock);
+    start_apart(service, state).await
+}
+
+/// Leaves a server to the next one who needs one for itself.
+pub(crate) fn leave_secluded(endpoint: &Endpoint, state: &State) -> Result<()> {
+    state.write(&format!("{}{SECLUDED_ENDING}", endpoint.container), endpoint)
+}
+
 /// Starts another container of the service, which no record tells of, so that no other process finds it.
 pub(crate) async fn start_apart(service: Service, state: &State) -> Result<Endpoint> {
     let image = image::ensure(service.image()).await?;

@@ -74,6 +74,7 @@ impl Capture for AuditTrigger {
         Guarantees {
             initial_snapshot: options.snapshot == SnapshotMode::Initial,
             snapshot_overlaps: false,
+            snapshot_amid_changes: false,
             granularity: Granularity::EachChange,
             before_images: BeforeImages::Full,
             row_image: RowImage::Full,
