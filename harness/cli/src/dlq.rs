@@ -1,6 +1,6 @@
 //! `cdc dlq`: the dead letters of a pipeline.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use changeproof::dead_letters::{Brokers, Letter, Place, read, replay};
 use clap::{Args, Subcommand};
@@ -112,7 +112,10 @@ fn bytes(bytes: Option<&[u8]>) -> String {
     match bytes.map(|bytes| (std::str::from_utf8(bytes), bytes)) {
         None => "(none)".to_owned(),
         Some((Ok(text), _)) if !text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') => text.to_owned(),
-        Some((_, bytes)) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Some((_, bytes)) => bytes.iter().fold(String::new(), |mut digits, byte| {
+            let _ = write!(digits, "{byte:02x}");
+            digits
+        }),
     }
 }
 

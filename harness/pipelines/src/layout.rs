@@ -31,7 +31,7 @@ impl Layout {
         let batches = rows_at(table, current, table.current_schema_ref());
         let rows = batches.map(|batch| batch?.after.as_ref().map_or(Ok(Vec::new()), to_rows));
         match self {
-            Self::Merged => rows.map(|rows| Ok(rows?.into_iter().map(without_lsn).collect())).boxed(),
+            Self::Merged => rows.map(|rows| Ok(rows?.iter().map(without_lsn).collect())).boxed(),
             _ => rows.boxed(),
         }
     }
@@ -46,6 +46,6 @@ impl Layout {
     }
 }
 
-fn without_lsn(row: Row) -> Row {
+fn without_lsn(row: &Row) -> Row {
     row.iter().filter(|(name, _)| *name != LSN).map(|(name, value)| (name.to_owned(), value.clone())).collect()
 }

@@ -101,7 +101,7 @@ async fn show(
     for (pipeline, told) in PIPELINES.iter().zip(&told) {
         match told {
             Ok((_, after)) => {
-                anstream::println!("{:13} queryable {} ms after the last commit", pipeline.name(), after.as_millis())
+                anstream::println!("{:13} queryable {} ms after the last commit", pipeline.name(), after.as_millis());
             }
             Err(error) => anstream::println!("{:13} {error}", pipeline.name()),
         }
