@@ -9,7 +9,7 @@ use changeproof::{
     connect::Connector,
     debezium::DebeziumPostgres,
     error::{Error, Result},
-    guarantees::{AfterABreak, Granularity, Guarantees, KeyChange, SchemaChanges, UnchangedToast},
+    guarantees::Guarantees,
     kafka,
     postgres::Address,
     schema::TableName,
@@ -23,7 +23,7 @@ use crate::{
     contents::{Contents, Reading},
     layout::Layout,
     sink::name_of,
-    topics::{Topics, fence_after_existing, fences},
+    topics::{Topics, fence_after_existing, fences, guarantees},
 };
 
 const SERVICE: &str = "Iceberg's sink";
@@ -89,17 +89,7 @@ impl Capture for ConnectSink {
     }
 
     fn guarantees(&self, options: &Options) -> Guarantees {
-        Guarantees {
-            granularity: Granularity::Contents,
-            keyless_update: KeyChange::DeleteAndInsert,
-            unchanged_updates: false,
-            transactions: false,
-            schema_changes: SchemaChanges::NextRow,
-            unchanged_toast: UnchangedToast::Delivered,
-            after_a_break: AfterABreak::ExactlyOnce,
-            tombstones: false,
-            ..DebeziumPostgres.guarantees(options)
-        }
+        guarantees(options)
     }
 
     async fn prepare(&self, subject: Subject<'_>) -> Result<()> {

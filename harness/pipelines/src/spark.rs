@@ -8,7 +8,7 @@ use changeproof::{
     capture::{Capture, Options, SnapshotMode, Subject, Subscription},
     debezium::DebeziumPostgres,
     error::{Context, Error, Result},
-    guarantees::{AfterABreak, Granularity, Guarantees, KeyChange, SchemaChanges, UnchangedToast},
+    guarantees::Guarantees,
     kafka::{Ends, ends},
     postgres::Address,
     stack::{Endpoint, Service},
@@ -22,7 +22,7 @@ use tokio::time::{Instant, interval, sleep};
 use crate::{
     contents::{Contents, Reading},
     layout::Layout,
-    topics::{Topics, fence_after_existing, fences},
+    topics::{Topics, fence_after_existing, fences, guarantees},
 };
 
 const SERVICE: &str = "Spark";
@@ -91,18 +91,7 @@ impl Capture for Spark {
     }
 
     fn guarantees(&self, options: &Options) -> Guarantees {
-        let debezium = DebeziumPostgres.guarantees(options);
-        Guarantees {
-            granularity: Granularity::Contents,
-            keyless_update: KeyChange::DeleteAndInsert,
-            unchanged_updates: false,
-            transactions: false,
-            schema_changes: SchemaChanges::NextRow,
-            unchanged_toast: UnchangedToast::Delivered,
-            after_a_break: AfterABreak::ExactlyOnce,
-            tombstones: false,
-            ..debezium
-        }
+        guarantees(options)
     }
 
     async fn prepare(&self, subject: Subject<'_>) -> Result<()> {

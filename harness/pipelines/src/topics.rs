@@ -7,6 +7,7 @@ use changeproof::{
     capture::{Capture, Options, SnapshotMode, Subject, Subscription},
     debezium::DebeziumPostgres,
     error::{Context, Result},
+    guarantees::{AfterABreak, Granularity, Guarantees, KeyChange, SchemaChanges, UnchangedToast},
     postgres::Address,
     schema::TableName,
     source::HARNESS_SCHEMA,
@@ -16,6 +17,21 @@ use changeproof::{
 /// The topic of fences, without the prefix and its dot. The sinks needn't have them: what they have merged is known by offsets and counts.
 pub(crate) fn fences() -> String {
     format!("{HARNESS_SCHEMA}.fence")
+}
+
+/// What a pipeline promises that keeps tables by these topics: that they hold what Debezium tells.
+pub(crate) fn guarantees(options: &Options) -> Guarantees {
+    Guarantees {
+        granularity: Granularity::Contents,
+        keyless_update: KeyChange::DeleteAndInsert,
+        unchanged_updates: false,
+        transactions: false,
+        schema_changes: SchemaChanges::NextRow,
+        unchanged_toast: UnchangedToast::Delivered,
+        after_a_break: AfterABreak::ExactlyOnce,
+        tombstones: false,
+        ..DebeziumPostgres.guarantees(options)
+    }
 }
 
 /// A connector, and what its topics are known to hold. They prove it by their numbers: see [`DebeziumPostgres`].

@@ -14,3 +14,6 @@ pub const CATALOGUE: Catalogue = Catalogue {
     versions: &[],
     ..scenarios_postgres::CATALOGUE
 };
+
+/// The direct pipeline alone: the sinks of the others are always in object storage, and the forms of their values are not all described.
+pub const DIRECT: Catalogue = Catalogue { methods: &[&Direct], readme: None, ..CATALOGUE };

@@ -1,4 +1,4 @@
-//! Some of the scenarios with the sink in object storage, behind a REST catalog: their pages are those of tables in a folder.
+//! Some of the scenarios with the direct pipeline's sink in object storage, behind a REST catalog: their pages are those of tables in a folder.
 //!
 //! All of them run there with `CHANGEPROOF_WAREHOUSE=s3` in the environment of the catalogue's own tests.
 
@@ -15,5 +15,5 @@ const SCENARIOS: [&str; 8] = [
 ];
 
 fn main() -> std::process::ExitCode {
-    changeproof::runner::main_in_a_bucket(scenarios_pipelines::CATALOGUE, &SCENARIOS)
+    changeproof::runner::main_in_a_bucket(scenarios_pipelines::DIRECT, &SCENARIOS)
 }

@@ -1,11 +1,11 @@
-//! Random values of PostgreSQL, by every pipeline.
+//! Random values of PostgreSQL, by the direct pipeline.
 
 use std::process::ExitCode;
 
-use scenarios_pipelines::CATALOGUE;
+use scenarios_pipelines::DIRECT;
 use scenarios_postgres::TYPES;
 use scenarios_relational::random;
 
 fn main() -> ExitCode {
-    random::main_of_values(CATALOGUE, TYPES)
+    random::main_of_values(DIRECT, TYPES)
 }
