@@ -44,6 +44,12 @@ pub struct Status {
     trace: Option<String>,
 }
 
+impl Status {
+    fn has_failed(&self) -> bool {
+        self.connector == "FAILED" || self.task.as_deref() == Some("FAILED")
+    }
+}
+
 impl Connector {
     /// The connector of a name; `what` it is, is whose error it will be if it fails.
     ///
@@ -142,8 +148,8 @@ impl Connector {
     pub async fn check(&self) -> Result<Option<Status>> {
         let status = self.status().await?;
         match &status {
-            Some(Status { connector, task, trace }) if connector == "FAILED" || task.as_deref() == Some("FAILED") => {
-                let trace = trace.as_deref().unwrap_or("it left no trace");
+            Some(failed) if failed.has_failed() => {
+                let trace = failed.trace.as_deref().unwrap_or("it left no trace");
                 if self.passing.is_some_and(|passing| trace.contains(passing)) {
                     return self.restart_failed().await.map(|()| None);
                 }
@@ -159,8 +165,7 @@ impl Connector {
     /// # Errors
     /// Connect doesn't answer.
     pub async fn restart_if_failed(&self) -> Result<bool> {
-        let status = self.status().await?;
-        let has_failed = status.is_some_and(|it| it.connector == "FAILED" || it.task.as_deref() == Some("FAILED"));
+        let has_failed = self.status().await?.is_some_and(|status| status.has_failed());
         if has_failed {
             self.restart_failed().await?;
         }

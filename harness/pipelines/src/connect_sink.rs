@@ -141,16 +141,10 @@ fn configuration(subject: Subject<'_>, options: &Options) -> Result<Map<String, 
         "iceberg.tables.evolve-schema-enabled": "true",
         "iceberg.control.topic": control_topic(subject),
         "iceberg.control.commit.interval-ms": "1000",
-        "iceberg.catalog.type": "rest",
-        "iceberg.catalog.uri": format!("http://{}:8181", rest.container),
-        "iceberg.catalog.io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
-        "iceberg.catalog.s3.endpoint": format!("http://{}:9000", minio.container),
-        "iceberg.catalog.s3.path-style-access": "true",
-        "iceberg.catalog.s3.access-key-id": minio.user(),
-        "iceberg.catalog.s3.secret-access-key": minio.password,
-        "iceberg.catalog.client.region": "us-east-1",
     });
     let mut settings = settings.as_object().cloned().unwrap_or_default();
+    let catalog = rest.iceberg_client(minio);
+    settings.extend(catalog.map(|(name, value)| (format!("iceberg.catalog.{name}"), Json::String(value))));
     let client = stack.endpoint(Service::Kafka)?.kafka_client();
     settings.extend(client.map(|(name, value)| (format!("iceberg.kafka.{name}"), Json::String(value))));
     let own = |(name, value): (&String, &String)| Some((name.strip_prefix(OWN)?.to_owned(), json!(value)));

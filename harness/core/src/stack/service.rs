@@ -144,6 +144,21 @@ impl Endpoint {
         ]
     }
 
+    /// What a client in another container needs to reach the REST catalog that this is, and its tables in MinIO, by the names of Iceberg's
+    /// own settings.
+    pub fn iceberg_client(&self, minio: &Self) -> [(&'static str, String); 8] {
+        [
+            ("type", "rest".to_owned()),
+            ("uri", format!("http://{}:8181", self.container)),
+            ("io-impl", "org.apache.iceberg.aws.s3.S3FileIO".to_owned()),
+            ("s3.endpoint", format!("http://{}:9000", minio.container)),
+            ("s3.path-style-access", "true".to_owned()),
+            ("s3.access-key-id", USER.to_owned()),
+            ("s3.secret-access-key", minio.password.clone()),
+            ("client.region", "us-east-1".to_owned()),
+        ]
+    }
+
     /// The connection string of a database of PostgreSQL.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}:{}@{}/{database}", self.password, self.address())

@@ -202,19 +202,9 @@ async fn start_iceberg_rest(state: &State, endpoint: &Endpoint) -> Result<u16> {
 async fn start_spark(state: &State, endpoint: &Endpoint) -> Result<u16> {
     let rest = Box::pin(ensure(Service::IcebergRest, state)).await?;
     let minio = Box::pin(ensure(Service::Minio, state)).await?;
-    let catalog = [
-        ("type", "rest".to_owned()),
-        ("uri", format!("http://{}:8181", rest.container)),
-        ("io-impl", "org.apache.iceberg.aws.s3.S3FileIO".to_owned()),
-        ("s3.endpoint", format!("http://{}:9000", minio.container)),
-        ("s3.path-style-access", "true".to_owned()),
-        ("s3.access-key-id", USER.to_owned()),
-        ("s3.secret-access-key", minio.password),
-        ("client.region", "us-east-1".to_owned()),
-    ];
     let serve = "python3 -m changeproof_spark serve --host 0.0.0.0 --folder /var/lib/changeproof";
     let mut command: Vec<String> = serve.split(' ').map(str::to_owned).collect();
-    command.extend(catalog.map(|(name, value)| format!("--catalog-option={name}={value}")));
+    command.extend(rest.iceberg_client(&minio).map(|(name, value)| format!("--catalog-option={name}={value}")));
     command.push(format!("--spark-option=spark.driver.memory={SPARK_HEAP_MB}m"));
     let (name, tag) = split_tag(&endpoint.image);
     let request = |_| {
