@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
 IMAGES := postgres kafka
 PIPELINE_IMAGES := $(IMAGES) minio iceberg-rest spark
-TEST_IMAGES := $(IMAGES) mysql mariadb maxwell spark minio iceberg-rest
+TEST_IMAGES := $(IMAGES) mysql mariadb maxwell spark minio iceberg-rest registry
 # What tests and lints look at beyond a plain build.
 FEATURES := changeproof-cli/iceberg,changeproof-cli/delta
 BASH_FILES := images/build images/base .ci/run $(wildcard scripts/* images/*/*.sh images/*/bin/*.sh)

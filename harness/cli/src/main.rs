@@ -92,13 +92,14 @@ fn catalogues() -> Vec<&'static Catalogue> {
     ]
 }
 
-/// Those, and the pipelines that end in one of them.
+/// Those, and what begins or ends in one of them.
 fn on_record() -> Vec<&'static Catalogue> {
-    let pipelines: [&'static Catalogue; _] = [
+    let further: [&'static Catalogue; _] = [
+        &scenarios_connect::CATALOGUE,
         #[cfg(feature = "iceberg")]
         &scenarios_pipelines::CATALOGUE,
     ];
-    catalogues().into_iter().chain(pipelines).collect()
+    catalogues().into_iter().chain(further).collect()
 }
 
 async fn run(command: Command) -> Result<(), Failure> {

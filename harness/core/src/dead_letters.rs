@@ -1,11 +1,15 @@
 //! Records that a consumer could not use, in a topic of their own: as they came, with headers that say where from and why. The headers are
 //! those of Kafka Connect (KIP-298, "Error Handling in Connect": `__connect.errors.…`).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
     message::{BorrowedMessage, Headers},
     producer::{FutureProducer, FutureRecord},
 };
@@ -36,6 +40,18 @@ impl Brokers {
     /// The broker of a stack.
     pub fn of(kafka: &Endpoint) -> Self {
         Self(settings(kafka).into())
+    }
+
+    /// The same with another setting.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.0.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// What a client of one's own is told.
+    pub fn settings(&self) -> &BTreeMap<String, String> {
+        &self.0
     }
 
     fn config(&self) -> ClientConfig {
@@ -131,7 +147,8 @@ pub async fn read(brokers: &Brokers, topic: &str) -> Result<Vec<Letter>> {
 fn read_all(mut config: ClientConfig, topic: &str) -> Result<Vec<Letter>> {
     let doing = || format!("read {topic}");
     config.set("group.id", "changeproof-dead-letters").set("enable.auto.commit", "false");
-    config.set("enable.partition.eof", "false");
+    // The offsets of a topic written in transactions have gaps, so that only the broker knows where it ends.
+    config.set("enable.partition.eof", "true");
     let consumer: BaseConsumer = config.create().while_doing(SERVICE, doing())?;
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).while_doing(SERVICE, doing())?;
     let found = metadata.topics().first().filter(|found| found.error().is_none());
@@ -140,20 +157,26 @@ fn read_all(mut config: ClientConfig, topic: &str) -> Result<Vec<Letter>> {
         return Err(Error::new(SERVICE, doing(), "there is no such topic")
             .help("name the topic of the dead letters with --topic"));
     }
-    let (mut assigned, mut left) = (TopicPartitionList::new(), 0);
+    let mut assigned = TopicPartitionList::new();
+    let mut unread: BTreeSet<i32> = BTreeSet::new();
     for partition in partitions {
-        let (from, end) = consumer.fetch_watermarks(topic, partition.id(), TIMEOUT).while_doing(SERVICE, doing())?;
-        left += end - from;
         let begin = assigned.add_partition_offset(topic, partition.id(), Offset::Beginning);
         begin.while_doing(SERVICE, doing())?;
+        unread.insert(partition.id());
     }
     consumer.assign(&assigned).while_doing(SERVICE, doing())?;
     let mut letters = Vec::new();
-    while left > 0 {
-        // The offsets of a topic written in transactions have gaps: what doesn't come isn't there.
-        let Some(record) = consumer.poll(Duration::from_secs(5)) else { break };
-        letters.push(Letter::of(&record.while_doing(SERVICE, doing())?));
-        left -= 1;
+    let mut heard = Instant::now();
+    while !unread.is_empty() {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                unread.remove(&partition);
+            }
+            Some(record) => letters.push(Letter::of(&record.while_doing(SERVICE, doing())?)),
+            None if heard.elapsed() < TIMEOUT => continue,
+            None => return Err(Error::new(SERVICE, doing(), format!("nothing came for {} s", TIMEOUT.as_secs()))),
+        }
+        heard = Instant::now();
     }
     letters.sort_by_key(|letter| letter.place);
     Ok(letters)

@@ -27,6 +27,7 @@ mod pages;
 pub mod polling;
 pub mod postgres;
 pub mod publication;
+pub mod registry;
 pub mod runner;
 pub mod scenario;
 pub mod schema;
@@ -35,8 +36,10 @@ pub mod source;
 pub mod stack;
 pub mod text;
 pub mod time;
+pub mod transforms;
 pub mod trigger;
 pub mod value;
+mod view;
 pub mod warehouse;
 pub mod workspace;
 

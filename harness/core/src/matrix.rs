@@ -93,7 +93,8 @@ impl Matrix {
             let cells = cells.collect::<Result<_>>()?;
             Ok(Line { scenario: definition.name, shows: definition.summary(), cells })
         });
-        let lines: Vec<Line> = lines.collect::<Result<_>>()?;
+        let mut lines: Vec<Line> = lines.collect::<Result<_>>()?;
+        lines.retain(|line| line.cells.iter().any(|cell| !matches!(cell, Cell::NotApplicable { .. })));
         let methods: Vec<_> = catalogue.methods.iter().map(|method| method.name()).collect();
         let mut differences = Vec::new();
         for line in &lines {

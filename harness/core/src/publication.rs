@@ -1,8 +1,8 @@
 //! Publications of a part: some tables, columns and rows, or partitions under the name of their root (PostgreSQL manual,
 //! 29.4 "Row Filters" and 29.5 "Column Lists"; `CREATE PUBLICATION`).
 //!
-//! For a method that reads a publication, what is published is what happens. [`Publication::view`] makes of the Model what
-//! it would be if nothing else existed, and both oracles then judge by that.
+//! For a method that reads a publication, what is published is what happens. A [`View`] makes of the Model what it would be if nothing
+//! else existed, and both oracles then judge by that.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,11 +13,12 @@ use crate::{
     change::Op,
     guarantees::Loss,
     judge::Contents,
-    model::{IdealChange, IdealTransaction, Model},
+    model::IdealChange,
     postgres::{PUBLICATION, fence, ident, literal, table},
     schema::{Table, TableName},
     script::{Alter, TableRef},
     value::{Row, Value},
+    view::View,
 };
 
 /// What is published instead of all there is.
@@ -92,52 +93,12 @@ impl Publication {
         ]
     }
 
-    /// The Model as the publication shows it, and what it doesn't show of what happened.
-    pub(crate) fn view(&self, model: &Model) -> (Model, BTreeSet<Loss>) {
-        let mut losses = BTreeSet::new();
-        let mut created = BTreeSet::new();
-        let transactions = model.committed().iter().map(|transaction| {
-            let changes = transaction.changes.iter().zip(&transaction.statements);
-            let changes =
-                changes.filter_map(|(change, statement)| Some((self.change(change, &mut losses)?, *statement)));
-            // A root is created once, whatever the number of its partitions.
-            let changes = changes.filter(|(change, _)| match change {
-                IdealChange::Created(table) => created.insert(table.name.clone()),
-                _ => true,
-            });
-            let (changes, statements) = changes.unzip();
-            let IdealTransaction { began, committed_before, .. } = *transaction;
-            IdealTransaction { changes, statements, began, committed_before }
-        });
-        let view = Model::of_committed(transactions.collect());
-        (view, losses)
-    }
-
-    /// What the database holds as the publication shows it.
-    pub(crate) fn contents(&self, contents: Contents) -> Contents {
-        let mut shown = Contents::new();
-        for (name, mut table) in contents {
-            let name = self.name(&name);
-            let Some(part) = self.parts.get(&name) else { continue };
-            table.rows.retain(|row| part.has(row));
-            if let Some(columns) = &part.columns {
-                table.columns.retain(|column, _| columns.contains(column));
-                table.rows = table.rows.iter().map(|row| part.row(row)).collect();
-            }
-            match shown.get_mut(&name) {
-                Some(root) => root.rows.append(&mut table.rows),
-                None => {
-                    shown.insert(name, table);
-                }
-            }
-        }
-        shown
-    }
-
     fn name(&self, name: &TableName) -> TableName {
         self.roots.get(name).unwrap_or(name).clone()
     }
+}
 
+impl View for Publication {
     fn change(&self, change: &IdealChange, losses: &mut BTreeSet<Loss>) -> Option<IdealChange> {
         let (IdealChange::Created(table) | IdealChange::Altered { table, .. } | IdealChange::Row { table, .. }) =
             change;
@@ -174,6 +135,26 @@ impl Publication {
             }
         }
     }
+
+    fn contents(&self, contents: Contents) -> Contents {
+        let mut shown = Contents::new();
+        for (name, mut table) in contents {
+            let name = self.name(&name);
+            let Some(part) = self.parts.get(&name) else { continue };
+            table.rows.retain(|row| part.has(row));
+            if let Some(columns) = &part.columns {
+                table.columns.retain(|column, _| columns.contains(column));
+                table.rows = table.rows.iter().map(|row| part.row(row)).collect();
+            }
+            match shown.get_mut(&name) {
+                Some(root) => root.rows.append(&mut table.rows),
+                None => {
+                    shown.insert(name, table);
+                }
+            }
+        }
+        shown
+    }
 }
 
 impl Part {
@@ -207,7 +188,7 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{row, schema::Type, script::TableBuilder};
+    use crate::{model::Model, row, schema::Type, script::TableBuilder};
 
     fn run(
         publication: &Publication,
@@ -219,7 +200,7 @@ mod tests {
         for step in [&create].into_iter().chain(steps) {
             assert_eq!(model.apply(step), Ok(()));
         }
-        let (view, losses) = publication.view(&model);
+        let (view, losses) = publication.of(&model);
         let changes = view.committed().iter().flat_map(|transaction| &transaction.changes);
         (changes.filter(|change| matches!(change, IdealChange::Row { .. })).cloned().collect(), losses)
     }
@@ -282,7 +263,7 @@ mod tests {
             assert_eq!(model.apply(&step), Ok(()));
         }
         let publication = publication().root("p", &[&first.handle(), &second.handle()]);
-        let (view, losses) = publication.view(&model);
+        let (view, losses) = publication.of(&model);
         let tables = &view.tables().0;
         assert_eq!(tables.keys().collect::<Vec<_>>(), [&TableName::from("p")]);
         assert_eq!(tables[&TableName::from("p")].rows, [row! { id: 1 }, row! { id: 2 }]);

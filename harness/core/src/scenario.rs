@@ -10,10 +10,11 @@ use crate::{
     error::{Context, Error, Result},
     judge::{Verdict, Watch},
     model::Model,
-    publication::Publication,
     script::{Action, Step, TableBuilder, TableRef, begin, commit},
     source::{Dialect, Place, Source, Sql},
     stack::Stack,
+    transforms::Transforms,
+    view::View,
     workspace::Workspace,
 };
 
@@ -106,7 +107,8 @@ pub struct Scenario {
     stack: Stack,
     workspace: Workspace,
     model: Model,
-    pub(crate) publication: Option<Publication>,
+    /// What a reader is shown of what happens, if not all of it.
+    pub(crate) shown: Option<Box<dyn View>>,
     subscription: Option<Box<dyn Subscription>>,
     pub(crate) watch: Watch,
     stream: Vec<Change>,
@@ -187,7 +189,7 @@ impl Scenario {
             stack,
             workspace,
             model: Model::default(),
-            publication: None,
+            shown: None,
             subscription: None,
             watch: Watch::default(),
             stream: Vec::new(),
@@ -388,6 +390,14 @@ impl Scenario {
     /// Sets an option of the method, by the method's own name, for the capture to come.
     pub fn configure(&mut self, setting: &str, value: &str) {
         self.options.settings.insert(setting.to_owned(), value.to_owned());
+    }
+
+    /// Has Kafka Connect transform the records of the capture to come.
+    pub fn transform(&mut self, transforms: Transforms) {
+        for (setting, value) in transforms.settings(&self.capture_name()) {
+            self.configure(&setting, &value);
+        }
+        self.shown = Some(Box::new(transforms));
     }
 
     /// Waits until the capture has delivered everything committed so far.

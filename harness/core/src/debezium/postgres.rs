@@ -8,6 +8,7 @@ use super::{
     record::Decoder,
     signals::{self, Signals},
     subscription::{self, Attached, Server, sends_tombstones},
+    wire::Wire,
 };
 use crate::{
     capture::{Capture, Options, SnapshotMode, Subject, Subscription},
@@ -68,6 +69,20 @@ impl Capture for DebeziumPostgres {
     }
 
     async fn start(&self, subject: Subject<'_>, options: &Options) -> Result<Box<dyn Subscription>> {
+        start(subject, options, None).await
+    }
+
+    async fn clean_up(&self, subject: Subject<'_>) -> Result<()> {
+        subscription::clean_up(subject).await
+    }
+}
+
+/// Starts the connector; what its records refer to is put back by the wire.
+pub(super) async fn start(
+    subject: Subject<'_>,
+    options: &Options,
+    wire: Option<Wire>,
+) -> Result<Box<dyn Subscription>> {
         let source = subject.stack.endpoint(Service::Postgres)?;
         let lease = json!({
             "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
@@ -87,12 +102,7 @@ impl Capture for DebeziumPostgres {
             true => Some(Signals::of_postgres(source, subject.database).await?),
             false => None,
         };
-        subscription::start(subject, &lease, server, Decoder::default(), signals, options).await
-    }
-
-    async fn clean_up(&self, subject: Subject<'_>) -> Result<()> {
-        subscription::clean_up(subject).await
-    }
+        subscription::start(subject, &lease, server, Decoder::default().through(wire), signals, options).await
 }
 
 /// Seen with `include.unknown.datatypes=false` and the other settings' defaults (Debezium's manual on the connector, "Data

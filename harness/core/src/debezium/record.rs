@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{definitions::Definitions, values::Schema};
+use super::{definitions::Definitions, flat::Told, values::Schema, wire::Wire};
 use crate::{
     change::{Change, Lsn, Op, Position, TxId},
     error::{Context, Error, Result},
@@ -101,6 +101,8 @@ struct Transaction {
 pub(crate) struct Decoder {
     schemas: HashMap<Box<str>, Arc<Schema>>,
     origin: Origin,
+    /// What puts the schemas back that records only refer to.
+    pub(super) wire: Option<Wire>,
 }
 
 /// Where records come from.
@@ -137,7 +139,13 @@ impl Decoder {
     /// A decoder of what the connector for MySQL writes.
     pub(crate) fn of_mysql(lease: &str, history: String, definitions: Option<String>) -> Self {
         let definitions = definitions.map(|topic| (topic, Definitions::default()));
-        Self { schemas: HashMap::new(), origin: Origin::MySql { lease: lease.to_owned(), history, definitions } }
+        let origin = Origin::MySql { lease: lease.to_owned(), history, definitions };
+        Self { schemas: HashMap::new(), origin, wire: None }
+    }
+
+    /// The same for records whose schemas stand in a registry.
+    pub(super) fn through(self, wire: Option<Wire>) -> Self {
+        Self { wire, ..self }
     }
 
     /// The topic of changed definitions, if the connector writes one.
@@ -179,6 +187,10 @@ impl Decoder {
         let Some(value) = value else { return Ok(Event::Tombstone(key)) };
         let parts = parts(value)?;
         let payload = parts.payload.map_or("null", RawValue::get);
+        let schema = parts.schema.map(|_| self.schema(parts.schema)).transpose()?;
+        if let Some(schema) = schema.filter(|schema| schema.field("__op").is_some()) {
+            return self.flat(key, payload, &schema);
+        }
         let Some(envelope) = serde_json::from_str::<Option<Envelope>>(payload)
             .while_doing(DECODER, format!("read {}", shorten(payload)))?
         else {
@@ -210,6 +222,17 @@ impl Decoder {
             ..Change::new(op, source.table(&self.origin))
         };
         Ok(Event::Change(Box::new(change), total_order))
+    }
+
+    /// Decodes a record that has been flattened.
+    fn flat(&self, key: Row, payload: &str, schema: &Schema) -> Result<Event> {
+        let doing = || format!("read {}", shorten(payload));
+        let columns = serde_json::from_str(payload).while_doing(DECODER, doing())?;
+        let told: Told = serde_json::from_str(payload).while_doing(DECODER, doing())?;
+        let (Some(op), Some(row)) = (op(&told.op), schema.row(&columns, self.dialect())) else {
+            return Err(Error::new(DECODER, doing(), "it is no change of a row"));
+        };
+        Ok(Event::Change(Box::new(told.change(op, key, row)), told.total_order))
     }
 
     fn key(&mut self, key: &[u8]) -> Result<Row> {

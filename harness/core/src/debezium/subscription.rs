@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rdkafka::{Message, message::BorrowedMessage};
+use rdkafka::{Message, message::OwnedMessage};
 use serde_json::{Map, Value as Json, json};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
@@ -154,6 +154,8 @@ pub(super) async fn start(
         assembler: Assembler::new(is_initial, sends_tombstones(options))
             .with_uncounted(has_uncounted)
             .with_incremental(signals.is_some()),
+        referring: None,
+        tells_transactions: options.settings.get("provide.transaction.metadata").is_none_or(|setting| setting != "false"),
         settling: None,
         has_new_topics: false,
         check,
@@ -186,6 +188,10 @@ struct DebeziumSubscription {
     control: ControlTopics,
     decoder: Decoder,
     assembler: Assembler,
+    /// A record that only refers to its schemas, until they are there.
+    referring: Option<OwnedMessage>,
+    /// Whether transactions are told, and by them which tables have changes.
+    tells_transactions: bool,
     /// How many transactions wait until everything has been read up to these ends of the partitions.
     settling: Option<(usize, Ends)>,
     has_new_topics: bool,
@@ -211,20 +217,34 @@ impl DebeziumSubscription {
             self.reader.refresh().await?;
             self.has_new_topics = false;
         }
-        if self.settle().await? {
+        if self.take_referring().await? || self.settle().await? {
             return Ok(());
         }
         tokio::select! {
             record = self.reader.next() => {
-                self.has_new_topics |= take(&record?, &self.control, &mut self.decoder, &mut self.assembler)?;
+                let record = record?;
+                if self.decoder.wire.is_some() {
+                    self.referring = Some(record.detach());
+                } else {
+                    self.has_new_topics |= take(&record, &self.control, &mut self.decoder, &mut self.assembler)?;
+                }
             }
             _ = self.check.tick() => {
                 self.connector.check().await?;
-                // A topic may have come into view of this client only after it was looked for.
-                self.has_new_topics |= self.assembler.is_waiting();
+                // A topic may have come into view of this client only after it was looked for, or nothing tells of new ones.
+                self.has_new_topics |= self.assembler.is_waiting() || !self.tells_transactions;
             }
         }
         Ok(())
+    }
+
+    /// Takes the record whose schemas stand in the registry. Returns whether there was one.
+    async fn take_referring(&mut self) -> Result<bool> {
+        let (Some(record), Some(wire)) = (&self.referring, &mut self.decoder.wire) else { return Ok(false) };
+        let whole = wire.with_schemas(record).await?;
+        self.referring = None;
+        self.has_new_topics |= take(&whole, &self.control, &mut self.decoder, &mut self.assembler)?;
+        Ok(true)
     }
 
     /// Lets transactions go that wait for everything to be read that there was when they came. Returns whether any did.
@@ -270,7 +290,7 @@ impl DebeziumSubscription {
 
 /// Hands a record to the assembler. Returns whether it tells of topics that may not be read yet.
 fn take(
-    record: &BorrowedMessage<'_>,
+    record: &impl Message,
     topics: &ControlTopics,
     decoder: &mut Decoder,
     assembler: &mut Assembler,

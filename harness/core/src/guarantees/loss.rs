@@ -73,11 +73,13 @@ pub enum Loss {
     OldValuesOfChangesOnly,
     /// What is written while the initial snapshot is taken may be told twice.
     SnapshotOverlaps,
+    /// What is told is what transforms have made of it.
+    Transformed,
 }
 
 impl Loss {
     /// Every loss.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::BeforeImageKeyOnly,
         Self::BeforeImageFilled,
         Self::NoBeforeImage,
@@ -110,6 +112,7 @@ impl Loss {
         Self::ColumnsLeftOut,
         Self::OldValuesOfChangesOnly,
         Self::SnapshotOverlaps,
+        Self::Transformed,
     ];
 
     /// In a word or two, for tables.
@@ -147,6 +150,7 @@ impl Loss {
             Self::ColumnsLeftOut => "partial rows",
             Self::OldValuesOfChangesOnly => "changed old values",
             Self::SnapshotOverlaps => "snapshot overlaps",
+            Self::Transformed => "transformed",
         }
     }
 }
@@ -186,6 +190,7 @@ impl fmt::Display for Loss {
             Self::ColumnsLeftOut => "unchanged columns not sent",
             Self::OldValuesOfChangesOnly => "before-image of an update holds what changed only",
             Self::SnapshotOverlaps => "rows written during the initial snapshot told twice",
+            Self::Transformed => "told as transforms have made it",
         })
     }
 }

@@ -17,7 +17,7 @@ impl Scenario {
             let done = self.source::<Source>()?.admin().batch_execute(&statement).await;
             done.while_doing(SERVICE, format!("run `{statement}`"))?;
         }
-        self.publication = Some(publication);
+        self.shown = Some(Box::new(publication));
         Ok(())
     }
 

@@ -160,11 +160,11 @@ impl Scenario {
         self.catch_up().await?;
         let contents = self.workspace.source.contents().await?;
         check_model(self.model.tables(), &contents)?;
-        let verdict = match &self.publication {
+        let verdict = match &self.shown {
             None => self.verdict(&self.model, &contents, BTreeSet::new(), explain),
-            Some(publication) => {
-                let (view, losses) = publication.view(&self.model);
-                self.verdict(&view, &publication.contents(contents), losses, explain)
+            Some(shown) => {
+                let (view, losses) = shown.of(&self.model);
+                self.verdict(&view, &shown.contents(contents), losses, explain)
             }
         };
         let outcome = self.outcome.insert(verdict);

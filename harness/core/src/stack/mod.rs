@@ -32,7 +32,7 @@ pub use self::{
     state::State,
 };
 pub(crate) use self::{
-    service::{MEMORY_DIR, USER},
+    service::{CONFLUENT_PATH, MEMORY_DIR, USER},
     start::jaas_login,
     worker::{Line, Task, Worker},
 };

@@ -16,6 +16,9 @@ pub(crate) const USER: &str = "changeproof";
 /// The bucket that MinIO has from its start.
 pub const BUCKET: &str = "changeproof";
 
+/// Where the registry speaks Confluent's interface.
+pub(crate) const CONFLUENT_PATH: &str = "apis/ccompat/v7";
+
 /// The folder of PostgreSQL's container that is kept in memory.
 pub(crate) const MEMORY_DIR: &str = "/var/lib/changeproof";
 
@@ -43,6 +46,8 @@ pub enum Service {
     IcebergRest,
     /// Spark with the streaming pipelines of `images/spark`, on that catalog. Needs Iceberg's REST catalog.
     Spark,
+    /// A schema registry that speaks Confluent's interface.
+    Registry,
 }
 
 /// What a service is.
@@ -56,7 +61,7 @@ pub(super) struct Definition {
 
 impl Service {
     /// Every service.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Postgres,
         Self::Mysql,
         Self::Mariadb,
@@ -65,6 +70,7 @@ impl Service {
         Self::Minio,
         Self::IcebergRest,
         Self::Spark,
+        Self::Registry,
     ];
 
     pub(super) fn definition(self) -> Definition {
@@ -77,6 +83,7 @@ impl Service {
             Self::Minio => ("MinIO", "minio", "minio", 9000, 512),
             Self::IcebergRest => ("Iceberg's REST catalog", "iceberg-rest", "iceberg-rest", 8181, 512),
             Self::Spark => ("Spark", "spark", "spark", 8998, 2048),
+            Self::Registry => ("the schema registry", "registry", "registry", 8080, 512),
         };
         Definition { title, name, image, port, memory_mb }
     }
@@ -181,6 +188,7 @@ impl Endpoint {
             Service::Connect => format!("http://{USER}:{password}@{address}"),
             Service::Minio => format!("http://{address}  (access key {USER}, secret key {password}, bucket {BUCKET})"),
             Service::IcebergRest => format!("http://{address}"),
+            Service::Registry => format!("http://{address}/{CONFLUENT_PATH}"),
             Service::Spark => format!("http://{address}/pipelines  (Authorization: Bearer {password})"),
         }
     }

@@ -18,7 +18,7 @@ use testcontainers_modules::{
 
 use super::{
     State, docker,
-    service::{BUCKET, Endpoint, MEMORY_DIR, MEMORY_MB, Service, USER, ensure},
+    service::{BUCKET, CONFLUENT_PATH, Endpoint, MEMORY_DIR, MEMORY_MB, Service, USER, ensure},
 };
 use crate::{
     error::{Context, Error, Result},
@@ -53,6 +53,7 @@ pub(super) async fn started(service: Service, state: &State, container: String, 
         Service::Minio => start_minio(state, &endpoint).await?,
         Service::IcebergRest => start_iceberg_rest(state, &endpoint).await?,
         Service::Spark => start_spark(state, &endpoint).await?,
+        Service::Registry => start_registry(state, &endpoint).await?,
     };
     Ok(endpoint)
 }
@@ -196,6 +197,13 @@ async fn start_iceberg_rest(state: &State, endpoint: &Endpoint) -> Result<u16> {
     };
     let port = start(Service::IcebergRest, state, endpoint, request).await?;
     wait_until_it_answers(Service::IcebergRest, endpoint, port, "v1/config").await?;
+    Ok(port)
+}
+
+async fn start_registry(state: &State, endpoint: &Endpoint) -> Result<u16> {
+    let (name, tag) = split_tag(&endpoint.image);
+    let port = start(Service::Registry, state, endpoint, |_| GenericImage::new(name, tag)).await?;
+    wait_until_it_answers(Service::Registry, endpoint, port, &format!("{CONFLUENT_PATH}/subjects")).await?;
     Ok(port)
 }
 

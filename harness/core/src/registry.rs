@@ -1,0 +1,161 @@
+//! A schema registry by Confluent's interface (Confluent Platform's manual, "Schema Registry API Reference").
+
+use std::fmt;
+
+use reqwest::{Client, Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+
+use crate::{
+    error::{Context, Error, Result},
+    stack::{CONFLUENT_PATH, Endpoint},
+};
+
+pub(crate) const SERVICE: &str = "the schema registry";
+
+/// The registry that runs in the stack.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    client: Client,
+    address: String,
+    url: String,
+}
+
+/// Which schemas may follow each other under a subject: who must be able to read whose records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compatibility {
+    /// Any.
+    None,
+    /// Readers with the new schema read records of the one before.
+    Backward,
+    /// Readers with the schema before read records of the new one.
+    Forward,
+    /// Both.
+    Full,
+}
+
+impl fmt::Display for Compatibility {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "NONE",
+            Self::Backward => "BACKWARD",
+            Self::Forward => "FORWARD",
+            Self::Full => "FULL",
+        })
+    }
+}
+
+/// A version of a subject.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Version {
+    /// Its number under the subject, from 1.
+    pub version: u32,
+    /// The number by which records refer to its schema.
+    pub id: u32,
+    /// The schema.
+    pub schema: String,
+}
+
+impl Registry {
+    /// A client of the registry.
+    pub fn new(endpoint: &Endpoint) -> Self {
+        let address = format!("http://{}", endpoint.address());
+        Self { client: Client::new(), url: format!("{address}/{CONFLUENT_PATH}"), address }
+    }
+
+    /// Where it speaks Confluent's interface.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The versions of a subject, oldest first; none if there is no such subject.
+    ///
+    /// # Errors
+    /// The registry doesn't answer.
+    pub async fn versions(&self, subject: &str) -> Result<Vec<Version>> {
+        let path = format!("subjects/{subject}/versions");
+        let numbers: Vec<u32> = self.ask(Method::GET, &path, None).await?.unwrap_or_default();
+        let mut versions = Vec::new();
+        for number in numbers {
+            versions.extend(self.ask::<Version>(Method::GET, &format!("{path}/{number}"), None).await?);
+        }
+        Ok(versions)
+    }
+
+    /// The subjects that begin with this, sorted.
+    ///
+    /// # Errors
+    /// The registry doesn't answer.
+    pub async fn subjects(&self, prefix: &str) -> Result<Vec<String>> {
+        let mut subjects: Vec<String> = self.ask(Method::GET, "subjects", None).await?.unwrap_or_default();
+        subjects.retain(|subject| subject.starts_with(prefix));
+        subjects.sort_unstable();
+        Ok(subjects)
+    }
+
+    /// Says which schemas may come under a subject from now on.
+    ///
+    /// # Errors
+    /// The registry refuses, or knows no such subject.
+    pub async fn set_compatibility(&self, subject: &str, compatibility: Compatibility) -> Result<()> {
+        let body = json!({ "compatibility": compatibility.to_string() });
+        let told: Option<Json> = self.ask(Method::PUT, &format!("config/{subject}"), Some(&body)).await?;
+        let doing = format!("set the compatibility of {subject}");
+        told.map(drop).ok_or_else(|| Error::new(SERVICE, doing, "there is no such subject"))
+    }
+
+    /// Removes the subjects that begin with this, with all their versions.
+    ///
+    /// # Errors
+    /// The registry refuses.
+    pub async fn remove(&self, prefix: &str) -> Result<()> {
+        for subject in self.subjects(prefix).await? {
+            let _: Option<Json> = self.ask(Method::DELETE, &format!("subjects/{subject}"), None).await?;
+        }
+        Ok(())
+    }
+
+    /// The schema that records refer to by a number.
+    ///
+    /// # Errors
+    /// There is none, or the registry doesn't answer.
+    pub async fn schema(&self, id: u64) -> Result<String> {
+        #[derive(Deserialize)]
+        struct Told {
+            schema: String,
+        }
+        let told: Option<Told> = self.ask(Method::GET, &format!("schemas/ids/{id}"), None).await?;
+        told.map(|told| told.schema)
+            .ok_or_else(|| Error::new(SERVICE, format!("get the schema {id}"), "there is none of this number"))
+    }
+
+    /// The schema of a number that is Apicurio's own.
+    pub(crate) async fn global(&self, number: u64) -> Result<String> {
+        let url = format!("{}/apis/registry/v2/ids/globalIds/{number}", self.address);
+        let doing = || format!("get the schema {number}");
+        let response = self.client.get(url).send().await.while_doing(SERVICE, doing())?;
+        let response = response.error_for_status().while_doing(SERVICE, doing())?;
+        response.text().await.while_doing(SERVICE, doing())
+    }
+
+    async fn ask<T: for<'a> Deserialize<'a>>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Json>,
+    ) -> Result<Option<T>> {
+        let doing = || format!("{method} /{path}");
+        let mut request = self.client.request(method.clone(), format!("{}/{path}", self.url));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.while_doing(SERVICE, doing())?;
+        let status = response.status();
+        let text = response.text().await.while_doing(SERVICE, doing())?;
+        match status {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => serde_json::from_str(&text).map(Some).while_doing(SERVICE, doing()),
+            status => Err(Error::new(SERVICE, doing(), format!("{status}: {text}"))),
+        }
+    }
+}
