@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use changeproof::{
     Change, Op, Row, Value,
+    change::Position,
     error::Result,
     logical::Known,
     postgres::{Address, PUBLICATION},
@@ -53,6 +54,8 @@ pub(crate) struct Contents {
     source: Option<Address>,
     /// What was told of each table, by its UUID in the sink.
     told: BTreeMap<String, Told>,
+    /// How often something has been told.
+    looks: u64,
     fence: i128,
     ready: VecDeque<Change>,
 }
@@ -78,7 +81,7 @@ impl Contents {
     /// Tables that tell the types that their columns have at the source.
     pub(crate) fn of(warehouse: Warehouse) -> Self {
         let reading = Reading::Of(Layout::Rows);
-        Self { warehouse, reading, source: None, told: BTreeMap::new(), fence: 0, ready: VecDeque::new() }
+        Self { warehouse, reading, source: None, told: BTreeMap::new(), looks: 0, fence: 0, ready: VecDeque::new() }
     }
 
     /// Tables that somebody else makes of a source's, in a way of its own.
@@ -151,9 +154,11 @@ impl Contents {
         let mut changed: Vec<&Told> =
             now.iter().filter(|(uuid, now)| self.is_news(uuid, now)).map(|(_, now)| now).collect();
         changed.sort_by(|a, b| a.name.cmp(&b.name));
+        self.looks += 1;
+        let position = Some(Position::Look(self.looks));
         for told in changed {
-            self.ready.push_back(Change::new(Op::Truncate, told.name.clone()));
-            self.ready.extend(told.rows_as(Op::Insert));
+            self.ready.push_back(Change { position, ..Change::new(Op::Truncate, told.name.clone()) });
+            self.ready.extend(told.rows_as(Op::Insert).map(|change| Change { position, ..change }));
         }
         let key: Row = [("id", Value::Int(fence))].into_iter().collect();
         self.ready.push_back(Change {
