@@ -60,6 +60,7 @@ const PLAYS: &[&str] = &[
     "several_tables_in_a_transaction",
     "table_created_while_capturing",
     "transaction_of_10_000_rows",
+    "truncate_before_the_first_row",
     "truncate_of_one_table",
     "unchanged_toast_identity_default",
     "unchanged_toast_identity_full",

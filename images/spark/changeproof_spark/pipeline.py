@@ -19,6 +19,9 @@ SCHEMA_LSN = "changeproof.schema-lsn"
 # The position of the last truncate: what stands before it in the log, and comes later by another partition, is gone already.
 TRUNCATED_AT = "changeproof.truncated-at"
 
+# Whether the table has been made with its key.
+KEYED = "changeproof.keyed"
+
 # The defaults that rows still have to get of new columns, as JSON: a driver may die between the two.
 FILLING = "changeproof.filling"
 
@@ -109,6 +112,8 @@ class Pipeline:
         self._is_first = True
         # By table the position of the last truncate that it has seen.
         self._truncated = {}
+        # The tables that are known to have been made with their key.
+        self._keyed = set()
 
     def start(self):
         """Starts the streaming query; it goes on where its checkpoint says."""
@@ -118,6 +123,7 @@ class Pipeline:
         self.progress.error = None
         self._is_first = True
         self._truncated.clear()
+        self._keyed.clear()
         prefix = re.escape(self.settings.topics)
         source = self.spark.readStream.format("kafka").options(**self._kafka())
         left_out = "|".join(filter(None, ["transaction", "notification", "message", self.settings.without]))
@@ -258,11 +264,11 @@ class Pipeline:
             self._take_up(spark, table)
         if existed and self._has_merged(spark, table, number):
             return
-        if existed:
+        if existed and not self._is_to_be_made_again(spark, table, keys):
             self._evolve(spark, table, batch, columns)
         else:
+            self._truncated.setdefault(table, -1)
             self._create(spark, table, namespace, columns, keys, batch.newest().first_lsn)
-            self._truncated[table] = -1
         batch.truncated_at = self._truncate(spark, table, batch.truncated_at)
         if not keys:
             if any(version.key is None for version in batch.versions.values()) and not self._is_truncates_only(records, batch):
@@ -300,6 +306,15 @@ class Pipeline:
         rows = records.where(f"topic = {text(batch.topic)} AND op <> 't' AND op NOT IN {NO_ROWS}")
         return rows.isEmpty()
 
+    def _is_to_be_made_again(self, spark, table, keys):
+        """Whether a table was made by a truncate alone, which has no key: a column of it can't become one that is not NULL any more."""
+        if not keys or table in self._keyed:
+            return False
+        is_empty = spark.table(table).isEmpty()
+        if not is_empty:
+            self._keyed.add(table)
+        return is_empty
+
     def _create(self, spark, table, namespace, columns, keys, lsn):
         spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {CATALOG}.{quoted(namespace)}")
         names = {key.name for key in keys}
@@ -307,12 +322,14 @@ class Pipeline:
         mode = self.settings.write_mode
         properties = {
             "format-version": "2", SCHEMA_LSN: lsn, "write.merge.mode": mode, "write.delete.mode": mode, "write.update.mode": mode,
-            "write.distribution-mode": "none",
+            "write.distribution-mode": "none", TRUNCATED_AT: self._truncated[table],
         }
         listed = ", ".join(f"{text(name)} = {text(str(value))}" for name, value in properties.items())
-        spark.sql(f"CREATE TABLE {table} ({', '.join([*declared, f'{LSN} BIGINT'])}) USING iceberg TBLPROPERTIES ({listed})")
+        spark.sql(f"CREATE OR REPLACE TABLE {table} ({', '.join([*declared, f'{LSN} BIGINT'])}) USING iceberg TBLPROPERTIES ({listed})")
         if keys:
             spark.sql(f"ALTER TABLE {table} SET IDENTIFIER FIELDS {', '.join(quoted(key.name) for key in keys)}")
+            spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ('{KEYED}' = 'true')")
+            self._keyed.add(table)
 
     def _evolve(self, spark, table, batch, columns):
         fields = spark.table(table).schema.fields
@@ -349,6 +366,8 @@ class Pipeline:
     def _take_up(self, spark, table):
         """Reads what the table remembers, and does what a driver that died has left undone."""
         self._truncated[table] = _number(spark, table, TRUNCATED_AT)
+        if _property(spark, table, KEYED):
+            self._keyed.add(table)
         self._fill(spark, table, json.loads(_property(spark, table, FILLING) or "{}"))
 
     def _truncate(self, spark, table, at):

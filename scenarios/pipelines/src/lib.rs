@@ -1,6 +1,7 @@
 //! From PostgreSQL to Apache Iceberg, scenario by scenario: all those of PostgreSQL, judged by what the sink's tables hold.
 
 mod connect_sink;
+mod truncate;
 
 use changeproof::runner::Catalogue;
 use changeproof_pipelines::{ConnectSink, Direct, Spark};
