@@ -38,7 +38,7 @@ impl Brokers {
         Self(settings(kafka).into())
     }
 
-    fn config(&self) -> ClientConfig {
+    pub(crate) fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         self.0.iter().for_each(|(name, value)| {
             config.set(name, value);
