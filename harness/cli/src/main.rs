@@ -12,6 +12,7 @@ mod pipeline;
 mod progress;
 mod services;
 mod sql_file;
+mod state;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,8 @@ enum Command {
     Pipelines(pipeline::PipelinesArguments),
     /// List, show, and send again what a pipeline could not use
     Dlq(dlq::Arguments),
+    /// Move pipelines of Kafka Connect, with all that they know, to another Kafka and another Connect
+    State(state::Arguments),
     /// List storages, methods and scenarios, with the services and memory they need
     List,
     /// Print what each method makes of each scenario, as the pages on record say
@@ -110,6 +113,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Replicate(arguments) => pipeline::replicate(&arguments).await,
         Command::Check(arguments) => pipeline::check(&arguments).await,
         Command::Dlq(arguments) => dlq::run(&arguments).await,
+        Command::State(arguments) => state::run(&arguments).await,
         Command::Pipelines(arguments) => pipeline::pipelines(&arguments).await,
         Command::List => {
             list::print(&on_record());

@@ -1,28 +1,37 @@
 //! `cdc replicate` and `cdc check` as users run them: on a database of their own, killed, stopped and started again.
 
 use std::{
+    collections::BTreeMap,
     error::Error,
+    io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, ExitCode, Output, Stdio},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use changeproof::{
     postgres::{Address, PUBLICATION, PostgreSql, publish_all_tables},
     source::{Place, Storage as _},
-    stack::{Lease, Service, Stack, run_guard_if_asked},
+    stack::{Endpoint, Lease, Service, Stack, run_guard_if_asked},
 };
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 
 type Answer<T> = Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
     run_guard_if_asked();
-    let trial = Trial::test("docker::a_database_is_replicated_by_a_program_that_is_killed_and_stopped", || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(replicated()).map_err(|error| error.to_string().into())
-    });
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
+    let trials = vec![
+        Trial::test("docker::a_database_is_replicated_by_a_program_that_is_killed_and_stopped", || on(replicated)),
+        Trial::test("docker::metrics_tell_what_has_worked_and_what_fails", || on(measured)),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// Runs a test on a database of its own, and a folder for the sink.
+fn on(test: impl AsyncFn(&Endpoint, &str, &Path) -> Answer<()>) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(on_a_database(test)).map_err(|error| error.to_string().into())
 }
 
 /// `cdc` with the two ends of the pipeline.
@@ -67,14 +76,14 @@ impl Pipeline {
     }
 }
 
-async fn replicated() -> Answer<()> {
+async fn on_a_database(test: impl AsyncFn(&Endpoint, &str, &Path) -> Answer<()>) -> Answer<()> {
     let mut stack = Stack::acquire(&[Service::Postgres]).await?;
     let lease = Lease::take(stack.state(), "cdc_replicate")?;
     let name = lease.name().to_owned();
     let source = PostgreSql.create(&stack, &name, Place::Memory).await?;
     let endpoint = stack.endpoint(Service::Postgres)?.clone();
     let folder = stack.state().dir().join("warehouses").join("cdc").join(&name);
-    let ran = on_database(&endpoint, &name, &folder).await;
+    let ran = test(&endpoint, &name, &folder).await;
     drop(source);
     let _ = std::fs::remove_dir_all(&folder);
     PostgreSql.remove(&stack, &name).await?;
@@ -83,7 +92,7 @@ async fn replicated() -> Answer<()> {
     ran
 }
 
-async fn on_database(endpoint: &changeproof::stack::Endpoint, name: &str, folder: &Path) -> Answer<()> {
+async fn replicated(endpoint: &Endpoint, name: &str, folder: &Path) -> Answer<()> {
     let client = Address::of(endpoint, name).connect().await?;
     let pipeline =
         Pipeline { url: endpoint.url(name), sink: folder.to_string_lossy().into_owned(), slot: format!("{name}_cdc") };
@@ -121,5 +130,90 @@ async fn on_database(endpoint: &changeproof::stack::Endpoint, name: &str, folder
     pipeline.until_equal(&mut stopped)?;
     Command::new("kill").args(["-INT", &stopped.id().to_string()]).status()?;
     assert!(stopped.wait()?.success(), "Ctrl-C is a clean stop");
+    Ok(())
+}
+
+/// A program that is replicating, and where it answers Prometheus.
+struct Measured {
+    replicating: Child,
+    metrics: String,
+    errors: JoinHandle<Vec<String>>,
+}
+
+impl Measured {
+    fn start(pipeline: &Pipeline) -> Answer<Self> {
+        let mut command = pipeline.replicate();
+        let mut replicating = command.args(["--metrics", "127.0.0.1:0"]).stderr(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(replicating.stderr.take().ok_or("it has no standard error")?).lines();
+        let first = lines.next().ok_or("it said nothing")??;
+        let metrics = first.strip_prefix("metrics at ").ok_or_else(|| first.clone())?.to_owned();
+        // What is not read stands in its way.
+        let errors = std::thread::spawn(move || lines.map_while(Result::ok).collect());
+        Ok(Self { replicating, metrics, errors })
+    }
+
+    /// The numbers by their names.
+    async fn numbers(&self) -> Answer<BTreeMap<String, f64>> {
+        let text = reqwest::get(&self.metrics).await?.error_for_status()?.text().await?;
+        let numbers = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
+            let (name, number) = line.split_once(' ').ok_or_else(|| format!("`{line}` is no number"))?;
+            Ok((name.trim_start_matches("changeproof_replicate_").to_owned(), number.parse()?))
+        });
+        numbers.collect()
+    }
+
+    /// Waits until something is true of the numbers.
+    async fn until(&self, what: &str, is_it: impl Fn(&BTreeMap<String, f64>) -> bool) -> Answer<BTreeMap<String, f64>> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let numbers = self.numbers().await?;
+            if is_it(&numbers) {
+                return Ok(numbers);
+            }
+            if Instant::now() > deadline {
+                return Err(format!("a minute has passed, and not {what}: {numbers:?}").into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+async fn measured(endpoint: &Endpoint, name: &str, folder: &Path) -> Answer<()> {
+    publish_all_tables(endpoint, name).await?;
+    let client = Address::of(endpoint, name).connect().await?;
+    client
+        .batch_execute("CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders SELECT generate_series(1, 5)")
+        .await?;
+    let pipeline =
+        Pipeline { url: endpoint.url(name), sink: folder.to_string_lossy().into_owned(), slot: format!("{name}_cdc") };
+    let mut measured = Measured::start(&pipeline)?;
+    measured.until("are rows copied", |numbers| numbers["copied_rows_total"] == 5.0).await?;
+    client.batch_execute("BEGIN; INSERT INTO orders VALUES (6), (7); DELETE FROM orders WHERE id = 1; COMMIT").await?;
+    client.batch_execute("INSERT INTO orders VALUES (8)").await?;
+    let worked = measured.until("are changes there", |numbers| numbers["changes_total"] == 4.0).await?;
+    assert!(worked["transactions_total"] == 2.0 && worked["commits_total"] >= 2.0, "{worked:?}");
+    assert!(worked["lag_seconds"] > 0.0 && worked["lag_seconds"] < 60.0, "{worked:?}");
+    assert!(worked["slot_retained_bytes"] >= 0.0 && worked["last_success_timestamp_seconds"] > 1e9, "{worked:?}");
+    assert!(worked["failed"] == 0.0 && worked["failing_since_timestamp_seconds"] == 0.0, "{worked:?}");
+
+    // The database lets nobody in.
+    let admin = Address::of(endpoint, endpoint.user()).connect().await?;
+    let allow =
+        async |allows: bool| admin.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allows}")).await;
+    allow(false).await?;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+    admin.execute(end, &[&name]).await?;
+    let failing = measured.until("fails it twice", |numbers| numbers["consecutive_failures"] >= 2.0).await?;
+    assert!(failing["failed"] == 1.0 && failing["failing_since_timestamp_seconds"] > 1e9, "{failing:?}");
+    assert!(failing["slot_retained_bytes"].is_nan() && failing["changes_total"] == 4.0, "{failing:?}");
+    measured.until("grows the lag", |numbers| numbers["lag_seconds"] > failing["lag_seconds"]).await?;
+
+    allow(true).await?;
+    let again = measured.until("works it again", |numbers| numbers["failed"] == 0.0).await?;
+    assert!(again["consecutive_failures"] == 0.0 && again["changes_total"] == 4.0, "{again:?}");
+    measured.replicating.kill()?;
+    measured.replicating.wait()?;
+    let told = measured.errors.join().map_err(|_| "its errors could not be read")?;
+    assert!(told.iter().any(|line| line.contains("it is tried again")), "{told:?}");
     Ok(())
 }

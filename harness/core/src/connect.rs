@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use reqwest::{Client, Method, StatusCode};
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use tokio::time::Instant;
 
 use crate::{
     error::{Context, Error, Result},
-    stack::{Service, Stack, USER, docker},
+    stack::{Endpoint, Service, Stack, USER, docker},
 };
 
 const SERVICE: &str = "Kafka Connect";
@@ -16,22 +16,111 @@ const SERVICE: &str = "Kafka Connect";
 /// How long a connector may take to become what it was told to be.
 const CHANGE_WITHIN: Duration = Duration::from_secs(60);
 
-/// A connector of the running Connect.
-pub struct Connector {
+/// A cluster of Connect.
+#[derive(Clone)]
+pub struct Connect {
     client: Client,
     url: String,
-    password: String,
-    container: String,
-    name: String,
-    what: &'static str,
-    passing: Option<&'static str>,
+    password: Option<String>,
+    container: Option<String>,
 }
 
 /// Without the password.
-impl std::fmt::Debug for Connector {
+impl std::fmt::Debug for Connect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connector").field("name", &self.name).field("what", &self.what).finish_non_exhaustive()
+        f.debug_struct("Connect").field("container", &self.container).finish_non_exhaustive()
     }
+}
+
+impl Connect {
+    /// The Connect of a stack.
+    ///
+    /// # Errors
+    /// The stack is without Connect.
+    pub fn of(stack: &Stack) -> Result<Self> {
+        Self::at_endpoint(stack.endpoint(Service::Connect)?)
+    }
+
+    /// That of a running service.
+    ///
+    /// # Errors
+    /// No client can be made.
+    pub fn at_endpoint(endpoint: &Endpoint) -> Result<Self> {
+        let at = Self::at(&format!("http://{}", endpoint.address()))?;
+        Ok(Self { password: Some(endpoint.password.clone()), container: Some(endpoint.container.clone()), ..at })
+    }
+
+    /// The one whose REST interface is at `http://HOST:PORT`, or `http://USER:PASSWORD@HOST:PORT`.
+    ///
+    /// # Errors
+    /// No client can be made.
+    pub fn at(url: &str) -> Result<Self> {
+        let client = Client::builder().timeout(Duration::from_secs(30)).build();
+        let client = client.while_doing(SERVICE, "make a client")?;
+        Ok(Self { client, url: url.trim_end_matches('/').to_owned(), password: None, container: None })
+    }
+
+    /// A connector of a name, which need not be there; `what` it is, is whose error it will be if it fails.
+    pub fn connector(&self, name: &str, what: &'static str) -> Connector {
+        Connector { connect: self.clone(), name: name.to_owned(), what, passing: None }
+    }
+
+    /// The names of all connectors.
+    ///
+    /// # Errors
+    /// Connect doesn't answer.
+    pub async fn connectors(&self) -> Result<Vec<String>> {
+        let doing = "list the connectors";
+        let names = self.call(Method::GET, "/connectors", None, doing).await?.unwrap_or_default();
+        serde_json::from_value(names).while_doing(SERVICE, doing)
+    }
+
+    /// Creates a connector that doesn't run until it is resumed (KIP-980).
+    ///
+    /// # Errors
+    /// Connect refuses its configuration: in Connect's own words.
+    pub async fn create_stopped(&self, name: &str, configuration: &Map<String, Json>) -> Result<()> {
+        let body = json!({ "name": name, "config": configuration, "initial_state": "STOPPED" });
+        let doing = format!("register the connector {name}");
+        let created = self.call(Method::POST, "/connectors", Some(&body), &doing).await?;
+        created.map(drop).ok_or_else(|| Error::new(SERVICE, doing, "404 Not Found"))
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<&Json>, doing: &str) -> Result<Option<Json>> {
+        let deadline = Instant::now() + CHANGE_WITHIN;
+        loop {
+            let mut request = self.client.request(method.clone(), format!("{}{path}", self.url));
+            if let Some(password) = &self.password {
+                request = request.basic_auth(USER, Some(password));
+            }
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            let response = request.send().await.while_doing(SERVICE, doing)?;
+            let status = response.status();
+            let text = response.text().await.while_doing(SERVICE, doing)?;
+            match status {
+                StatusCode::NOT_FOUND => return Ok(None),
+                // A worker that is rebalancing refuses for a moment.
+                StatusCode::CONFLICT if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                status if status.is_success() => {
+                    return Ok(Some(serde_json::from_str(&text).unwrap_or(Json::Null)));
+                }
+                status => return Err(Error::new(SERVICE, doing, told(status, &text))),
+            }
+        }
+    }
+}
+
+/// A connector of the running Connect.
+#[derive(Debug)]
+pub struct Connector {
+    connect: Connect,
+    name: String,
+    what: &'static str,
+    passing: Option<&'static str>,
 }
 
 /// What Connect says of a connector and its task.
@@ -56,16 +145,7 @@ impl Connector {
     /// # Errors
     /// The stack is without Connect.
     pub fn new(stack: &Stack, name: &str, what: &'static str) -> Result<Self> {
-        let endpoint = stack.endpoint(Service::Connect)?;
-        Ok(Self {
-            client: Client::builder().timeout(Duration::from_secs(30)).build().while_doing(SERVICE, "make a client")?,
-            url: format!("http://{}/connectors/{name}", endpoint.address()),
-            password: endpoint.password.clone(),
-            container: endpoint.container.clone(),
-            name: name.to_owned(),
-            what,
-            passing: None,
-        })
+        Ok(Connect::of(stack)?.connector(name, what))
     }
 
     /// Starts the connector again if it fails with this in its trace, as whoever runs it has to.
@@ -79,39 +159,15 @@ impl Connector {
     /// # Errors
     /// The engine can't be reached.
     pub async fn has_logged(&self, text: &str) -> Result<bool> {
-        docker::has_written(&self.container, text, Duration::from_secs(30)).await
+        match &self.connect.container {
+            Some(container) => docker::has_written(container, text, Duration::from_secs(30)).await,
+            None => Ok(false),
+        }
     }
 
-    async fn call(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Map<String, Json>>,
-        doing: &str,
-    ) -> Result<Option<Json>> {
-        let doing = || format!("{doing} {}", self.name);
-        let deadline = Instant::now() + CHANGE_WITHIN;
-        loop {
-            let url = format!("{}{path}", self.url);
-            let mut request = self.client.request(method.clone(), url).basic_auth(USER, Some(&self.password));
-            if let Some(body) = body {
-                request = request.json(body);
-            }
-            let response = request.send().await.while_doing(SERVICE, doing())?;
-            let status = response.status();
-            let text = response.text().await.while_doing(SERVICE, doing())?;
-            match status {
-                StatusCode::NOT_FOUND => return Ok(None),
-                // A worker that is rebalancing refuses for a moment.
-                StatusCode::CONFLICT if Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                status if status.is_success() => {
-                    return Ok(Some(serde_json::from_str(&text).unwrap_or(Json::Null)));
-                }
-                status => return Err(Error::new(SERVICE, doing(), told(status, &text))),
-            }
-        }
+    async fn call(&self, method: Method, path: &str, body: Option<&Json>, doing: &str) -> Result<Option<Json>> {
+        let (path, doing) = (format!("/connectors/{}{path}", self.name), format!("{doing} {}", self.name));
+        self.connect.call(method, &path, body, &doing).await
     }
 
     /// Creates the connector.
@@ -120,8 +176,47 @@ impl Connector {
     /// Connect refuses its configuration: in Connect's own words.
     pub async fn create(&self, configuration: &Map<String, Json>) -> Result<()> {
         let doing = "register the connector";
-        let created = self.call(Method::PUT, "/config", Some(configuration), doing).await?;
+        let configuration = Json::Object(configuration.clone());
+        let created = self.call(Method::PUT, "/config", Some(&configuration), doing).await?;
         created.map(drop).ok_or_else(|| Error::new(SERVICE, doing, "404 Not Found"))
+    }
+
+    /// Its configuration; `None` if there is no such connector.
+    ///
+    /// # Errors
+    /// Connect doesn't answer.
+    pub async fn configuration(&self) -> Result<Option<Map<String, Json>>> {
+        let told = self.call(Method::GET, "/config", None, "ask for the configuration of").await?;
+        Ok(told.and_then(|told| told.as_object().cloned()))
+    }
+
+    /// The topics that it has written to or read from since it was made (KIP-558).
+    ///
+    /// # Errors
+    /// Connect doesn't answer.
+    pub async fn topics(&self) -> Result<Vec<String>> {
+        let doing = "ask for the topics of";
+        let told = self.call(Method::GET, "/topics", None, doing).await?.unwrap_or_default();
+        let topics = told[&self.name]["topics"].clone();
+        if topics.is_null() { Ok(Vec::new()) } else { serde_json::from_value(topics).while_doing(SERVICE, doing) }
+    }
+
+    /// Where it stands, as pairs of `partition` and `offset` in its own words (KIP-875).
+    ///
+    /// # Errors
+    /// Connect doesn't answer.
+    pub async fn offsets(&self) -> Result<Vec<Json>> {
+        let told = self.call(Method::GET, "/offsets", None, "ask for the offsets of").await?.unwrap_or_default();
+        Ok(told["offsets"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Makes a stopped connector stand there.
+    ///
+    /// # Errors
+    /// It isn't stopped, or has no use for such offsets: in Connect's own words.
+    pub async fn set_offsets(&self, offsets: &[Json]) -> Result<()> {
+        let body = json!({ "offsets": offsets });
+        self.call(Method::PATCH, "/offsets", Some(&body), "set the offsets of").await.map(drop)
     }
 
     /// What state the connector is in; `None` if there is no such connector yet.
@@ -183,6 +278,14 @@ impl Connector {
     /// It fails, or isn't stopped within a minute.
     pub async fn stop(&self) -> Result<()> {
         self.call(Method::PUT, "/stop", None, "stop the connector").await?;
+        self.wait_until("STOPPED").await
+    }
+
+    /// Waits until a connector that was made stopped is.
+    ///
+    /// # Errors
+    /// It fails, or isn't stopped within a minute.
+    pub async fn wait_until_stopped(&self) -> Result<()> {
         self.wait_until("STOPPED").await
     }
 

@@ -54,7 +54,7 @@ impl Brokers {
         &self.0
     }
 
-    fn config(&self) -> ClientConfig {
+    pub(crate) fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         self.0.iter().for_each(|(name, value)| {
             config.set(name, value);

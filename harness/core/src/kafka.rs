@@ -44,10 +44,14 @@ fn client(kafka: &Endpoint) -> ClientConfig {
 }
 
 fn admin(kafka: &Endpoint) -> Result<AdminClient<DefaultClientContext>> {
-    client(kafka).create().while_doing(SERVICE, "make an admin client")
+    admin_by(&client(kafka))
 }
 
-fn options() -> AdminOptions {
+pub(crate) fn admin_by(config: &ClientConfig) -> Result<AdminClient<DefaultClientContext>> {
+    config.create().while_doing(SERVICE, "make an admin client")
+}
+
+pub(crate) fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT))
 }
 
@@ -93,7 +97,7 @@ pub async fn remove(kafka: &Endpoint, prefix: &str) -> Result<()> {
     Ok(())
 }
 
-fn is_of(prefix: &str, topic: &str) -> bool {
+pub(crate) fn is_of(prefix: &str, topic: &str) -> bool {
     topic.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 

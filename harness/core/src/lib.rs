@@ -24,6 +24,7 @@ pub mod maxwell;
 pub mod model;
 pub mod mysql;
 mod pages;
+pub mod pipeline_state;
 pub mod polling;
 pub mod postgres;
 pub mod publication;

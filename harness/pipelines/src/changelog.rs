@@ -24,7 +24,7 @@ const KEY: &str = "_cdc.key.";
 ///
 /// # Errors
 /// A file can't be read.
-pub(crate) async fn current_state(table: &Table) -> Result<(Vec<String>, Vec<Row>)> {
+pub async fn current_state(table: &Table) -> Result<(Vec<String>, Vec<Row>)> {
     let changes = flat_rows_of(table).await?;
     let mut last: BTreeMap<Vec<Value>, &Row> = BTreeMap::new();
     for change in &changes {

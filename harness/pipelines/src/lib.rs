@@ -28,6 +28,7 @@ mod topics;
 mod values;
 
 pub use self::{
+    changelog::current_state,
     check::{Checked, Difference, check},
     connect_sink::ConnectSink,
     direct::Direct,

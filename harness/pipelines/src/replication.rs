@@ -16,7 +16,7 @@ use changeproof::{
     change::Lsn,
     error::{Context, Error, Result},
     logical::{Commit, Event, Feed, FeedSettings, Known, NewSlot},
-    postgres::Address,
+    postgres::{Address, end_of_log},
     schema::TableName,
 };
 use changeproof_iceberg::Warehouse;
@@ -83,10 +83,14 @@ pub struct Progress {
     pub copied: u64,
     /// Changes that were committed to the sink.
     pub changes: u64,
+    /// Transactions that were committed to the sink, without those that changed nothing there.
+    pub transactions: u64,
     /// Commits to the sink's tables.
     pub commits: u64,
     /// Everything up to here is in the sink.
     pub position: Lsn,
+    /// Whether that is all that was committed before it was started last.
+    pub is_caught_up: bool,
     /// When the last transaction that is in the sink was committed at the source, in microseconds since 1970 (UTC).
     pub commit_time_us: Option<i64>,
 }
@@ -104,9 +108,13 @@ pub struct Replication {
     /// How many changes have been taken since the last commit, and when the first of them was.
     taken: usize,
     since: Option<Instant>,
+    /// How many transactions they are.
+    ended: u64,
     /// The last transaction that has been read whole.
     last: Option<Commit>,
     is_amid: bool,
+    /// Where the log ended when it was started.
+    began: Lsn,
     progress: Progress,
 }
 
@@ -159,8 +167,10 @@ impl Replication {
             waiting: HashMap::new(),
             taken: 0,
             since: None,
+            ended: 0,
             last: None,
             is_amid: false,
+            began: end_of_log(&client).await?,
             progress: Progress::default(),
         };
         let published = Known::all_published(&client, &replication.settings.publication).await?;
@@ -232,8 +242,9 @@ impl Replication {
             Event::Committed(commit) => {
                 self.is_amid = false;
                 self.last = Some(commit);
-                if self.since.is_none() {
-                    self.is_done(commit.end);
+                match self.since {
+                    None => self.is_done(commit.end),
+                    Some(_) => self.ended += 1,
                 }
                 Ok(())
             }
@@ -249,6 +260,7 @@ impl Replication {
     fn is_done(&mut self, position: Lsn) {
         self.feed.done(position);
         self.progress.position = position;
+        self.progress.is_caught_up |= position >= self.began;
     }
 
     fn change(&mut self, relation: u32, table: Arc<Known>, change: Change) -> Result<()> {
@@ -310,6 +322,7 @@ impl Replication {
             with_feed_alive(&mut self.feed, written).await?;
             self.progress.commits += 1;
         }
+        self.progress.transactions += std::mem::take(&mut self.ended);
         (self.taken, self.since) = (0, None);
         self.progress.commit_time_us = Some(last.time_us);
         self.is_done(last.end);

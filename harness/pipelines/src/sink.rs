@@ -146,11 +146,15 @@ impl Sink {
         let properties = properties.map(|(name, value)| (name.to_owned(), value));
         let creation =
             TableCreation::builder().name(known.name.name.clone()).schema(schema).properties(properties).build();
-        self.warehouse
-            .create(&known.name.schema, creation)
-            .await
-            .map_err(|error| error.help("if the table is somebody else's, give the sink a place of its own"))?;
-        Ok(ident_of(&known.name))
+        let ident = ident_of(&known.name);
+        // Only this is for somebody to mend: a catalog that doesn't answer may do so later.
+        if self.warehouse.tables().await?.contains(&ident) {
+            let cause = "there is one of the name, which is not this pipeline's";
+            return Err(Error::new(SERVICE, format!("make the table {}", known.name), cause)
+                .help("if the table is somebody else's, give the sink a place of its own"));
+        }
+        self.warehouse.create(&known.name.schema, creation).await?;
+        Ok(ident)
     }
 
     /// Writes what transactions have done to a table, as one snapshot.

@@ -201,7 +201,7 @@ class Pipeline:
         spark = batch.sparkSession
         records = batch.selectExpr(
             "topic", "partition", "offset", "key AS key_bytes", "value AS value_bytes", "cast(key AS STRING) AS key",
-            "cast(value AS STRING) AS value", "timestamp",
+            "cast(value AS STRING) AS value",
         ).where("value IS NOT NULL")
         records = records.selectExpr("*", f"from_json(value, '{ENVELOPE}') AS e", "from_json(key, 'STRUCT<schema: STRING>') AS k")
         records = records.selectExpr(
@@ -397,7 +397,7 @@ class Pipeline:
             "*", f"from_json(value, {text(f'STRUCT<payload: STRUCT<after: {row}>>')}) AS v",
             f"from_json(key, {text(f'STRUCT<payload: {_struct(told_keys)}>')}) AS i",
         )
-        made = ["op AS _op", "lsn AS _lsn", "offset AS _offset", "topic", "partition", "offset", "key_bytes", "value_bytes", "timestamp"]
+        made = ["op AS _op", "lsn AS _lsn", "offset AS _offset", "topic", "partition", "offset", "key_bytes", "value_bytes"]
         unfit = []
         for number, key in enumerate(keys):
             kind = told_keys.get(key.name, key.kind)

@@ -2,7 +2,7 @@
 
 | request | |
 |---|---|
-| `PUT /pipelines/NAME` | makes the pipeline of these settings and starts it; one that is there is left as it is |
+| `PUT /pipelines/NAME` | makes the pipeline of these settings and starts it; one that has other settings goes on with these from its checkpoint |
 | `GET /pipelines/NAME` | its state, offsets, and counts |
 | `POST /pipelines/NAME/stop`, `/start` | stops it, and starts it where it stopped |
 | `DELETE /pipelines/NAME` | stops it and forgets it, its checkpoint included; its tables stay |
@@ -71,7 +71,10 @@ class Pipelines:
     def put(self, name, given):
         settings = Settings.of({**given, "name": name})
         with self.lock:
-            if name not in self.pipelines:
+            known = self.pipelines.get(name)
+            if known is None or known.settings != settings:
+                if known is not None:
+                    known.stop()
                 self._add(settings)
             return self.pipelines[name].status()
 

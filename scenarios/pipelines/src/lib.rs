@@ -1,6 +1,8 @@
 //! From PostgreSQL to Apache Iceberg, scenario by scenario: all those of PostgreSQL, judged by what the sink's tables hold.
 
+pub mod apart;
 mod connect_sink;
+pub mod load;
 mod truncate;
 
 use changeproof::runner::Catalogue;

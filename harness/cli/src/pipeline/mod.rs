@@ -3,6 +3,8 @@
 #[cfg(feature = "iceberg")]
 mod check;
 #[cfg(feature = "iceberg")]
+mod metrics;
+#[cfg(feature = "iceberg")]
 mod replicate;
 #[cfg(feature = "iceberg")]
 mod side_by_side;
@@ -67,6 +69,9 @@ pub(crate) struct ReplicateArguments {
     /// Go on trying for so long while the source, the catalog or the storage doesn't answer
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     retry_for: u64,
+    /// Answer Prometheus at http://HOST:PORT/metrics; at port 0 it is one that is free, which is told
+    #[arg(long, value_name = "HOST:PORT")]
+    metrics: Option<std::net::SocketAddr>,
     /// Stop when everything is in the sink that was committed before the program was started
     #[arg(long)]
     once: bool,

@@ -1,11 +1,17 @@
 //! `cdc replicate`.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use changeproof::{error::Error, postgres::end_of_log};
 use changeproof_pipelines::{Cadence, Progress, Settings, keep_replicating};
 
-use super::ReplicateArguments;
+use super::{
+    ReplicateArguments,
+    metrics::{Metrics, serve},
+};
 use crate::exit::{Failure, interrupted};
 
 /// So often it tells how far it is.
@@ -22,6 +28,12 @@ pub(super) async fn run(arguments: &ReplicateArguments) -> Result<(), Failure> {
         misfit: ends.misfit(),
         compact_above: arguments.compact_above,
     };
+    let metrics = Arc::new(Metrics::new(&address, &settings.slot));
+    if let Some(at) = arguments.metrics {
+        let (bound, serving) = serve(at, Arc::clone(&metrics)).await?;
+        anstream::eprintln!("metrics at http://{bound}/metrics");
+        tokio::spawn(serving);
+    }
     let goal = match arguments.once {
         true => Some(end_of_log(&address.connect().await?).await?),
         false => None,
@@ -37,6 +49,7 @@ pub(super) async fn run(arguments: &ReplicateArguments) -> Result<(), Failure> {
     };
     let (mut teller, mut last) = (Teller::new(), None);
     let tell = |progress: &Progress| {
+        metrics.progressed(progress);
         teller.tell(progress);
         last = Some(*progress);
         if goal.is_some_and(|goal| progress.position >= goal) {
@@ -44,6 +57,7 @@ pub(super) async fn run(arguments: &ReplicateArguments) -> Result<(), Failure> {
         }
     };
     let failed = |error: &Error, pause: Duration| {
+        metrics.has_failed();
         anstream::eprintln!("{error}\n  it is tried again in {} ms", pause.as_millis());
     };
     let patience = Duration::from_secs(arguments.retry_for);
@@ -86,7 +100,7 @@ impl Teller {
 }
 
 /// How long ago the last transaction was committed that is in the sink.
-fn lag(progress: &Progress) -> Option<Duration> {
+pub(super) fn lag(progress: &Progress) -> Option<Duration> {
     let committed = Duration::from_micros(u64::try_from(progress.commit_time_us?).ok()?);
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + committed).ok()
 }

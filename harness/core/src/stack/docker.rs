@@ -219,7 +219,10 @@ pub(crate) async fn has_image(image: &str) -> Result<bool> {
 }
 
 /// Removes a container with its volumes, running or not; one that isn't there is fine.
-pub(crate) async fn remove_container(container: &str) -> Result<()> {
+///
+/// # Errors
+/// The engine refuses or can't be reached.
+pub async fn remove_container(container: &str) -> Result<()> {
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     match engine().await?.remove_container(container, Some(options)).await {
         Err(EngineError::DockerResponseServerError { status_code: 404 | 409, .. }) | Ok(()) => Ok(()),

@@ -1,0 +1,149 @@
+//! Sinks whose catalog, and whose storage, is down for a while amid a load.
+
+use std::time::{Duration, Instant};
+
+use changeproof::{
+    error::{Context, Error, Result},
+    kafka::ends,
+    postgres::{Client, HARNESS_SCHEMA},
+    stack::{Service, docker},
+};
+use scenarios_pipelines::load::rows;
+
+use crate::amid::{self, Pipelines};
+
+/// How long each is down.
+const DOWN: Duration = Duration::from_secs(20);
+
+/// How long a slot may take to let the log go, once its pipeline can write again.
+const LETS_GO_WITHIN: Duration = Duration::from_secs(120);
+
+/// A pipeline reads its slot up to where its sink, or Kafka, has what it read. So the slot of the direct one keeps back all the log since its
+/// sink went down, and lets it go when that is back; those of Debezium's connectors go on, for Kafka keeps the records. Nothing is lost, and
+/// nothing is there twice.
+pub(crate) async fn sinks_that_are_down_for_20_s() -> Result<()> {
+    let page = amid::a_load(async |pipelines| {
+        let client = pipelines.address.connect().await?;
+        let mut page = String::new();
+        for service in [Service::IcebergRest, Service::Minio] {
+            page.push_str(&down(pipelines, &client, service).await?);
+        }
+        pipelines.end_the_load();
+        pipelines.wait_until_equal().await?;
+        must_have_each_change_once(pipelines).await?;
+        page.push_str(
+            "in the end each sink holds what the source holds, and the changelog has each of Kafka's records once\n",
+        );
+        Ok(page)
+    })
+    .await?;
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/pipelines"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!("sinks_that_are_down_for_20_s", page));
+    Ok(())
+}
+
+/// What a slot keeps back, beside what was written while a service was down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Less,
+    AllOfIt,
+}
+
+impl Kept {
+    fn told(self) -> &'static str {
+        match self {
+            Self::Less => "less than that",
+            Self::AllOfIt => "all of it",
+        }
+    }
+}
+
+/// Takes a service down. Returns what its page says of the slots.
+async fn down(pipelines: &Pipelines<'_>, client: &Client, service: Service) -> Result<String> {
+    let container = &pipelines.stack.endpoint(service)?.container;
+    docker::kill(container).await?;
+    let (began, since) = (Instant::now(), end_of_log(client).await?);
+    while began.elapsed() < DOWN {
+        log_what_runs(client).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let (written, at_its_end) = (end_of_log(client).await? - since, retained(client, pipelines.names).await?);
+    docker::start_again(container).await?;
+    let deadline = Instant::now() + LETS_GO_WITHIN;
+    let after = loop {
+        log_what_runs(client).await?;
+        let now = retained(client, pipelines.names).await?;
+        if now.iter().all(|kept| *kept < written) {
+            break now;
+        }
+        if Instant::now() > deadline {
+            let cause = format!("of {written} bytes they still keep {now:?} back");
+            return Err(Error::new("the slots", format!("let the log go after {} was back", service.title()), cause));
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    println!(
+        "{}: {written} bytes written meanwhile; kept back at its end {at_its_end:?}, and {after:?} then; {:.1} s in all",
+        service.title(),
+        began.elapsed().as_secs_f32()
+    );
+    let kept = |bytes: i64| if bytes < written { Kept::Less } else { Kept::AllOfIt };
+    let mut page =
+        format!("{} is down for {} s; of the log that is written meanwhile\n", service.title(), DOWN.as_secs());
+    for ((pipeline, at_its_end), after) in ["spark", "connect_sink", "direct"].iter().zip(at_its_end).zip(after) {
+        let expected = if *pipeline == "direct" { Kept::AllOfIt } else { Kept::Less };
+        if kept(at_its_end) != expected {
+            let doing = format!("keep back {} of what is written while {} is down", expected.told(), service.title());
+            return Err(Error::new(*pipeline, doing, format!("of {written} bytes it keeps {at_its_end}")));
+        }
+        page.push_str(&format!(
+            "  the slot of {pipeline:12} keeps back {}, and {} once it is back\n",
+            kept(at_its_end).told(),
+            kept(after).told()
+        ));
+    }
+    Ok(page)
+}
+
+/// Where the log ends, in bytes.
+async fn end_of_log(client: &Client) -> Result<i64> {
+    let query = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
+    Ok(client.query_one(query, &[]).await.while_doing("PostgreSQL", "ask for the end of its log")?.get(0))
+}
+
+/// The bytes of the log that slots keep back.
+async fn retained(client: &Client, slots: &[String; 3]) -> Result<[i64; 3]> {
+    let query =
+        "SELECT (pg_current_wal_insert_lsn() - restart_lsn)::bigint FROM pg_replication_slots WHERE slot_name = $1";
+    let mut retained = [0; 3];
+    for (slot, retained) in slots.iter().zip(&mut retained) {
+        *retained = client.query_one(query, &[slot]).await.while_doing("PostgreSQL", "look at a slot")?.get(0);
+    }
+    Ok(retained)
+}
+
+/// A slot lets the log go up to a point at which the server has noted which transactions run: by itself every 15 s.
+async fn log_what_runs(client: &Client) -> Result<()> {
+    client.batch_execute("SELECT pg_log_standby_snapshot()").await.while_doing("PostgreSQL", "note what runs")
+}
+
+/// Each record of the topics is a row of the sink that appends them.
+async fn must_have_each_change_once(pipelines: &Pipelines<'_>) -> Result<()> {
+    let (prefix, (_, sink)) = (&pipelines.names[1], &pipelines.sinks[1]);
+    let fences = format!("{HARNESS_SCHEMA}.fence");
+    let control = ["transaction", "notification", &fences].map(|name| format!("{prefix}.{name}"));
+    let control: Vec<&str> = control.iter().map(String::as_str).collect();
+    let ends = ends(pipelines.stack.endpoint(Service::Kafka)?, prefix, &control).await?;
+    let records: i64 = ends.iter().map(|(.., end)| *end).sum();
+    let (records, rows) = (u64::try_from(records).unwrap_or_default(), rows(sink).await?);
+    println!("{records} records, {rows} rows");
+    match records == rows {
+        true => Ok(()),
+        false => {
+            Err(Error::new("connect_sink", "append each record once", format!("{rows} rows of {records} records")))
+        }
+    }
+}
