@@ -13,6 +13,9 @@ use crate::{
 
 const SERVICE: &str = "Kafka Connect";
 
+/// How long Connect may take to answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+
 /// How long a connector may take to become what it was told to be.
 const CHANGE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -38,7 +41,7 @@ impl Connect {
     /// # Errors
     /// The stack is without Connect.
     pub fn of(stack: &Stack) -> Result<Self> {
-        Self::at_endpoint(stack.endpoint(Service::Connect)?)
+        Ok(Self::of_service(stack.http(), stack.endpoint(Service::Connect)?))
     }
 
     /// That of a running service.
@@ -46,8 +49,12 @@ impl Connect {
     /// # Errors
     /// No client can be made.
     pub fn at_endpoint(endpoint: &Endpoint) -> Result<Self> {
-        let at = Self::at(&format!("http://{}", endpoint.address()))?;
-        Ok(Self { password: Some(endpoint.password.clone()), container: Some(endpoint.container.clone()), ..at })
+        Ok(Self::of_service(client()?, endpoint))
+    }
+
+    fn of_service(client: Client, endpoint: &Endpoint) -> Self {
+        let (password, container) = (Some(endpoint.password.clone()), Some(endpoint.container.clone()));
+        Self { client, url: format!("http://{}", endpoint.address()), password, container }
     }
 
     /// The one whose REST interface is at `http://HOST:PORT`, or `http://USER:PASSWORD@HOST:PORT`.
@@ -55,9 +62,7 @@ impl Connect {
     /// # Errors
     /// No client can be made.
     pub fn at(url: &str) -> Result<Self> {
-        let client = Client::builder().timeout(Duration::from_secs(30)).build();
-        let client = client.while_doing(SERVICE, "make a client")?;
-        Ok(Self { client, url: url.trim_end_matches('/').to_owned(), password: None, container: None })
+        Ok(Self { client: client()?, url: url.trim_end_matches('/').to_owned(), password: None, container: None })
     }
 
     /// A connector of a name, which need not be there; `what` it is, is whose error it will be if it fails.
@@ -90,6 +95,7 @@ impl Connect {
         let deadline = Instant::now() + CHANGE_WITHIN;
         loop {
             let mut request = self.client.request(method.clone(), format!("{}{path}", self.url));
+            request = request.timeout(ANSWERS_WITHIN);
             if let Some(password) = &self.password {
                 request = request.basic_auth(USER, Some(password));
             }
@@ -112,6 +118,10 @@ impl Connect {
             }
         }
     }
+}
+
+fn client() -> Result<Client> {
+    Client::builder().build().while_doing(SERVICE, "make a client")
 }
 
 /// A connector of the running Connect.

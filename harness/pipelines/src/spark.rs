@@ -27,6 +27,9 @@ use crate::{
 
 const SERVICE: &str = "Spark";
 
+/// How long Spark may take to answer: to stop a pipeline it waits for the batch that is under way.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(90);
+
 /// How long the pipeline may take to merge what is in the topics.
 const MERGES_WITHIN: Duration = Duration::from_secs(120);
 
@@ -147,7 +150,7 @@ impl Pipeline {
     fn new(subject: Subject<'_>) -> Result<Self> {
         let spark = subject.stack.endpoint(Service::Spark)?;
         Ok(Self {
-            client: Client::builder().timeout(Duration::from_secs(90)).build().while_doing(SERVICE, "make a client")?,
+            client: subject.stack.http(),
             url: format!("http://{}/pipelines/{}", spark.address(), subject.name),
             token: spark.password.clone(),
             name: subject.name.to_owned(),
@@ -157,6 +160,7 @@ impl Pipeline {
     async fn call(&self, method: Method, path: &str, body: Option<&Json>, doing: &str) -> Result<Option<Json>> {
         let doing = format!("{doing} {}", self.name);
         let mut request = self.client.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token);
+        request = request.timeout(ANSWERS_WITHIN);
         if let Some(body) = body {
             request = request.json(body);
         }

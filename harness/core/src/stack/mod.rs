@@ -20,6 +20,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     path::Path,
+    sync::OnceLock,
 };
 
 use futures_util::future::try_join_all;
@@ -51,6 +52,7 @@ pub struct Stack {
     apart: BTreeSet<Service>,
     /// Those of them that others may have after it.
     secluded: BTreeSet<Service>,
+    http: OnceLock<reqwest::Client>,
     _in_use: Option<File>,
 }
 
@@ -63,7 +65,8 @@ impl Stack {
     pub async fn acquire(services: &[Service]) -> Result<Self> {
         if services.is_empty() {
             let (endpoints, [apart, secluded]) = (BTreeMap::new(), [BTreeSet::new(), BTreeSet::new()]);
-            return Ok(Self { state: State::open()?, endpoints, apart, secluded, _in_use: None });
+            let http = OnceLock::new();
+            return Ok(Self { state: State::open()?, endpoints, apart, secluded, http, _in_use: None });
         }
         Self::with_engine(services).await
     }
@@ -87,7 +90,8 @@ impl Stack {
         }))
         .await?;
         let [apart, secluded] = [BTreeSet::new(), BTreeSet::new()];
-        Ok(Self { state, endpoints: endpoints.into_iter().collect(), apart, secluded, _in_use: in_use })
+        let (endpoints, http) = (endpoints.into_iter().collect(), OnceLock::new());
+        Ok(Self { state, endpoints, apart, secluded, http, _in_use: in_use })
     }
 
     /// How to reach a service of the stack.
@@ -98,6 +102,11 @@ impl Stack {
         self.endpoints
             .get(&service)
             .ok_or_else(|| Error::new(service.title(), "use the service", "the stack was acquired without it"))
+    }
+
+    /// A client of the services that speak HTTP. All share one: each that is made anew reads the machine's certificate authorities.
+    pub fn http(&self) -> reqwest::Client {
+        self.http.get_or_init(reqwest::Client::new).clone()
     }
 
     /// How to reach a service that is needed beyond those acquired; it is started if it doesn't run.
