@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     State, docker, image,
-    start::{jaas_login, started},
+    start::{IS_BRIEF, jaas_login, started},
 };
 use crate::error::{Error, Result};
 
@@ -127,9 +127,25 @@ pub struct Endpoint {
     /// The folder on this machine where PostgreSQL makes its Unix socket.
     #[serde(default)]
     pub(super) sockets: Option<PathBuf>,
+    /// Whether it was started to live for minutes, and nothing is to be measured on it.
+    #[serde(default)]
+    pub(super) is_brief: bool,
 }
 
 impl Endpoint {
+    /// Whether the running service is what is wanted: the image, and one that is compiled to its end if something is measured on it.
+    fn check_use(&self, service: Service, wanted: &str, to_test: bool) -> Result<()> {
+        let (doing, seen) = if self.image != wanted {
+            (format!("use {wanted}"), format!("it is running on {}", self.image))
+        } else if self.is_brief && !to_test {
+            ("use it at its full speed".to_owned(), "it was started for tests, and never optimises its code".to_owned())
+        } else {
+            return Ok(());
+        };
+        let help = "`cdc down` removes what is running, once no other run uses it";
+        Err(Error::new(service.title(), doing, seen).help(help))
+    }
+
     /// The address on this machine, `127.0.0.1:PORT`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
@@ -277,10 +293,25 @@ async fn running(service: Service, state: &State, record: &str) -> Result<Option
         return Ok(None);
     }
     let wanted = image::tag_of(service.image()).await?;
-    if found.image == wanted {
-        return Ok(Some(found));
+    found.check_use(service, &wanted, IS_BRIEF).map(|()| Some(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tests_have_started_serves_tests_alone_and_what_is_measured_serves_both() {
+        let of = |is_brief| {
+            let (container, image, password) = ("kafka".to_owned(), "kafka:1".to_owned(), String::new());
+            Endpoint { container, image, port: 1, password, sockets: None, is_brief }
+        };
+        let is_of_use =
+            |started_for_tests, to_test| of(started_for_tests).check_use(Service::Kafka, "kafka:1", to_test).is_ok();
+        assert!(is_of_use(true, true));
+        assert!(is_of_use(false, true));
+        assert!(is_of_use(false, false));
+        assert!(!is_of_use(true, false));
+        assert!(of(true).check_use(Service::Kafka, "kafka:2", true).is_err(), "another image");
     }
-    let doing = format!("use {wanted}");
-    Err(Error::new(service.title(), doing, format!("it is running on {}", found.image))
-        .help("`cdc down` removes what is running, once no other run uses it"))
 }

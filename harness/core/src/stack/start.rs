@@ -31,6 +31,17 @@ const PORT_ATTEMPTS: u32 = 5;
 /// How long a service may take from the start of its container until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 
+/// Whether services are to live for minutes: those of tests. What is built to be measured is built without debug assertions.
+pub(super) const IS_BRIEF: bool = cfg!(debug_assertions);
+
+/// In minutes the optimising compiler takes a quarter of all the time that Kafka, Connect and Spark use, and what it makes doesn't give
+/// that back.
+const QUICKLY_COMPILED: &str = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1";
+
+/// How long a pipeline of Spark's that has found nothing in its topics waits until it looks again. By default it looks up to a hundred
+/// times a second, in Kafka's time as in its own.
+const SPARK_ASKS_AGAIN_MS: u32 = 100;
+
 /// The heap of Spark's driver. Beside it the JVM and Python need about 700 MiB.
 const SPARK_HEAP_MB: u32 = 1200;
 
@@ -44,7 +55,7 @@ pub(super) async fn started(service: Service, state: &State, container: String, 
         Service::Postgres => Some(state.shared_folder(&container)?),
         _ => None,
     };
-    let mut endpoint = Endpoint { container, image, port: 0, password, sockets };
+    let mut endpoint = Endpoint { container, image, port: 0, password, sockets, is_brief: IS_BRIEF };
     endpoint.port = match service {
         Service::Postgres => start_postgres(state, &endpoint).await?,
         Service::Mysql | Service::Mariadb => start_mysql(service, state, &endpoint).await?,
@@ -214,6 +225,10 @@ async fn start_spark(state: &State, endpoint: &Endpoint) -> Result<u16> {
     let mut command: Vec<String> = serve.split(' ').map(str::to_owned).collect();
     command.extend(rest.iceberg_client(&minio).map(|(name, value)| format!("--catalog-option={name}={value}")));
     command.push(format!("--spark-option=spark.driver.memory={SPARK_HEAP_MB}m"));
+    if IS_BRIEF {
+        command.push(format!("--spark-option=spark.driver.defaultJavaOptions={QUICKLY_COMPILED}"));
+        command.push(format!("--spark-option=spark.sql.streaming.pollingDelay={SPARK_ASKS_AGAIN_MS}ms"));
+    }
     let (name, tag) = split_tag(&endpoint.image);
     let request = |_| {
         GenericImage::new(name, tag).with_cmd(command.clone()).with_env_var("CHANGEPROOF_TOKEN", &endpoint.password)
@@ -259,7 +274,8 @@ fn plain_image(endpoint: &Endpoint, role: &str) -> ContainerRequest<GenericImage
         "broker" => WaitFor::message_on_stdout("Kafka Server started"),
         _ => WaitFor::Nothing,
     };
-    GenericImage::new(name, tag).with_wait_for(ready).with_cmd([role])
+    let request = GenericImage::new(name, tag).with_wait_for(ready).with_cmd([role]);
+    if IS_BRIEF { request.with_env_var("KAFKA_JVM_PERFORMANCE_OPTS", QUICKLY_COMPILED) } else { request }
 }
 
 /// Starts a container that stays when this process ends, and returns its port on this machine. It is chosen here and not by the engine,
