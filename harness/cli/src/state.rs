@@ -88,12 +88,12 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let running = stack::running().await;
     let (connect, brokers, running) = match (&arguments.connect, &arguments.bootstrap) {
         (Some(connect), Some(bootstrap)) => {
-            (Connect::at(connect)?, Brokers::new(bootstrap, arguments.options.iter().cloned()), Vec::new())
+            (Connect::at(connect), Brokers::new(bootstrap, arguments.options.iter().cloned()), Vec::new())
         }
         _ => {
             let running = running?;
             (
-                Connect::at_endpoint(endpoint(&running, Service::Connect)?)?,
+                Connect::at_endpoint(endpoint(&running, Service::Connect)?),
                 Brokers::of(endpoint(&running, Service::Kafka)?),
                 running,
             )

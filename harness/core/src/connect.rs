@@ -41,28 +41,22 @@ impl Connect {
     /// # Errors
     /// The stack is without Connect.
     pub fn of(stack: &Stack) -> Result<Self> {
-        Ok(Self::of_service(stack.http(), stack.endpoint(Service::Connect)?))
+        Ok(Self::by(stack.http(), stack.endpoint(Service::Connect)?))
+    }
+
+    fn by(client: Client, endpoint: &Endpoint) -> Self {
+        let (url, password) = (format!("http://{}", endpoint.address()), Some(endpoint.password.clone()));
+        Self { client, url, password, container: Some(endpoint.container.clone()) }
     }
 
     /// That of a running service.
-    ///
-    /// # Errors
-    /// No client can be made.
-    pub fn at_endpoint(endpoint: &Endpoint) -> Result<Self> {
-        Ok(Self::of_service(client()?, endpoint))
-    }
-
-    fn of_service(client: Client, endpoint: &Endpoint) -> Self {
-        let (password, container) = (Some(endpoint.password.clone()), Some(endpoint.container.clone()));
-        Self { client, url: format!("http://{}", endpoint.address()), password, container }
+    pub fn at_endpoint(endpoint: &Endpoint) -> Self {
+        Self::by(Client::new(), endpoint)
     }
 
     /// The one whose REST interface is at `http://HOST:PORT`, or `http://USER:PASSWORD@HOST:PORT`.
-    ///
-    /// # Errors
-    /// No client can be made.
-    pub fn at(url: &str) -> Result<Self> {
-        Ok(Self { client: client()?, url: url.trim_end_matches('/').to_owned(), password: None, container: None })
+    pub fn at(url: &str) -> Self {
+        Self { client: Client::new(), url: url.trim_end_matches('/').to_owned(), password: None, container: None }
     }
 
     /// A connector of a name, which need not be there; `what` it is, is whose error it will be if it fails.
@@ -118,10 +112,6 @@ impl Connect {
             }
         }
     }
-}
-
-fn client() -> Result<Client> {
-    Client::builder().build().while_doing(SERVICE, "make a client")
 }
 
 /// A connector of the running Connect.

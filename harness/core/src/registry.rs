@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     error::{Context, Error, Result},
-    stack::{CONFLUENT_PATH, Endpoint},
+    stack::{CONFLUENT_PATH, Service, Stack},
 };
 
 pub(crate) const SERVICE: &str = "the schema registry";
@@ -57,15 +57,13 @@ pub struct Version {
 }
 
 impl Registry {
-    /// A client of the registry.
-    pub fn new(endpoint: &Endpoint) -> Self {
-        let address = format!("http://{}", endpoint.address());
-        Self { client: Client::new(), url: format!("{address}/{CONFLUENT_PATH}"), address }
-    }
-
-    /// Where it speaks Confluent's interface.
-    pub fn url(&self) -> &str {
-        &self.url
+    /// That of the stack.
+    ///
+    /// # Errors
+    /// The stack is without a registry.
+    pub fn of(stack: &Stack) -> Result<Self> {
+        let address = format!("http://{}", stack.endpoint(Service::Registry)?.address());
+        Ok(Self { client: stack.http(), url: format!("{address}/{CONFLUENT_PATH}"), address })
     }
 
     /// The versions of a subject, oldest first; none if there is no such subject.

@@ -65,7 +65,7 @@ impl Book {
         let stack = Stack::acquire(AVRO.services()).await?;
         let workspace = Workspace::open(&stack, &AVRO, Place::Memory).await?;
         let subscription = workspace.start(&stack, &Options::default()).await?;
-        let registry = Registry::new(stack.endpoint(Service::Registry)?);
+        let registry = Registry::of(&stack)?;
         let connector = Connector::new(&stack, workspace.subject(&stack).name, "Debezium")?;
         Ok(Self { stack, workspace, subscription, registry, connector, seen: BTreeSet::new() })
     }

@@ -108,13 +108,13 @@ impl Capture for DebeziumRegistered {
         for (setting, value) in settings(self.0, endpoint) {
             options.settings.entry(setting).or_insert(value);
         }
-        let wire = Wire::new(self.0, Registry::new(endpoint));
+        let wire = Wire::new(self.0, Registry::of(subject.stack)?);
         postgres::start(subject, &options, Some(wire)).await
     }
 
     async fn clean_up(&self, subject: Subject<'_>) -> Result<()> {
         DebeziumPostgres.clean_up(subject).await?;
-        let registry = Registry::new(subject.stack.endpoint(Service::Registry)?);
+        let registry = Registry::of(subject.stack)?;
         registry.remove(&format!("{}.", subject.name)).await
     }
 }
