@@ -41,6 +41,11 @@ demo-pipeline: ## Runs fixtures/demo-pipeline.sql on PostgreSQL, and shows what 
 	@scripts/setup $(PIPELINE_IMAGES) -- cargo build --package changeproof-cli --features iceberg
 	@cargo run --quiet --package changeproof-cli --features iceberg -- pipelines fixtures/demo-pipeline.sql
 
+.PHONY: demo-cluster
+demo-cluster: ## Runs Spark's pipeline on a cluster of a master and two workers amid writes, and compares the tables; takes three minutes and 8 GiB
+	@scripts/setup $(PIPELINE_IMAGES) -- cargo build --package changeproof-cli --features iceberg
+	@scripts/spark-cluster
+
 .PHONY: sweep
 sweep: ## Removes containers and networks that a crashed run has left behind
 	@cargo run --quiet --package changeproof-cli -- sweep

@@ -9,9 +9,9 @@ import sys
 import threading
 import time
 
-from .server import Pipelines, serve
-from .session import session
-from .settings import Settings, Wrong
+from changeproof_spark.server import Pipelines, serve
+from changeproof_spark.session import session
+from changeproof_spark.settings import Settings, Wrong
 
 
 def pairs(given):
@@ -48,7 +48,7 @@ def arguments():
 
 
 def run_one(given, spark):
-    from .pipeline import Pipeline
+    from changeproof_spark.pipeline import Pipeline
 
     kafka = {"bootstrap.servers": given.bootstrap, **pairs(given.kafka_option)}
     told = {"name": given.name, "topics": given.topics, "kafka": kafka, **pairs(given.setting)}

@@ -1,5 +1,7 @@
 """The session of Spark that pipelines run in."""
 
+import os
+
 from .pipeline import CATALOG
 
 
@@ -8,7 +10,6 @@ def session(catalog, options=None):
 
     The master and all else is as `spark-submit` or the options say; without either, Spark runs within this process.
     """
-    from pyspark import SparkConf
     from pyspark.sql import SparkSession
 
     settings = {
@@ -25,8 +26,8 @@ def session(catalog, options=None):
     }
     settings |= {f"spark.sql.catalog.{CATALOG}.{name}": value for name, value in catalog.items()}
     builder = SparkSession.builder.appName("changeproof")
-    given = SparkConf()
-    if not given.contains("spark.master"):
+    # What `spark-submit` was told only its JVM knows yet, so that a `SparkConf` is empty here; this is how pyspark finds that JVM.
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
         local = {"spark.master": "local[*]", "spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "2"}
         settings = local | settings
     for name, value in (settings | (options or {})).items():
