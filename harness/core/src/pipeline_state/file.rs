@@ -79,7 +79,8 @@ pub(super) struct Committed {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Partition {
     pub(super) topic: String,
-    pub(super) partition: i32,
+    #[serde(rename = "partition")]
+    pub(super) number: i32,
     pub(super) begin: i64,
     pub(super) end: i64,
 }

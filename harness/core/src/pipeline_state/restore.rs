@@ -18,6 +18,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
+    topic_partition_list::TopicPartitionListElem,
 };
 
 use super::{
@@ -181,7 +182,7 @@ impl Restorer {
     }
 
     fn topic_and_partition(&self) -> (String, i32) {
-        self.at.as_ref().map(|at| (at.topic.clone(), at.partition)).unwrap_or_default()
+        self.at.as_ref().map(|at| (at.topic.clone(), at.number)).unwrap_or_default()
     }
 
     fn place(&self) -> String {
@@ -265,5 +266,5 @@ pub(super) async fn trim(brokers: &Brokers, begins: &BTreeMap<(String, i32), i64
         kept.add_partition_offset(topic, *partition, Offset::Offset(*begin)).while_doing("Kafka", doing)?;
     }
     let trimmed = admin_by(&brokers.config())?.delete_records(&kept, &options()).await.while_doing("Kafka", doing)?;
-    trimmed.elements().iter().try_for_each(|partition| partition.error()).while_doing("Kafka", doing)
+    trimmed.elements().iter().try_for_each(TopicPartitionListElem::error).while_doing("Kafka", doing)
 }

@@ -118,21 +118,16 @@ async fn check_binlog(url: &str, file: &str, gtids: Option<&str>) -> Result<Opti
     let options = Opts::from_url(url).while_doing("MySQL", "read the connection string")?;
     let connected = Conn::new(options).await.while_doing("MySQL", "connect");
     let mut conn = connected.map_err(|error| error.help(UNREACHED))?;
-    let (gone, cause) = match gtids {
-        Some(gtids) => {
-            let query = "SELECT GTID_SUBTRACT(@@GLOBAL.gtid_purged, ?)";
-            let purged: Option<String> = conn.exec_first(query, (gtids,)).await.while_doing("MySQL", doing)?;
-            let purged = purged.unwrap_or_default();
-            (!purged.is_empty(), format!("the server has removed the transactions {purged} that it hasn't read"))
-        }
-        None => {
-            let files: Vec<mysql_async::Row> = conn.query("SHOW BINARY LOGS").await.while_doing("MySQL", doing)?;
-            let is_it = |row: &mysql_async::Row| row.get::<String, _>(0).is_some_and(|name| name == file);
-            (
-                !files.iter().any(is_it),
-                format!("the server has removed the file {file} of its log, which it hasn't read to its end"),
-            )
-        }
+    let (gone, cause) = if let Some(gtids) = gtids {
+        let query = "SELECT GTID_SUBTRACT(@@GLOBAL.gtid_purged, ?)";
+        let purged: Option<String> = conn.exec_first(query, (gtids,)).await.while_doing("MySQL", doing)?;
+        let purged = purged.unwrap_or_default();
+        (!purged.is_empty(), format!("the server has removed the transactions {purged} that it hasn't read"))
+    } else {
+        let files: Vec<mysql_async::Row> = conn.query("SHOW BINARY LOGS").await.while_doing("MySQL", doing)?;
+        let is_it = |row: &mysql_async::Row| row.get::<String, _>(0).is_some_and(|name| name == file);
+        let cause = format!("the server has removed the file {file} of its log, which it hasn't read to its end");
+        (!files.iter().any(is_it), cause)
     };
     conn.disconnect().await.while_doing("MySQL", doing)?;
     Ok(gone.then_some(cause))

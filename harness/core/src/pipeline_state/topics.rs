@@ -80,7 +80,7 @@ fn consumer(mut config: ClientConfig) -> Result<BaseConsumer> {
 fn write_partition(consumer: &BaseConsumer, topic: &str, partition: i32, out: &mut Writer) -> Result<()> {
     let doing = || format!("read the partition {partition} of {topic}");
     let (begin, end) = consumer.fetch_watermarks(topic, partition, TIMEOUT).while_doing("Kafka", doing())?;
-    out.write(&Line::Partition(Partition { topic: topic.to_owned(), partition, begin, end }))?;
+    out.write(&Line::Partition(Partition { topic: topic.to_owned(), number: partition, begin, end }))?;
     if begin == end {
         return Ok(());
     }
