@@ -87,8 +87,7 @@ impl Transforms {
     /// without it, through one topic of one partition; and without tombstones, which would stay.
     #[must_use]
     pub fn only_rows_with(self, column: &str, value: &str) -> Self {
-        self.and(Transform::Filter { column: column.to_owned(), value: value.to_owned() })
-            .route("all")
+        self.and(Transform::Filter { column: column.to_owned(), value: value.to_owned() }).route("all")
     }
 
     /// The connector's settings for it, where the prefix of its topics is this.
@@ -143,7 +142,9 @@ impl Transforms {
                 Transform::Rename { column, to } if *column == name => name.clone_from(to),
                 Transform::Drop(column) if *column == name => return None,
                 Transform::ToText(column) if *column == name => value = value.cast(&Type::Text),
-                Transform::Mask { column, by } if *column == name && !value.is_null() => value = Value::from(by.as_str()),
+                Transform::Mask { column, by } if *column == name && !value.is_null() => {
+                    value = Value::from(by.as_str())
+                }
                 Transform::Hash { column, salt } if *column == name => value = hashed(value, salt),
                 _ => {}
             }
@@ -160,7 +161,9 @@ impl Transforms {
 
     fn has(&self, row: &Row) -> bool {
         self.0.iter().all(|transform| match transform {
-            Transform::Filter { column, value } => row.get(column).is_none_or(|found| *found == Value::from(value.as_str())),
+            Transform::Filter { column, value } => {
+                row.get(column).is_none_or(|found| *found == Value::from(value.as_str()))
+            }
             _ => true,
         })
     }
@@ -210,7 +213,12 @@ impl View for Transforms {
                 losses.extend((seen_before != *before || seen_after != *after).then_some(Loss::Transformed));
                 // What is left out is the record of a change, and not the row: nothing tells that it has gone out of sight.
                 let is_told = if *op == Op::Delete { seen_before.is_some() } else { seen_after.is_some() };
-                is_told.then(|| IdealChange::Row { op: *op, table: self.table(table), before: seen_before, after: seen_after })
+                is_told.then(|| IdealChange::Row {
+                    op: *op,
+                    table: self.table(table),
+                    before: seen_before,
+                    after: seen_after,
+                })
             }
         }
     }

@@ -217,7 +217,8 @@ async fn under(rule: Compatibility) -> Result<String> {
             return Err(Error::new("the test", format!("find that {}: {passes} under {rule}", evolution.what), told));
         }
         let versions = book.registry.versions(&book.subject(&table)).await?.len();
-        let _ = writeln!(page, "\n{}: {told}\n  {}\n  versions of the schema: {versions}", evolution.what, evolution.sql);
+        let _ =
+            writeln!(page, "\n{}: {told}\n  {}\n  versions of the schema: {versions}", evolution.what, evolution.sql);
     }
     book.close().await?;
     Ok(page)
@@ -264,7 +265,8 @@ async fn schemas_over_time(is_stopped: bool) -> Result<String> {
     for (letter, step) in letters.iter().zip(["INSERT"].iter().chain(&steps)) {
         let id = letter.value.as_deref().and_then(referred).unwrap_or_default();
         let version = versions.iter().find(|version| version.id == id);
-        let version = version.ok_or_else(|| Error::new("the registry", format!("know the schema {id}"), "it does not"))?;
+        let version =
+            version.ok_or_else(|| Error::new("the registry", format!("know the schema {id}"), "it does not"))?;
         let _ = writeln!(page, "version {}: {}\n  {step}", version.version, columns(&version.schema)?);
     }
     let _ = writeln!(page, "\nrecords {}, the tombstone included; versions {}", letters.len(), versions.len());
@@ -314,7 +316,8 @@ async fn old_reader() -> Result<String> {
         };
         let letters = read(&Brokers::of(book.stack.endpoint(Service::Kafka)?), &book.topic(&table)).await?;
         let of_new = letters.iter().filter_map(|letter| letter.value.as_deref());
-        let datum = of_new.filter(|value| referred(value) == Some(versions[1].id)).last().and_then(|value| value.get(5..));
+        let datum =
+            of_new.filter(|value| referred(value) == Some(versions[1].id)).last().and_then(|value| value.get(5..));
         let mut datum = datum.ok_or_else(|| Error::new("the test", "find a record of the second version", "none"))?;
         let as_read = from_avro_datum(new, &mut datum, Some(old));
         let can_read = evolution.passes.iter().any(|rule| matches!(rule, Forward | Full));

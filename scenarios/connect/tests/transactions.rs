@@ -179,11 +179,14 @@ async fn relayed(in_transactions: bool) -> Result<String> {
 
     if in_transactions {
         let refused = cut_off.commit();
-        let is_fenced = matches!(&refused, Err(KafkaError::Transaction(error)) if error.code() == RDKafkaErrorCode::Fenced);
+        let is_fenced =
+            matches!(&refused, Err(KafkaError::Transaction(error)) if error.code() == RDKafkaErrorCode::Fenced);
         if !is_fenced {
             return Err(Error::new("Kafka", "refuse the relay that was cut off", format!("{refused:?}")));
         }
-        page.push_str("\nThe first one is there again, and commits: it is refused, since another has its identifier by now\n");
+        page.push_str(
+            "\nThe first one is there again, and commits: it is refused, since another has its identifier by now\n",
+        );
     }
 
     let truth: Vec<_> = transactions.concat();
@@ -192,7 +195,11 @@ async fn relayed(in_transactions: bool) -> Result<String> {
     let is_once = committed == truth;
     let is_twice = all.len() == truth.len() + half.len() && all.iter().collect::<BTreeSet<_>>().len() == truth.len();
     if is_once != in_transactions || !is_twice {
-        return Err(Error::new("the test", "find each change once only where it must be", format!("{committed:?}, {all:?}")));
+        return Err(Error::new(
+            "the test",
+            "find each change once only where it must be",
+            format!("{committed:?}, {all:?}"),
+        ));
     }
     kafka::remove(kafka, &topic).await?;
     workspace.close(&stack).await?;

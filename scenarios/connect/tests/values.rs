@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use scenarios_postgres::TYPES;
 use scenarios_connect::CATALOGUE;
+use scenarios_postgres::TYPES;
 use scenarios_relational::random;
 
 fn main() -> ExitCode {

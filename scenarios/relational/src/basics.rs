@@ -54,7 +54,8 @@ async fn nulls_replaced_by_the_converters_default(s: &mut Scenario) -> Result<()
 
     let reference = "https://issues.apache.org/jira/browse/KAFKA-8713";
     let kinds = &[FaultKind::WrongValue, FaultKind::WrongState];
-    s.judge_known_flaws(&["debezium", "avro", "registered_json"].map(|method| KnownFlaw::of(method, reference, kinds))).await
+    s.judge_known_flaws(&["debezium", "avro", "registered_json"].map(|method| KnownFlaw::of(method, reference, kinds)))
+        .await
 }
 
 /// Names that need quotes: upper case, blanks, a quotation mark, a reserved word, letters outside ASCII. Debezium's topic
@@ -73,5 +74,10 @@ async fn quoted_and_non_ascii_names(s: &mut Scenario) -> Result<()> {
 
     use FaultKind::{Lost, Phantom, WrongBeforeImage, WrongState, WrongValue};
     let kinds = &[Phantom, Phantom, WrongValue, WrongBeforeImage, Lost, Lost, WrongState, WrongState];
-    s.judge_known_flaw("avro", "Debezium's manual, \"Avro naming\": what Avro allows in no name becomes an underscore", kinds).await
+    s.judge_known_flaw(
+        "avro",
+        "Debezium's manual, \"Avro naming\": what Avro allows in no name becomes an underscore",
+        kinds,
+    )
+    .await
 }

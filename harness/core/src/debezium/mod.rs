@@ -14,4 +14,6 @@ mod subscription;
 mod values;
 mod wire;
 
-pub use self::{flat::DebeziumFlat, mysql::DebeziumMySql, postgres::DebeziumPostgres, registered::DebeziumRegistered, wire::Format};
+pub use self::{
+    flat::DebeziumFlat, mysql::DebeziumMySql, postgres::DebeziumPostgres, registered::DebeziumRegistered, wire::Format,
+};

@@ -83,26 +83,26 @@ pub(super) async fn start(
     options: &Options,
     wire: Option<Wire>,
 ) -> Result<Box<dyn Subscription>> {
-        let source = subject.stack.endpoint(Service::Postgres)?;
-        let lease = json!({
-            "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
-            "database.hostname": source.container,
-            "database.port": "5432",
-            "database.user": USER,
-            "database.password": source.password,
-            "database.dbname": subject.database,
-            "slot.name": subject.name,
-            "publication.name": PUBLICATION,
-            "publication.autocreate.mode": "disabled",
-        });
-        let client = postgres::connect(source, USER).await?;
-        let look = client.prepare(SLOT_STATE).await.while_doing("PostgreSQL", LOOKING)?;
-        let server = Slot { client, look, name: subject.name.to_owned() };
-        let signals = match signals::are_asked_for(options) {
-            true => Some(Signals::of_postgres(source, subject.database).await?),
-            false => None,
-        };
-        subscription::start(subject, &lease, server, Decoder::default().through(wire), signals, options).await
+    let source = subject.stack.endpoint(Service::Postgres)?;
+    let lease = json!({
+        "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+        "database.hostname": source.container,
+        "database.port": "5432",
+        "database.user": USER,
+        "database.password": source.password,
+        "database.dbname": subject.database,
+        "slot.name": subject.name,
+        "publication.name": PUBLICATION,
+        "publication.autocreate.mode": "disabled",
+    });
+    let client = postgres::connect(source, USER).await?;
+    let look = client.prepare(SLOT_STATE).await.while_doing("PostgreSQL", LOOKING)?;
+    let server = Slot { client, look, name: subject.name.to_owned() };
+    let signals = match signals::are_asked_for(options) {
+        true => Some(Signals::of_postgres(source, subject.database).await?),
+        false => None,
+    };
+    subscription::start(subject, &lease, server, Decoder::default().through(wire), signals, options).await
 }
 
 /// Seen with `include.unknown.datatypes=false` and the other settings' defaults (Debezium's manual on the connector, "Data

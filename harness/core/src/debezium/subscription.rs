@@ -155,7 +155,10 @@ pub(super) async fn start(
             .with_uncounted(has_uncounted)
             .with_incremental(signals.is_some()),
         referring: None,
-        tells_transactions: options.settings.get("provide.transaction.metadata").is_none_or(|setting| setting != "false"),
+        tells_transactions: options
+            .settings
+            .get("provide.transaction.metadata")
+            .is_none_or(|setting| setting != "false"),
         settling: None,
         has_new_topics: false,
         check,

@@ -55,7 +55,8 @@ impl Wire {
     pub(super) async fn with_schemas(&mut self, record: &OwnedMessage) -> Result<OwnedMessage> {
         let place = format!("{}, partition {}, offset {}", record.topic(), record.partition(), record.offset());
         let key = self.with_schema(record.key()).await.while_doing(SERVICE, format!("read the key at {place}"))?;
-        let value = self.with_schema(record.payload()).await.while_doing(SERVICE, format!("read the value at {place}"))?;
+        let value =
+            self.with_schema(record.payload()).await.while_doing(SERVICE, format!("read the value at {place}"))?;
         let (topic, timestamp) = (record.topic().to_owned(), record.timestamp());
         Ok(OwnedMessage::new(value, key, topic, timestamp, record.partition(), record.offset(), None))
     }
@@ -72,7 +73,11 @@ impl Wire {
     async fn avro(&mut self, bytes: &[u8]) -> Result<(Arc<Known>, String)> {
         let doing = "read a record in Avro";
         let Some(([0, id @ ..], mut datum)) = bytes.split_first_chunk::<5>() else {
-            return Err(Error::new(SERVICE, doing, "it is not in Confluent's wire format: a zero, and four bytes of a schema's number"));
+            return Err(Error::new(
+                SERVICE,
+                doing,
+                "it is not in Confluent's wire format: a zero, and four bytes of a schema's number",
+            ));
         };
         let known = self.schema(u32::from_be_bytes(*id).into()).await?;
         let Some(schema) = &known.avro else { return Err(Error::new(SERVICE, doing, "its schema is none of Avro")) };
