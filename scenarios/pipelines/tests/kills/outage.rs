@@ -24,6 +24,7 @@ const LETS_GO_WITHIN: Duration = Duration::from_secs(120);
 pub(crate) async fn sinks_that_are_down_for_20_s() -> Result<()> {
     let page = amid::a_load(async |pipelines| {
         let client = pipelines.address.connect().await?;
+        until_all_have_slots(&client, pipelines.names).await?;
         let mut page = String::new();
         for service in [Service::IcebergRest, Service::Minio] {
             page.push_str(&down(pipelines, &client, service).await?);
@@ -43,6 +44,23 @@ pub(crate) async fn sinks_that_are_down_for_20_s() -> Result<()> {
     settings.set_omit_expression(true);
     settings.bind(|| insta::assert_snapshot!("sinks_that_are_down_for_20_s", page));
     Ok(())
+}
+
+/// Waits until each pipeline reads the log: the direct one begins when it has found its tables, which it can't while its sink is down.
+async fn until_all_have_slots(client: &Client, slots: &[String; 3]) -> Result<()> {
+    let deadline = Instant::now() + LETS_GO_WITHIN;
+    let doing = "wait until each pipeline has its slot";
+    loop {
+        let query = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = ANY($1)";
+        let found: i64 = client.query_one(query, &[&slots.as_slice()]).await.while_doing("PostgreSQL", doing)?.get(0);
+        if usize::try_from(found).is_ok_and(|found| found == slots.len()) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(Error::new("PostgreSQL", doing, format!("there are {found}")));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// What a slot keeps back, beside what was written while a service was down.
