@@ -85,19 +85,13 @@ enum Action {
 
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let running = stack::running().await;
-    let (connect, brokers, running) = match (&arguments.connect, &arguments.bootstrap) {
-        (Some(connect), Some(bootstrap)) => {
-            (Connect::at(connect), Brokers::new(bootstrap, arguments.options.iter().cloned()), Vec::new())
-        }
-        _ => {
-            let running = running?;
-            (
-                Connect::at_endpoint(endpoint(&running, Service::Connect)?),
-                Brokers::of(endpoint(&running, Service::Kafka)?),
-                running,
-            )
-        }
+    let (connect, brokers, running) = if let (Some(at), Some(bootstrap)) = (&arguments.connect, &arguments.bootstrap) {
+        (Connect::at(at), Brokers::new(bootstrap, arguments.options.iter().cloned()), Vec::new())
+    } else {
+        let running = stack::running().await?;
+        let connect = Connect::at_endpoint(endpoint(&running, Service::Connect)?);
+        let brokers = Brokers::of(endpoint(&running, Service::Kafka)?);
+        (connect, brokers, running)
     };
     match &arguments.action {
         Action::Export { to, connectors, topics } => {

@@ -178,6 +178,7 @@ impl Measured {
     }
 }
 
+#[expect(clippy::float_cmp, reason = "counts are whole numbers")]
 async fn measured(endpoint: &Endpoint, name: &str, folder: &Path) -> Answer<()> {
     publish_all_tables(endpoint, name).await?;
     let client = Address::of(endpoint, name).connect().await?;

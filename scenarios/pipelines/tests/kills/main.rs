@@ -25,13 +25,13 @@ fn main() -> ExitCode {
 
 /// Exactly once, by proof.
 async fn each_component_in_turn() -> Result<()> {
-    amid::a_load(async |pipelines| {
+    let killing = amid::a_load(async |pipelines| {
         let killed = kill_each(pipelines.stack, Chance::seeded()).await;
         pipelines.end_the_load();
         killed?;
         pipelines.wait_until_equal().await
-    })
-    .await
+    });
+    Box::pin(killing).await
 }
 
 /// Kills each component and starts it again, in an order and after pauses of chance.
