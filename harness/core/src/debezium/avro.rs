@@ -47,7 +47,7 @@ impl Schemas {
 
     fn declared(&mut self, avro: &Map<String, Json>, namespace: &str) -> Json {
         let mut schema = match avro.get("type") {
-            Some(Json::String(ty)) if ty == "record" => self.record(avro, namespace),
+            Some(Json::String(ty)) if ty == "record" => return self.record(avro, namespace),
             Some(Json::String(ty)) if ty == "array" => {
                 json!({ "type": "array", "items": self.of(&avro["items"], namespace), "optional": false })
             }
@@ -58,12 +58,7 @@ impl Schemas {
             Some(ty) => self.of(ty, namespace),
             None => Json::Null,
         };
-        if let Some(schema) = schema.as_object_mut() {
-            let properties = [("connect.type", "type"), ("connect.name", "name"), ("connect.parameters", "parameters")];
-            for (property, field) in properties {
-                schema.extend(avro.get(property).map(|value| (field.to_owned(), value.clone())));
-            }
-        }
+        add_what_connect_says(&mut schema, avro);
         schema
     }
 
@@ -78,9 +73,20 @@ impl Schemas {
             schema
         });
         let fields: Vec<_> = fields.collect();
-        let schema = json!({ "type": "struct", "name": name, "fields": fields, "optional": false });
+        let mut schema = json!({ "type": "struct", "name": name, "fields": fields, "optional": false });
+        add_what_connect_says(&mut schema, avro);
         self.0.insert(name, schema.clone());
         schema
+    }
+}
+
+/// What Avro has no word for.
+fn add_what_connect_says(schema: &mut Json, avro: &Map<String, Json>) {
+    if let Some(schema) = schema.as_object_mut() {
+        let properties = [("connect.type", "type"), ("connect.name", "name"), ("connect.parameters", "parameters")];
+        for (property, field) in properties {
+            schema.extend(avro.get(property).map(|value| (field.to_owned(), value.clone())));
+        }
     }
 }
 
