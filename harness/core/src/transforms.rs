@@ -143,7 +143,7 @@ impl Transforms {
                 Transform::Drop(column) if *column == name => return None,
                 Transform::ToText(column) if *column == name => value = value.cast(&Type::Text),
                 Transform::Mask { column, by } if *column == name && !value.is_null() => {
-                    value = Value::from(by.as_str())
+                    value = Value::from(by.as_str());
                 }
                 Transform::Hash { column, salt } if *column == name => value = hashed(value, salt),
                 _ => {}

@@ -315,9 +315,8 @@ async fn old_reader() -> Result<String> {
             return Err(Error::new("the registry", "have two versions", versions.len()));
         };
         let letters = read(&Brokers::of(book.stack.endpoint(Service::Kafka)?), &book.topic(&table)).await?;
-        let of_new = letters.iter().filter_map(|letter| letter.value.as_deref());
-        let datum =
-            of_new.filter(|value| referred(value) == Some(versions[1].id)).last().and_then(|value| value.get(5..));
+        let mut of_new = letters.iter().filter_map(|letter| letter.value.as_deref());
+        let datum = of_new.rfind(|value| referred(value) == Some(versions[1].id)).and_then(|value| value.get(5..));
         let mut datum = datum.ok_or_else(|| Error::new("the test", "find a record of the second version", "none"))?;
         let as_read = from_avro_datum(new, &mut datum, Some(old));
         let can_read = evolution.passes.iter().any(|rule| matches!(rule, Forward | Full));

@@ -1,5 +1,7 @@
 //! Single rows: what every method must get right.
 
+use changeproof::judge::FaultKind::{Lost, Phantom, WrongBeforeImage, WrongState, WrongValue};
+
 use crate::prelude::*;
 
 /// Insert, update and delete of one row, each a transaction of its own. What is told of the old row is what the log holds of
@@ -35,7 +37,6 @@ async fn nulls_and_defaults(s: &mut Scenario) -> Result<()> {
     s.apply(products.update(2, row! { name: None::<&str>, stock: -5 })).await?;
 
     let reference = "Apicurio's converter writes a column's default in place of NULL (https://issues.apache.org/jira/browse/KAFKA-8713)";
-    use FaultKind::{WrongBeforeImage, WrongState, WrongValue};
     s.judge_known_flaw("avro", reference, &[WrongValue, WrongValue, WrongBeforeImage, WrongState]).await
 }
 
@@ -53,7 +54,7 @@ async fn nulls_replaced_by_the_converters_default(s: &mut Scenario) -> Result<()
     s.apply(products.insert(row! { id: 2, stock: 5 })).await?;
 
     let reference = "https://issues.apache.org/jira/browse/KAFKA-8713";
-    let kinds = &[FaultKind::WrongValue, FaultKind::WrongState];
+    let kinds = &[WrongValue, WrongState];
     s.judge_known_flaws(&["debezium", "avro", "registered_json"].map(|method| KnownFlaw::of(method, reference, kinds)))
         .await
 }
@@ -72,7 +73,6 @@ async fn quoted_and_non_ascii_names(s: &mut Scenario) -> Result<()> {
     s.apply(order.insert(row! { "select": 1, "say \"hi\"": "it's" })).await?;
     s.apply(order.delete(1)).await?;
 
-    use FaultKind::{Lost, Phantom, WrongBeforeImage, WrongState, WrongValue};
     let kinds = &[Phantom, Phantom, WrongValue, WrongBeforeImage, Lost, Lost, WrongState, WrongState];
     s.judge_known_flaw(
         "avro",

@@ -69,7 +69,7 @@ pub(super) struct Told {
 impl Told {
     /// The change of a row that a record holds. Of one that was deleted the record has what the envelope had before, which is NULL for all
     /// that isn't logged: only the key tells.
-    pub(super) fn change(&self, op: Op, key: Row, row: Row) -> Change {
+    pub(super) fn change(&self, op: Op, key: Row, row: &Row) -> Change {
         let columns: Row = row.iter().filter(|(name, _)| !name.starts_with(TOLD)).map(owned).collect();
         Change {
             key,

@@ -232,7 +232,7 @@ impl Decoder {
         let (Some(op), Some(row)) = (op(&told.op), schema.row(&columns, self.dialect())) else {
             return Err(Error::new(DECODER, doing(), "it is no change of a row"));
         };
-        Ok(Event::Change(Box::new(told.change(op, key, row)), told.total_order))
+        Ok(Event::Change(Box::new(told.change(op, key, &row)), told.total_order))
     }
 
     fn key(&mut self, key: &[u8]) -> Result<Row> {
