@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use changeproof::dead_letters::{Brokers, Letter, Place, read, replay};
+use changeproof::{
+    dead_letters::{Letter, Place, read, replay},
+    kafka::Brokers,
+};
 use clap::{Args, Subcommand};
 
 use crate::exit::Failure;

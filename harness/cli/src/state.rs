@@ -8,7 +8,7 @@ use std::{
 
 use changeproof::{
     connect::Connect,
-    dead_letters::Brokers,
+    kafka::Brokers,
     pipeline_state::{Given, Sources, Target, export, import},
     stack::{self, Endpoint, Service},
 };

@@ -47,6 +47,17 @@ pub struct Options {
     pub settings: BTreeMap<String, String>,
 }
 
+impl Options {
+    /// The same with settings of a method's own, where nothing else is asked for.
+    pub(crate) fn with_defaults(&self, settings: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut options = self.clone();
+        for (name, value) in settings {
+            options.settings.entry(name).or_insert(value);
+        }
+        options
+    }
+}
+
 /// What a capture works on: a source, and a name for whatever it makes.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {

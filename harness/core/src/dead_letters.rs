@@ -16,53 +16,13 @@ use rdkafka::{
 
 use crate::{
     error::{Context, Error, Result},
-    kafka::{TIMEOUT, settings},
-    stack::Endpoint,
+    kafka::{Brokers, TIMEOUT},
 };
 
 const SERVICE: &str = "Kafka";
 
 /// What the headers' names begin with.
 const PREFIX: &str = "__connect.errors.";
-
-/// How to reach brokers: the names and values of a client's settings (librdkafka's `CONFIGURATION.md`).
-#[derive(Clone, Debug, Default)]
-pub struct Brokers(BTreeMap<String, String>);
-
-impl Brokers {
-    /// Brokers at `HOST:PORT`, with further settings such as `security.protocol`.
-    pub fn new(bootstrap: &str, further: impl IntoIterator<Item = (String, String)>) -> Self {
-        let mut brokers: BTreeMap<_, _> = further.into_iter().collect();
-        brokers.insert("bootstrap.servers".to_owned(), bootstrap.to_owned());
-        Self(brokers)
-    }
-
-    /// The broker of a stack.
-    pub fn of(kafka: &Endpoint) -> Self {
-        Self(settings(kafka).into())
-    }
-
-    /// The same with another setting.
-    #[must_use]
-    pub fn with(mut self, name: &str, value: &str) -> Self {
-        self.0.insert(name.to_owned(), value.to_owned());
-        self
-    }
-
-    /// What a client of one's own is told.
-    pub fn settings(&self) -> &BTreeMap<String, String> {
-        &self.0
-    }
-
-    pub(crate) fn config(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        self.0.iter().for_each(|(name, value)| {
-            config.set(name, value);
-        });
-        config.set_log_level(rdkafka::config::RDKafkaLogLevel::Critical);
-        config
-    }
-}
 
 /// A dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]

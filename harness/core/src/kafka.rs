@@ -1,7 +1,7 @@
 //! Kafka's topics of one capture, which all begin with its name: made, found, read and removed.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,7 +25,7 @@ const SERVICE: &str = "Kafka";
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a client on this machine is told.
-pub(crate) fn settings(kafka: &Endpoint) -> [(String, String); 6] {
+fn settings(kafka: &Endpoint) -> [(String, String); 6] {
     [
         ("bootstrap.servers", kafka.address()),
         ("security.protocol", "SASL_PLAINTEXT".to_owned()),
@@ -37,10 +37,47 @@ pub(crate) fn settings(kafka: &Endpoint) -> [(String, String); 6] {
     .map(|(name, value)| (name.to_owned(), value))
 }
 
+/// How to reach brokers: the names and values of a client's settings (librdkafka's `CONFIGURATION.md`).
+#[derive(Clone, Debug, Default)]
+pub struct Brokers(BTreeMap<String, String>);
+
+impl Brokers {
+    /// Brokers at `HOST:PORT`, with further settings such as `security.protocol`.
+    pub fn new(bootstrap: &str, further: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut brokers: BTreeMap<_, _> = further.into_iter().collect();
+        brokers.insert("bootstrap.servers".to_owned(), bootstrap.to_owned());
+        Self(brokers)
+    }
+
+    /// The broker of a stack.
+    pub fn of(kafka: &Endpoint) -> Self {
+        Self(settings(kafka).into())
+    }
+
+    /// The same with another setting.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.0.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// What a client of one's own is told.
+    pub fn settings(&self) -> &BTreeMap<String, String> {
+        &self.0
+    }
+
+    pub(crate) fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        self.0.iter().for_each(|(name, value)| {
+            config.set(name, value);
+        });
+        config.set_log_level(RDKafkaLogLevel::Critical);
+        config
+    }
+}
+
 fn client(kafka: &Endpoint) -> ClientConfig {
-    let mut config: ClientConfig = settings(kafka).into_iter().collect();
-    config.set_log_level(RDKafkaLogLevel::Critical);
-    config
+    Brokers::of(kafka).config()
 }
 
 fn admin(kafka: &Endpoint) -> Result<AdminClient<DefaultClientContext>> {

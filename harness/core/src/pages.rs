@@ -95,11 +95,18 @@ fn no_longer_different(page: &Path) -> Result<()> {
 
 fn compare(folder: Option<PathBuf>, definition: &Definition, outcome: &Outcome) {
     let Some(folder) = folder else { return };
+    compare_page(&folder, definition.name, definition.file, Some(definition.doc), &outcome.page);
+}
+
+/// Compares a page, written by a test in a file, with the one on record in a folder. It panics if it is another.
+pub fn compare_page(folder: &Path, name: &str, file: &str, description: Option<&str>, page: &str) {
     let mut settings = insta::Settings::clone_current();
     settings.set_snapshot_path(folder);
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    settings.set_description(definition.doc);
-    settings.set_input_file(definition.file);
-    settings.bind(|| insta::assert_snapshot!(definition.name, outcome.page));
+    settings.set_input_file(file);
+    if let Some(description) = description {
+        settings.set_description(description);
+    }
+    settings.bind(|| insta::assert_snapshot!(name, page));
 }

@@ -11,8 +11,10 @@ use std::{
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::{Builder, Runtime};
 
+pub use crate::pages::compare_page;
 use crate::{
     capture::Capture,
+    error::Result,
     matrix::{self, Matrix},
     pages,
     scenario::{Definition, Scenario},
@@ -113,9 +115,17 @@ pub fn main_in_a_bucket(catalogue: Catalogue, names: &[&str]) -> ExitCode {
 static RUNTIME: LazyLock<std::io::Result<Runtime>> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().build());
 
-fn run(catalogue: &Catalogue, definition: &'static Definition, method: &'static dyn Capture) -> Result<(), Failed> {
+/// Runs a test to its end on the runtime of the process.
+///
+/// # Errors
+/// What the test fails with.
+pub fn on_a_runtime<T>(test: impl Future<Output = Result<T>>) -> Result<T, Failed> {
     let runtime = RUNTIME.as_ref().map_err(ToString::to_string)?;
-    let outcome = runtime.block_on(Scenario::run(definition, method))?;
+    Ok(runtime.block_on(test)?)
+}
+
+fn run(catalogue: &Catalogue, definition: &'static Definition, method: &'static dyn Capture) -> Result<(), Failed> {
+    let outcome = on_a_runtime(Scenario::run(definition, method))?;
     Ok(pages::document(catalogue, definition, method, &outcome)?)
 }
 

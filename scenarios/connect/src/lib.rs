@@ -2,20 +2,18 @@
 
 mod transforms;
 
+use std::path::Path;
+
 use changeproof::{
     debezium::{DebeziumFlat, DebeziumRegistered, Format},
-    runner::Catalogue,
+    runner::{Catalogue, compare_page},
 };
 
 /// Compares a page that no method and scenario of the catalogue belong to with the one on record, in a folder beside theirs. It panics if it is
 /// another.
 pub fn document(folder: &str, name: &str, file: &str, page: &str) {
-    let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path(format!("{}/../../snapshots/connect/{folder}", env!("CARGO_MANIFEST_DIR")));
-    settings.set_prepend_module_to_snapshot(false);
-    settings.set_omit_expression(true);
-    settings.set_input_file(file);
-    settings.bind(|| insta::assert_snapshot!(name, page));
+    let folder = format!("{}/../../snapshots/connect/{folder}", env!("CARGO_MANIFEST_DIR"));
+    compare_page(Path::new(&folder), name, file, None, page);
 }
 
 /// The forms of records, the scenarios of PostgreSQL in which they can make a difference, and those of transforms.

@@ -13,11 +13,13 @@ use changeproof::{
     Value,
     capture::{Capture, Options, Subscription, fence_number},
     connect::Connector,
-    dead_letters::{Brokers, read},
+    dead_letters::read,
     debezium::{DebeziumRegistered, Format},
     error::{Context, Error, Result},
+    kafka::Brokers,
     postgres,
     registry::{Compatibility, Registry},
+    runner::on_a_runtime,
     source::Place,
     stack::{Service, Stack, run_guard_if_asked},
     workspace::Workspace,
@@ -41,8 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn documented(name: &str, story: impl Future<Output = Result<String>>) -> Result<(), Failed> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let page = runtime.block_on(story).map_err(|error| error.to_string())?;
+    let page = on_a_runtime(story)?;
     scenarios_connect::document("compatibility", name, file!(), &page);
     Ok(())
 }

@@ -6,11 +6,12 @@ use std::{collections::BTreeSet, fmt::Write, process::ExitCode, time::Duration};
 use changeproof::{
     Change,
     capture::{Options, collect_until_fence},
-    dead_letters::{Brokers, read},
+    dead_letters::read,
     error::{Context, Error, Result},
-    kafka,
+    kafka::{self, Brokers},
     logical::LogicalReplication,
     postgres,
+    runner::on_a_runtime,
     source::Place,
     stack::{Service, Stack, run_guard_if_asked},
     workspace::Workspace,
@@ -37,8 +38,7 @@ fn main() -> ExitCode {
 }
 
 fn documented(name: &str, in_transactions: bool) -> Result<(), Failed> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let page = runtime.block_on(relayed(in_transactions)).map_err(|error| error.to_string())?;
+    let page = on_a_runtime(relayed(in_transactions))?;
     scenarios_connect::document("transactions", name, file!(), &page);
     Ok(())
 }

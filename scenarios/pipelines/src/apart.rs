@@ -7,6 +7,7 @@ use std::{
 
 use changeproof::{
     error::Result,
+    runner::on_a_runtime,
     stack::{State, run_guard_if_asked},
     warehouse::WAREHOUSE,
 };
@@ -24,12 +25,7 @@ pub fn main(ending: &str, tests: &'static [Test]) -> ExitCode {
     if let Some(status) = in_a_state_of_its_own(ending) {
         return status;
     }
-    let trials = tests.iter().map(|(name, test)| {
-        Trial::test(*name, move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            runtime.block_on(test()).map_err(|error| error.to_string().into())
-        })
-    });
+    let trials = tests.iter().map(|(name, test)| Trial::test(*name, move || on_a_runtime(test())));
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
 

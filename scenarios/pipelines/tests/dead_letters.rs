@@ -8,10 +8,11 @@ use std::{
 
 use changeproof::{
     capture::{Capture, Options, Subject},
-    dead_letters::{Brokers, Letter, read, replay},
+    dead_letters::{Letter, read, replay},
     error::{Context, Error, Result},
-    kafka,
+    kafka::{self, Brokers},
     postgres::{self, Address, PUBLICATION, PostgreSql},
+    runner::on_a_runtime,
     source::{Place, Storage as _},
     stack::{Lease, Service, Stack, run_guard_if_asked},
 };
@@ -30,11 +31,6 @@ fn main() -> ExitCode {
         Trial::test("connect_sink::dead_letters", || on_a_runtime(by_the_sink())),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
-}
-
-fn on_a_runtime(test: impl Future<Output = Result<()>>) -> Result<(), libtest_mimic::Failed> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(test).map_err(|error| error.to_string().into())
 }
 
 /// A database with a pipeline of its own that has a topic for dead letters.

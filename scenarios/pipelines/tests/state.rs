@@ -12,11 +12,11 @@ use std::{
 use changeproof::{
     capture::{Capture, Options, Subject, collect_until_fence},
     connect::Connect,
-    dead_letters::Brokers,
     debezium::{DebeziumMySql, DebeziumPostgres},
     error::{Context, Error, Result},
     evidence::{check_model, judge_by_both},
     judge::Watch,
+    kafka::Brokers,
     model::Model,
     mysql::{self, Flavour},
     pipeline_state::{Given, Imported, Sources, Target, export, import},

@@ -11,6 +11,7 @@ use changeproof::{
     capture::{Capture, Options, Subject},
     error::{Context, Error, Result},
     postgres::{self, Address, PUBLICATION, PostgreSql},
+    runner::on_a_runtime,
     source::{Place, Storage as _},
     stack::{Endpoint, Lease, Service, Stack, docker, image_tag, run_guard_if_asked},
     value::{Row, Value},
@@ -38,10 +39,7 @@ fn main() -> ExitCode {
     run_guard_if_asked();
     let trials = vec![
         Trial::test("view::the_readme_has_the_sql", readme_has_the_sql),
-        Trial::test("connect_sink::view_of_the_last_row_of_each_key", || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            runtime.block_on(by_spark()).map_err(|error| error.to_string().into())
-        }),
+        Trial::test("connect_sink::view_of_the_last_row_of_each_key", || on_a_runtime(by_spark())),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

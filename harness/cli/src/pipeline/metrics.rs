@@ -11,7 +11,11 @@ use changeproof::{error::Context as _, postgres::Address};
 use changeproof_pipelines::Progress;
 use http_body_util::Full;
 use hyper::{
-    Request, Response, StatusCode, body::Bytes, header::CONTENT_TYPE, server::conn::http1, service::service_fn,
+    Request, Response, StatusCode,
+    body::Bytes,
+    header::{CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
 };
 use hyper_util::rt::TokioIo;
 use prometheus_client::{
@@ -165,14 +169,12 @@ pub(super) async fn serve(
 
 async fn answer<B>(metrics: Arc<Metrics>, request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
     let is_asked = request.method() == hyper::Method::GET && request.uri().path() == "/metrics";
-    let mut response = match is_asked {
-        true => Response::new(Full::from(metrics.text().await)),
-        false => Response::new(Full::from("there is GET /metrics\n")),
+    let (status, form, text) = match is_asked {
+        true => (StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.text().await),
+        false => (StatusCode::NOT_FOUND, "text/plain", "there is GET /metrics\n".to_owned()),
     };
-    if !is_asked {
-        *response.status_mut() = StatusCode::NOT_FOUND;
-    }
-    let text = if is_asked { "application/openmetrics-text; version=1.0.0; charset=utf-8" } else { "text/plain" };
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(text));
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form));
     Ok(response)
 }

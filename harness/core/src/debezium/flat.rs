@@ -3,7 +3,11 @@
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use super::postgres::{self, DebeziumPostgres};
+use super::{
+    postgres::{self, DebeziumPostgres},
+    record::transaction_id,
+    subscription::tells_transactions,
+};
 use crate::{
     capture::{Capture, Options, Subject, Subscription},
     change::{Change, Lsn, Op, Position, TxId},
@@ -75,7 +79,7 @@ impl Told {
             key,
             after: (op != Op::Delete).then_some(columns),
             position: self.lsn.map(|lsn| Position::Lsn(Lsn(lsn))).filter(|_| op != Op::Read),
-            tx: self.transaction.as_deref().map(|id| TxId(super::record::transaction_id(id).to_owned())),
+            tx: self.transaction.as_deref().map(|id| TxId(transaction_id(id).to_owned())),
             commit_time_us: self.commit_time_us,
             ..Change::new(op, TableName::new(&self.schema, &self.table))
         }
@@ -109,11 +113,10 @@ impl Capture for DebeziumFlat {
     }
 
     fn guarantees(&self, options: &Options) -> Guarantees {
-        let is_off = |name: &str| options.settings.get(name).is_some_and(|setting| setting == "false");
         Guarantees {
             before_images: BeforeImages::None,
             truncate: Truncate::Missed,
-            transactions: !is_off("provide.transaction.metadata"),
+            transactions: tells_transactions(options),
             ..DebeziumPostgres.guarantees(options)
         }
     }
@@ -123,12 +126,8 @@ impl Capture for DebeziumFlat {
     }
 
     async fn start(&self, subject: Subject<'_>, options: &Options) -> Result<Box<dyn Subscription>> {
-        let mut options = options.clone();
         let settings = SETTINGS.map(|(name, value)| (name.to_owned(), value.replace("PREFIX", subject.name)));
-        for (name, value) in settings {
-            options.settings.entry(name).or_insert(value);
-        }
-        postgres::start(subject, &options, None).await
+        postgres::start(subject, &options.with_defaults(settings), None).await
     }
 
     async fn clean_up(&self, subject: Subject<'_>) -> Result<()> {

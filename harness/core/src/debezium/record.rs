@@ -187,9 +187,9 @@ impl Decoder {
         let Some(value) = value else { return Ok(Event::Tombstone(key)) };
         let parts = parts(value)?;
         let payload = parts.payload.map_or("null", RawValue::get);
-        let schema = parts.schema.map(|_| self.schema(parts.schema)).transpose()?;
-        if let Some(schema) = schema.filter(|schema| schema.field("__op").is_some()) {
-            return self.flat(key, payload, &schema);
+        let schema = parts.schema.map(|schema| self.known(schema.get())).transpose()?;
+        if let Some(schema) = schema.as_ref().filter(|schema| schema.field("__op").is_some()) {
+            return self.flat(key, payload, schema);
         }
         let Some(envelope) = serde_json::from_str::<Option<Envelope>>(payload)
             .while_doing(DECODER, format!("read {}", shorten(payload)))?
@@ -200,7 +200,7 @@ impl Decoder {
             let number = |tx: Transaction| (transaction_id(&tx.id).to_owned(), tx.total_order);
             return Ok(Event::Other(envelope.transaction.map(number)));
         };
-        let schema = self.schema(parts.schema)?;
+        let schema = schema.ok_or_else(no_schema)?;
         let dialect = self.dialect();
         let row = |image: &Option<serde_json::Value>, field: &str| {
             image.as_ref().and_then(|image| schema.field(field)?.row(image, dialect))
@@ -239,14 +239,11 @@ impl Decoder {
         let parts = parts(key)?;
         let payload = parts.payload.map_or("null", RawValue::get);
         let payload = serde_json::from_str(payload).while_doing(DECODER, "read a key")?;
-        Ok(self.schema(parts.schema)?.row(&payload, self.dialect()).unwrap_or_default())
+        let schema = self.known(parts.schema.ok_or_else(no_schema)?.get())?;
+        Ok(schema.row(&payload, self.dialect()).unwrap_or_default())
     }
 
-    fn schema(&mut self, schema: Option<&RawValue>) -> Result<Arc<Schema>> {
-        let Some(schema) = schema.map(RawValue::get) else {
-            return Err(Error::new(DECODER, "read a record", "it carries no schema")
-                .help("set value.converter.schemas.enable and key.converter.schemas.enable to true"));
-        };
+    fn known(&mut self, schema: &str) -> Result<Arc<Schema>> {
         if let Some(known) = self.schemas.get(schema) {
             return Ok(Arc::clone(known));
         }
@@ -256,6 +253,11 @@ impl Decoder {
         self.schemas.insert(schema.into(), Arc::clone(&parsed));
         Ok(parsed)
     }
+}
+
+fn no_schema() -> Error {
+    Error::new(DECODER, "read a record", "it carries no schema")
+        .help("set value.converter.schemas.enable and key.converter.schemas.enable to true")
 }
 
 /// Decodes a record of a topic of Debezium's own, whose payload is enough.

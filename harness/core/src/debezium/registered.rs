@@ -104,10 +104,7 @@ impl Capture for DebeziumRegistered {
 
     async fn start(&self, subject: Subject<'_>, options: &Options) -> Result<Box<dyn Subscription>> {
         let endpoint = subject.stack.endpoint(Service::Registry)?;
-        let mut options = options.clone();
-        for (setting, value) in settings(self.0, endpoint) {
-            options.settings.entry(setting).or_insert(value);
-        }
+        let options = options.with_defaults(settings(self.0, endpoint));
         let wire = Wire::new(self.0, Registry::of(subject.stack)?);
         postgres::start(subject, &options, Some(wire)).await
     }

@@ -81,7 +81,17 @@ impl ControlTopics {
 }
 
 pub(super) fn sends_tombstones(options: &Options) -> bool {
-    options.settings.get("tombstones.on.delete").is_none_or(|setting| setting != "false")
+    is_on(options, "tombstones.on.delete")
+}
+
+/// Whether the connector writes which changes were a transaction.
+pub(super) fn tells_transactions(options: &Options) -> bool {
+    is_on(options, "provide.transaction.metadata")
+}
+
+/// Whether something is on that both profiles have on.
+fn is_on(options: &Options, name: &str) -> bool {
+    options.settings.get(name).is_none_or(|setting| setting != "false")
 }
 
 /// A connector's configuration: the profile, what the lease needs, and the settings asked for over both.
@@ -155,10 +165,7 @@ pub(super) async fn start(
             .with_uncounted(has_uncounted)
             .with_incremental(signals.is_some()),
         referring: None,
-        tells_transactions: options
-            .settings
-            .get("provide.transaction.metadata")
-            .is_none_or(|setting| setting != "false"),
+        tells_transactions: tells_transactions(options),
         settling: None,
         has_new_topics: false,
         check,

@@ -11,9 +11,8 @@ use super::{
 };
 use crate::{
     connect::{self, Connect},
-    dead_letters::Brokers,
     error::{Error, Result},
-    kafka::is_of,
+    kafka::{Brokers, is_of},
 };
 
 /// What was written.

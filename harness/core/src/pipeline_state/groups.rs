@@ -13,9 +13,8 @@ use super::{
     file::{Committed, Group, Topic},
 };
 use crate::{
-    dead_letters::Brokers,
     error::{Context, Result},
-    kafka::TIMEOUT,
+    kafka::{Brokers, TIMEOUT},
 };
 
 fn consumer(brokers: &Brokers, group: &str) -> Result<BaseConsumer, KafkaError> {

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     connect::Connect,
-    dead_letters::Brokers,
     error::{Context, Error, Result},
+    kafka::Brokers,
 };
 
 /// Where pipelines are made.

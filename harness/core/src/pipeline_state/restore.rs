@@ -26,9 +26,8 @@ use super::{
     file::{Partition, Record, Topic},
 };
 use crate::{
-    dead_letters::Brokers,
     error::{Context, Error, Result},
-    kafka::{TIMEOUT, admin_by, options},
+    kafka::{Brokers, TIMEOUT, admin_by, options},
 };
 
 /// The key of fillers: a compacted topic takes none without.

@@ -15,9 +15,8 @@ use super::{
     file::{Bytes, Line, Partition, Record, Topic, Writer},
 };
 use crate::{
-    dead_letters::Brokers,
     error::{Context, Error, Result},
-    kafka::{TIMEOUT, admin_by, options},
+    kafka::{Brokers, TIMEOUT, admin_by, options},
 };
 
 /// How long a partition may say nothing that isn't read to its end.

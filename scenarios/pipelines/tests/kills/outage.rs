@@ -1,11 +1,15 @@
 //! Sinks whose catalog, and whose storage, is down for a while amid a load.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use changeproof::{
     error::{Context, Error, Result},
     kafka::ends,
     postgres::{Client, HARNESS_SCHEMA},
+    runner::compare_page,
     stack::{Service, docker},
 };
 use scenarios_pipelines::load::rows;
@@ -38,11 +42,8 @@ pub(crate) async fn sinks_that_are_down_for_20_s() -> Result<()> {
         Ok(page)
     });
     let page = Box::pin(failing).await?;
-    let mut settings = insta::Settings::clone_current();
-    settings.set_snapshot_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/pipelines"));
-    settings.set_prepend_module_to_snapshot(false);
-    settings.set_omit_expression(true);
-    settings.bind(|| insta::assert_snapshot!("sinks_that_are_down_for_20_s", page));
+    let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/pipelines"));
+    compare_page(folder, "sinks_that_are_down_for_20_s", file!(), None, &page);
     Ok(())
 }
 
