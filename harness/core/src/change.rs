@@ -219,6 +219,15 @@ impl Position {
         text.parse().map(Self::Gtid).or_else(|_| text.parse().map(Self::DomainGtid)).ok()
     }
 
+    /// Whether this stands before another in the source's log. Of transactions of two servers, or of two domains, their identifiers don't tell.
+    pub(crate) fn stands_before(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Gtid(one), Self::Gtid(other)) if one.server != other.server => false,
+            (Self::DomainGtid(one), Self::DomainGtid(other)) if one.domain != other.domain => false,
+            _ => self < other,
+        }
+    }
+
     /// The short name of the kind, which numbers are put behind in a snapshot: `lsn#1`.
     pub fn kind(self) -> &'static str {
         match self {

@@ -303,7 +303,18 @@ impl Connector {
     /// # Errors
     /// Connect refuses.
     pub async fn remove(&self) -> Result<()> {
-        self.call(Method::DELETE, "", None, "remove the connector").await.map(drop)
+        let doing = "remove the connector";
+        let mut is_there = self.call(Method::DELETE, "", None, doing).await?.is_some();
+        // Connect answers before its tasks have ended. One whose topics go meanwhile waits for them, and holds all others up.
+        let deadline = Instant::now() + CHANGE_WITHIN;
+        while is_there {
+            is_there = self.status().await?.is_some();
+            if is_there && Instant::now() > deadline {
+                return Err(Error::new(SERVICE, format!("{doing} {}", self.name), "it is still there"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     async fn wait_until(&self, state: &str) -> Result<()> {

@@ -14,6 +14,7 @@ use rdkafka::{
     consumer::{Consumer, StreamConsumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::BorrowedMessage,
+    topic_partition_list::TopicPartitionListElem,
 };
 
 use crate::{
@@ -215,14 +216,12 @@ impl Reader {
     /// Where all partitions end now, those of new topics included.
     pub(crate) async fn ends(&mut self) -> Result<Ends> {
         self.refresh().await?;
-        let (consumer, partitions) = (Arc::clone(&self.consumer), self.assigned.clone());
-        let looking = tokio::task::spawn_blocking(move || {
-            let end = |(topic, partition): (String, i32)| {
-                let end = end_of(&consumer, &topic, partition)?;
-                Ok::<_, KafkaError>((topic, partition, end))
-            };
-            partitions.into_iter().map(end).collect::<Result<Vec<_>, _>>()
-        });
+        let mut asked = TopicPartitionList::with_capacity(self.assigned.len());
+        for (topic, partition) in &self.assigned {
+            asked.add_partition_offset(topic, *partition, Offset::End).while_doing(SERVICE, "name a partition")?;
+        }
+        let consumer = Arc::clone(&self.consumer);
+        let looking = tokio::task::spawn_blocking(move || ends_of(&consumer, &asked));
         let doing = || format!("look where the topics of {} end", self.prefix);
         looking.await.while_doing(SERVICE, doing())?.while_doing(SERVICE, doing())
     }
@@ -254,19 +253,38 @@ impl Reader {
     }
 }
 
-/// Where a partition ends. One of a topic that was just made may have no leader yet, or one that doesn't know it yet.
-fn end_of(consumer: &StreamConsumer, topic: &str, partition: i32) -> Result<i64, KafkaError> {
+/// Where partitions end, by one request: each waits for the fetch that is under way on the same connection. One of a topic that was just made may
+/// have no leader yet, or one that doesn't know it yet.
+fn ends_of(consumer: &StreamConsumer, asked: &TopicPartitionList) -> Result<Ends, KafkaError> {
+    if asked.count() == 0 {
+        return Ok(Ends::new());
+    }
     let deadline = Instant::now() + TIMEOUT;
     loop {
-        match consumer.fetch_watermarks(topic, partition, TIMEOUT) {
-            Err(KafkaError::MetadataFetch(
-                RDKafkaErrorCode::NotLeaderForPartition
-                | RDKafkaErrorCode::LeaderNotAvailable
-                | RDKafkaErrorCode::UnknownTopicOrPartition,
-            )) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
-            found => return found.map(|(_, end)| end),
+        // What stands for the end instead of a time is answered by the end (librdkafka's `rd_kafka_offsets_for_times`).
+        let found = consumer.offsets_for_times(asked.clone(), TIMEOUT);
+        match found.and_then(|found| found.elements().iter().map(end).collect()) {
+            Err(KafkaError::MetadataFetch(code) | KafkaError::OffsetFetch(code))
+                if has_no_leader_yet(code) && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            ends => return ends,
         }
     }
+}
+
+fn end(found: &TopicPartitionListElem<'_>) -> Result<(String, i32, i64), KafkaError> {
+    found.error()?;
+    match found.offset() {
+        Offset::Offset(end) => Ok((found.topic().to_owned(), found.partition(), end)),
+        _ => Err(KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset)),
+    }
+}
+
+fn has_no_leader_yet(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{LeaderNotAvailable, NotLeaderForPartition, UnknownPartition, UnknownTopicOrPartition};
+    matches!(code, LeaderNotAvailable | NotLeaderForPartition | UnknownPartition | UnknownTopicOrPartition)
 }
 
 fn partitions(consumer: &StreamConsumer, prefix: &str) -> Result<HashMap<String, i32>, KafkaError> {

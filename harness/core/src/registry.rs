@@ -17,7 +17,6 @@ pub(crate) const SERVICE: &str = "the schema registry";
 #[derive(Clone, Debug)]
 pub struct Registry {
     client: Client,
-    address: String,
     url: String,
 }
 
@@ -62,8 +61,8 @@ impl Registry {
     /// # Errors
     /// The stack is without a registry.
     pub fn of(stack: &Stack) -> Result<Self> {
-        let address = format!("http://{}", stack.endpoint(Service::Registry)?.address());
-        Ok(Self { client: stack.http(), url: format!("{address}/{CONFLUENT_PATH}"), address })
+        let address = stack.endpoint(Service::Registry)?.address();
+        Ok(Self { client: stack.http(), url: format!("http://{address}/{CONFLUENT_PATH}") })
     }
 
     /// The versions of a subject, oldest first; none if there is no such subject.
@@ -117,7 +116,7 @@ impl Registry {
     ///
     /// # Errors
     /// There is none, or the registry doesn't answer.
-    pub async fn schema(&self, id: u64) -> Result<String> {
+    pub async fn schema(&self, id: u32) -> Result<String> {
         #[derive(Deserialize)]
         struct Told {
             schema: String,
@@ -125,15 +124,6 @@ impl Registry {
         let told: Option<Told> = self.ask(Method::GET, &format!("schemas/ids/{id}"), None).await?;
         told.map(|told| told.schema)
             .ok_or_else(|| Error::new(SERVICE, format!("get the schema {id}"), "there is none of this number"))
-    }
-
-    /// The schema of a number that is Apicurio's own.
-    pub(crate) async fn global(&self, number: u64) -> Result<String> {
-        let url = format!("{}/apis/registry/v2/ids/globalIds/{number}", self.address);
-        let doing = || format!("get the schema {number}");
-        let response = self.client.get(url).send().await.while_doing(SERVICE, doing())?;
-        let response = response.error_for_status().while_doing(SERVICE, doing())?;
-        response.text().await.while_doing(SERVICE, doing())
     }
 
     async fn ask<T: for<'a> Deserialize<'a>>(

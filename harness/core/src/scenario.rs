@@ -2,6 +2,8 @@
 
 mod judging;
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 
 use crate::{
@@ -19,6 +21,9 @@ use crate::{
 };
 
 pub use self::judging::KnownFlaw;
+
+/// How long nothing is written between two writes amid the start of a capture: who writes all the while only makes the start last.
+const BETWEEN_WRITES: Duration = Duration::from_millis(5);
 
 /// A scenario as `#[scenario]` registers it.
 pub struct Definition {
@@ -305,6 +310,10 @@ impl Scenario {
             model.apply(&step).while_doing("the Model", "follow the script")?;
             if let Some(subscription) = started {
                 break subscription;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(BETWEEN_WRITES) => {}
+                started = &mut start => break started,
             }
         };
         match subscription {

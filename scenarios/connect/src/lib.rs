@@ -19,7 +19,7 @@ pub fn document(folder: &str, name: &str, file: &str, page: &str) {
 /// The forms of records, the scenarios of PostgreSQL in which they can make a difference, and those of transforms.
 pub const CATALOGUE: Catalogue = Catalogue {
     storage: "connect",
-    methods: &[&DebeziumRegistered(Format::Avro), &DebeziumRegistered(Format::Json), &DebeziumFlat],
+    methods: &[&DebeziumRegistered(Format::Avro), &DebeziumRegistered(Format::JsonSchema), &DebeziumFlat],
     snapshots: Some(concat!(env!("CARGO_MANIFEST_DIR"), "/../../snapshots/connect")),
     packages: &[scenarios_relational::PACKAGE, "scenarios-postgres", env!("CARGO_PKG_NAME")],
     versions: &[],

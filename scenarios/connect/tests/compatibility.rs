@@ -32,12 +32,21 @@ const WITHIN: Duration = Duration::from_secs(60);
 fn main() -> ExitCode {
     run_guard_if_asked();
     let trials = vec![
-        Trial::test("avro::backward", || documented("backward", under(Compatibility::Backward))),
-        Trial::test("avro::forward", || documented("forward", under(Compatibility::Forward))),
-        Trial::test("avro::full", || documented("full", under(Compatibility::Full))),
+        Trial::test("avro::backward", || documented("backward", under(Format::Avro, Compatibility::Backward))),
+        Trial::test("avro::forward", || documented("forward", under(Format::Avro, Compatibility::Forward))),
+        Trial::test("avro::full", || documented("full", under(Format::Avro, Compatibility::Full))),
         Trial::test("avro::schemas_over_time", || documented("schemas_over_time", schemas_over_time(false))),
         Trial::test("avro::schemas_while_it_lags", || documented("schemas_while_it_lags", schemas_over_time(true))),
         Trial::test("avro::old_reader", || documented("old_reader", old_reader())),
+        Trial::test("json_schema::backward", || {
+            documented("json_schema_backward", under(Format::JsonSchema, Compatibility::Backward))
+        }),
+        Trial::test("json_schema::forward", || {
+            documented("json_schema_forward", under(Format::JsonSchema, Compatibility::Forward))
+        }),
+        Trial::test("json_schema::full", || {
+            documented("json_schema_full", under(Format::JsonSchema, Compatibility::Full))
+        }),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -48,7 +57,7 @@ fn documented(name: &str, story: impl Future<Output = Result<String>>) -> Result
     Ok(())
 }
 
-/// Debezium with Avro and a registry, on a database of its own.
+/// Debezium with a registry, on a database of its own.
 struct Book {
     stack: Stack,
     workspace: Workspace,
@@ -59,12 +68,14 @@ struct Book {
     seen: BTreeSet<(String, i128)>,
 }
 
-const AVRO: DebeziumRegistered = DebeziumRegistered(Format::Avro);
-
 impl Book {
-    async fn open() -> Result<Self> {
-        let stack = Stack::acquire(AVRO.services()).await?;
-        let workspace = Workspace::open(&stack, &AVRO, Place::Memory).await?;
+    async fn open(format: Format) -> Result<Self> {
+        let method: &'static DebeziumRegistered = match format {
+            Format::Avro => &DebeziumRegistered(Format::Avro),
+            Format::JsonSchema => &DebeziumRegistered(Format::JsonSchema),
+        };
+        let stack = Stack::acquire(method.services()).await?;
+        let workspace = Workspace::open(&stack, method, Place::Memory).await?;
         let subscription = workspace.start(&stack, &Options::default()).await?;
         let registry = Registry::of(&stack)?;
         let connector = Connector::new(&stack, workspace.subject(&stack).name, "Debezium")?;
@@ -131,70 +142,81 @@ struct Evolution {
     sql: &'static str,
     /// The columns of the row that comes after it, and what they hold.
     row: &'static str,
-    /// The rules that let it through.
+    /// The rules that let it through in Avro.
     passes: &'static [Compatibility],
+    /// And in JSON Schema.
+    passes_as_json: &'static [Compatibility],
 }
 
 use Compatibility::{Backward, Forward, Full};
 
 /// By the rules of the Avro specification, "Schema Resolution": what a reader misses must have a default, which Connect gives to what may be
-/// NULL; an int is read as a long, and a long by no one as an int.
+/// NULL; an int is read as a long, and a long by no one as an int. A JSON Schema of Connect's leaves open what else an object has: who knows more
+/// columns reads what those of the old schema may hold otherwise, so that each that comes breaks the one rule, and each that goes the other.
 const EVOLUTIONS: &[Evolution] = &[
     Evolution {
         what: "a column comes that may be NULL",
         sql: "ALTER TABLE t ADD COLUMN new text",
         row: "(2, 'b', NULL, 2, 'x')",
         passes: &[Backward, Forward, Full],
+        passes_as_json: &[Forward],
     },
     Evolution {
         what: "a column comes that may not, with a default",
         sql: "ALTER TABLE t ADD COLUMN new text NOT NULL DEFAULT 'd'",
         row: "(2, 'b', NULL, 2, 'x')",
         passes: &[Backward, Forward, Full],
+        passes_as_json: &[Forward],
     },
     Evolution {
         what: "a column comes that may not, without a default",
         sql: "ALTER TABLE t ADD COLUMN new text NOT NULL DEFAULT 'd'; ALTER TABLE t ALTER new DROP DEFAULT",
         row: "(2, 'b', NULL, 2, 'x')",
         passes: &[Forward],
+        passes_as_json: &[Forward],
     },
     Evolution {
         what: "a column goes that may be NULL",
         sql: "ALTER TABLE t DROP COLUMN maybe",
         row: "(2, 'b', 2)",
         passes: &[Backward, Forward, Full],
+        passes_as_json: &[Backward],
     },
     Evolution {
         what: "a column goes that may not",
         sql: "ALTER TABLE t DROP COLUMN kept",
         row: "(2, NULL, 2)",
         passes: &[Backward],
+        passes_as_json: &[Backward],
     },
     Evolution {
         what: "an int becomes a bigint",
         sql: "ALTER TABLE t ALTER small TYPE bigint",
         row: "(2, 'b', NULL, 1099511627776)",
         passes: &[Backward],
+        passes_as_json: &[Backward, Forward, Full],
     },
     Evolution {
         what: "an int becomes a text",
         sql: "ALTER TABLE t ALTER small TYPE text",
         row: "(2, 'b', NULL, 'x')",
         passes: &[],
+        passes_as_json: &[],
     },
     Evolution {
         what: "a column that may be NULL gets another name",
         sql: "ALTER TABLE t RENAME maybe TO other",
         row: "(2, 'b', NULL, 2)",
         passes: &[Backward, Forward, Full],
+        passes_as_json: &[],
     },
 ];
 
 const TABLE: &str = "id int PRIMARY KEY, kept text NOT NULL, maybe text, small int NOT NULL";
 
 /// All evolutions under a rule, each of a table of its own.
-async fn under(rule: Compatibility) -> Result<String> {
-    let mut book = Book::open().await?;
+async fn under(format: Format, rule: Compatibility) -> Result<String> {
+    let mut book = Book::open(format).await?;
     let mut page = format!("Under the rule {rule}:\n");
     for (number, evolution) in (1..).zip(EVOLUTIONS) {
         let table = format!("t{number}");
@@ -213,7 +235,11 @@ async fn under(rule: Compatibility) -> Result<String> {
                 format!("refused\n  the connector stops: {reason}\n  without the rule and started again, all rows come")
             }
         };
-        let passes = evolution.passes.contains(&rule);
+        let passes = match format {
+            Format::Avro => evolution.passes,
+            Format::JsonSchema => evolution.passes_as_json,
+        };
+        let passes = passes.contains(&rule);
         if passes != (told == "accepted") {
             return Err(Error::new("the test", format!("find that {}: {passes} under {rule}", evolution.what), told));
         }
@@ -237,7 +263,7 @@ fn refusal(error: &Error, topics: &str) -> Result<String> {
 /// log what the columns were called and of which type they were; whether they may be NULL, and what their defaults are, it asks the database,
 /// which knows what is true now.
 async fn schemas_over_time(is_stopped: bool) -> Result<String> {
-    let mut book = Book::open().await?;
+    let mut book = Book::open(Format::Avro).await?;
     if is_stopped {
         book.subscription.stop().await?;
     }
@@ -300,7 +326,7 @@ const CUT_OFF: &str = "\n  the library cuts the number off, where it should say 
 
 /// A reader that knows the first schema alone reads records of later ones.
 async fn old_reader() -> Result<String> {
-    let mut book = Book::open().await?;
+    let mut book = Book::open(Format::Avro).await?;
     let mut page = String::from("A reader that has the first version's schema reads rows of the second:\n");
     for (number, evolution) in (1..).zip(EVOLUTIONS) {
         let table = format!("t{number}");

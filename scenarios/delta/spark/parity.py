@@ -20,6 +20,7 @@ def session(folder):
             "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
             "spark.sql.warehouse.dir": f"{folder}/warehouse",
             "spark.databricks.delta.snapshotPartitions": "1",
+            **common.BRIEF,
         },
     )
 

@@ -20,6 +20,7 @@ def session(folder, name, catalog):
             "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
             f"spark.sql.catalog.{name}": "org.apache.iceberg.spark.SparkCatalog",
             **of_catalog,
+            **common.BRIEF,
         },
     )
 

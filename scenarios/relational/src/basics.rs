@@ -55,7 +55,7 @@ async fn nulls_replaced_by_the_converters_default(s: &mut Scenario) -> Result<()
 
     let reference = "https://issues.apache.org/jira/browse/KAFKA-8713";
     let kinds = &[WrongValue, WrongState];
-    s.judge_known_flaws(&["debezium", "avro", "registered_json"].map(|method| KnownFlaw::of(method, reference, kinds)))
+    s.judge_known_flaws(&["debezium", "avro", "json_schema"].map(|method| KnownFlaw::of(method, reference, kinds)))
         .await
 }
 

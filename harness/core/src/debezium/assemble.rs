@@ -181,8 +181,8 @@ impl Assembler {
     fn deliver_uncounted(&mut self, tx: &str) {
         let Some(place) = Position::of_gtid(tx) else { return };
         self.uncounted.sort_by_key(|change| change.position);
-        let count = self.uncounted.iter().take_while(|change| change.position < Some(place)).count();
-        self.ready.extend(self.uncounted.drain(..count));
+        let stands_before = |change: &mut Change| change.position.is_none_or(|position| position.stands_before(place));
+        self.ready.extend(self.uncounted.extract_if(.., stands_before));
     }
 
     fn change(&mut self, origin: (String, i32), mut change: Change, number: u64) {
@@ -237,6 +237,10 @@ impl Assembler {
     /// Takes a record of the transaction topic. Returns whether it names a table that was not known before.
     pub(crate) fn boundary(&mut self, boundary: Boundary) -> bool {
         if boundary.status != "END" {
+            return false;
+        }
+        // That of others on the same server, of which all are told.
+        if boundary.event_count == Some(0) && self.incremental.is_none() {
             return false;
         }
         let tx = transaction_id(&boundary.id).to_owned();

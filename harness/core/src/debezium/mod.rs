@@ -5,6 +5,7 @@ mod avro;
 mod definitions;
 mod flat;
 mod incremental;
+mod json_schema;
 mod mysql;
 mod postgres;
 mod record;

@@ -11,7 +11,7 @@ use crate::{
     error::Result,
     guarantees::Guarantees,
     registry::Registry,
-    stack::{Endpoint, Service},
+    stack::{CONFLUENT_PATH, Endpoint, Service},
 };
 
 /// Those in which the form of a record can make a difference.
@@ -26,7 +26,6 @@ const PLAYS: &[&str] = &[
     "change_the_scale_of_a_numeric",
     "common_types",
     "composite_key",
-    "connection_ended_by_the_server",
     "dates_far_away",
     "delete_with_not_null_columns",
     "documents",
@@ -71,14 +70,16 @@ impl Capture for DebeziumRegistered {
     fn name(&self) -> &'static str {
         match self.0 {
             Format::Avro => "avro",
-            Format::Json => "registered_json",
+            Format::JsonSchema => "json_schema",
         }
     }
 
     fn summary(&self) -> &'static str {
         match self.0 {
             Format::Avro => "log-based: pgoutput → Debezium on Kafka Connect, Avro with schemas in a registry → Kafka",
-            Format::Json => "log-based: pgoutput → Debezium on Kafka Connect, JSON with schemas in a registry → Kafka",
+            Format::JsonSchema => {
+                "log-based: pgoutput → Debezium on Kafka Connect, JSON with JSON Schemas in a registry → Kafka"
+            }
         }
     }
 
@@ -116,30 +117,29 @@ impl Capture for DebeziumRegistered {
     }
 }
 
-const CONFLUENTS_WIRE_FORMAT: [(&str, &str); 3] =
-    [("as-confluent", "true"), ("headers.enabled", "false"), ("use-id", "contentId")];
+/// Of Apicurio's converter, and what makes it write Confluent's wire format (Apicurio's manual, "Configuring Kafka serializers/deserializers").
+const AVRO: [(&str, &str); 5] = [
+    ("converter", "io.apicurio.registry.utils.converter.AvroConverter"),
+    ("converter.apicurio.registry.auto-register", "true"),
+    ("converter.apicurio.registry.as-confluent", "true"),
+    ("converter.apicurio.registry.headers.enabled", "false"),
+    ("converter.apicurio.registry.use-id", "contentId"),
+];
 
-/// The converters' settings (Apicurio's manual, "Configuring Kafka serializers/deserializers"), and names that Avro allows (Debezium's
-/// manual, "Avro naming").
+/// The converters' settings, and names that Avro allows (Debezium's manual, "Avro naming").
 fn settings(format: Format, registry: &Endpoint) -> Vec<(String, String)> {
-    let url = format!("http://{}:8080/apis/registry/v2", registry.container);
-    let (class, own): (_, &[_]) = match format {
-        Format::Avro => ("AvroConverter", &CONFLUENTS_WIRE_FORMAT),
-        Format::Json => ("ExtJsonConverter", &[]),
-    };
-    let common = [("url", url.as_str()), ("auto-register", "true")];
-    let mut settings = Vec::new();
-    for side in ["key", "value"] {
-        let converter = format!("{side}.converter");
-        settings.push((converter.clone(), format!("io.apicurio.registry.utils.converter.{class}")));
-        let of_registry = common.iter().chain(own);
-        settings.extend(
-            of_registry.map(|(name, value)| (format!("{converter}.apicurio.registry.{name}"), (*value).to_owned())),
-        );
+    let of_registry = |path: &str| format!("http://{}:8080/{path}", registry.container);
+    let both = |name: &str, value: &str| ["key", "value"].map(|side| (format!("{side}.{name}"), value.to_owned()));
+    match format {
+        Format::Avro => {
+            let url = both("converter.apicurio.registry.url", &of_registry("apis/registry/v2"));
+            let names = ["schema.name.adjustment.mode", "field.name.adjustment.mode"];
+            let names = names.map(|name| (name.to_owned(), "avro".to_owned()));
+            AVRO.iter().flat_map(|(name, value)| both(name, value)).chain(url).chain(names).collect()
+        }
+        Format::JsonSchema => {
+            let url = both("converter.schema.registry.url", &of_registry(CONFLUENT_PATH));
+            both("converter", "io.changeproof.connect.JsonSchemaConverter").into_iter().chain(url).collect()
+        }
     }
-    if format == Format::Avro {
-        let names = ["schema.name.adjustment.mode", "field.name.adjustment.mode"];
-        settings.extend(names.map(|name| (name.to_owned(), "avro".to_owned())));
-    }
-    settings
 }

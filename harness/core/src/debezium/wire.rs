@@ -1,25 +1,24 @@
 //! Records whose schemas stand in a registry, as those of the JSON converter with their schemas.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use apache_avro::from_avro_datum;
 use rdkafka::{Message, message::OwnedMessage};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use super::avro::{connect_schema, payload, without_defaults};
+use super::{avro, json_schema};
 use crate::{
     error::{Context, Error, Result},
     registry::{Registry, SERVICE},
 };
 
-/// How records are written whose schemas stand in a registry.
+/// How records are written whose schemas stand in a registry; both in Confluent's wire format: a zero, the schema's number in four bytes, and
+/// the datum (Confluent's manual, "Wire format").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Avro in Confluent's wire format: a zero, the schema's number in four bytes, and the datum (Confluent's manual, "Wire format").
+    /// Avro.
     Avro,
-    /// JSON, as Apicurio's converter writes it: `{"schemaId": …, "payload": …}`, the schema being one of Connect's.
-    Json,
+    /// JSON, its schema being a JSON Schema.
+    JsonSchema,
 }
 
 /// Puts the schemas back into records.
@@ -27,7 +26,7 @@ pub(super) struct Wire {
     format: Format,
     registry: Registry,
     /// The schemas that have come so far, by their numbers in the registry.
-    schemas: HashMap<u64, Arc<Known>>,
+    schemas: HashMap<u32, Arc<Known>>,
 }
 
 /// A schema of the registry.
@@ -36,14 +35,6 @@ struct Known {
     connect: String,
     /// By what a datum is read; none if it is JSON.
     avro: Option<apache_avro::Schema>,
-}
-
-#[derive(Deserialize)]
-struct Referring<'a> {
-    #[serde(rename = "schemaId")]
-    schema: u64,
-    #[serde(borrow)]
-    payload: &'a RawValue,
 }
 
 impl Wire {
@@ -63,53 +54,51 @@ impl Wire {
 
     async fn with_schema(&mut self, bytes: Option<&[u8]>) -> Result<Option<Vec<u8>>> {
         let Some(bytes) = bytes else { return Ok(None) };
-        let (known, payload) = match self.format {
-            Format::Avro => self.avro(bytes).await?,
-            Format::Json => self.json(bytes).await?,
-        };
-        Ok(Some(format!(r#"{{"schema":{},"payload":{payload}}}"#, known.connect).into_bytes()))
-    }
-
-    async fn avro(&mut self, bytes: &[u8]) -> Result<(Arc<Known>, String)> {
-        let doing = "read a record in Avro";
-        let Some(([0, id @ ..], mut datum)) = bytes.split_first_chunk::<5>() else {
+        let Some(([0, number @ ..], datum)) = bytes.split_first_chunk::<5>() else {
             return Err(Error::new(
                 SERVICE,
-                doing,
+                "read a record",
                 "it is not in Confluent's wire format: a zero, and four bytes of a schema's number",
             ));
         };
-        let known = self.schema(u32::from_be_bytes(*id).into()).await?;
-        let Some(schema) = &known.avro else { return Err(Error::new(SERVICE, doing, "its schema is none of Avro")) };
-        let value = from_avro_datum(schema, &mut datum, None).while_doing(SERVICE, doing)?;
-        Ok((known, payload(&value).to_string()))
+        let known = self.schema(u32::from_be_bytes(*number)).await?;
+        let payload = known.payload(datum)?;
+        Ok(Some(format!(r#"{{"schema":{},"payload":{payload}}}"#, known.connect).into_bytes()))
     }
 
-    async fn json(&mut self, bytes: &[u8]) -> Result<(Arc<Known>, String)> {
-        let record: Referring<'_> = serde_json::from_slice(bytes).while_doing(SERVICE, "read a record in JSON")?;
-        Ok((self.schema(record.schema).await?, record.payload.get().to_owned()))
-    }
-
-    async fn schema(&mut self, id: u64) -> Result<Arc<Known>> {
-        if let Some(known) = self.schemas.get(&id) {
+    async fn schema(&mut self, number: u32) -> Result<Arc<Known>> {
+        if let Some(known) = self.schemas.get(&number) {
             return Ok(Arc::clone(known));
         }
-        let known = Arc::new(match self.format {
-            Format::Avro => Known::of_avro(&self.registry.schema(id).await?)?,
-            Format::Json => Known { connect: self.registry.global(id).await?, avro: None },
-        });
-        self.schemas.insert(id, Arc::clone(&known));
+        let schema = self.registry.schema(number).await?;
+        let known = Arc::new(Known::new(self.format, number, &schema)?);
+        self.schemas.insert(number, Arc::clone(&known));
         Ok(known)
     }
 }
 
 impl Known {
     /// Defaults are for readers that have another schema than the writer had; some that Connect's converters write are none of Avro's.
-    fn of_avro(schema: &str) -> Result<Self> {
-        let doing = "read a schema of Avro";
-        let schema = serde_json::from_str(schema).while_doing(SERVICE, doing)?;
-        let connect = connect_schema(&schema).to_string();
-        let parsed = apache_avro::Schema::parse(&without_defaults(schema)).while_doing(SERVICE, doing)?;
-        Ok(Self { connect, avro: Some(parsed) })
+    fn new(format: Format, number: u32, schema: &str) -> Result<Self> {
+        let doing = || format!("read the schema {number}");
+        let schema = serde_json::from_str(schema).while_doing(SERVICE, doing())?;
+        Ok(match format {
+            Format::Avro => {
+                let connect = avro::connect_schema(&schema).to_string();
+                let parsed =
+                    apache_avro::Schema::parse(&avro::without_defaults(schema)).while_doing(SERVICE, doing())?;
+                Self { connect, avro: Some(parsed) }
+            }
+            Format::JsonSchema => Self { connect: json_schema::connect_schema(&schema).to_string(), avro: None },
+        })
+    }
+
+    /// A datum as the JSON converter would have written it.
+    fn payload<'a>(&self, mut datum: &'a [u8]) -> Result<Cow<'a, str>> {
+        let Some(schema) = &self.avro else {
+            return std::str::from_utf8(datum).map(Cow::Borrowed).while_doing(SERVICE, "read a record in JSON");
+        };
+        let value = from_avro_datum(schema, &mut datum, None).while_doing(SERVICE, "read a record in Avro")?;
+        Ok(Cow::Owned(avro::payload(&value).to_string()))
     }
 }

@@ -38,6 +38,9 @@ pub(super) const IS_BRIEF: bool = cfg!(debug_assertions);
 /// that back.
 const QUICKLY_COMPILED: &str = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1";
 
+/// Of a few rows Spark interprets a plan in less time than it compiles it in.
+const INTERPRETED: [&str; 2] = ["spark.sql.codegen.wholeStage=false", "spark.sql.codegen.factoryMode=NO_CODEGEN"];
+
 /// How long a pipeline of Spark's that has found nothing in its topics waits until it looks again. By default it looks up to a hundred
 /// times a second, in Kafka's time as in its own.
 const SPARK_ASKS_AGAIN_MS: u32 = 100;
@@ -228,6 +231,7 @@ async fn start_spark(state: &State, endpoint: &Endpoint) -> Result<u16> {
     if IS_BRIEF {
         command.push(format!("--spark-option=spark.driver.defaultJavaOptions={QUICKLY_COMPILED}"));
         command.push(format!("--spark-option=spark.sql.streaming.pollingDelay={SPARK_ASKS_AGAIN_MS}ms"));
+        command.extend(INTERPRETED.map(|setting| format!("--spark-option={setting}")));
     }
     let (name, tag) = split_tag(&endpoint.image);
     let request = |_| {

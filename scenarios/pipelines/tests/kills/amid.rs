@@ -147,7 +147,7 @@ async fn load(address: &Address, is_over: &AtomicBool) -> Result<u32> {
             transaction.batch_execute(&sql).await.while_doing("PostgreSQL", doing)?;
         }
         transaction.commit().await.while_doing("PostgreSQL", doing)?;
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(40)).await;
     }
     Ok(number.unsigned_abs())
 }

@@ -76,6 +76,26 @@ fn what_no_transaction_counts_stands_where_its_identifier_says() -> Result<(), S
 }
 
 #[test]
+fn a_transaction_of_another_domain_lets_nothing_go_that_no_transaction_counts() {
+    let truncate = Change { position: Position::of_gtid("0-1-2"), ..Change::new(Op::Truncate, "t".into()) };
+    let mut assembler = Assembler::new(false, true).with_uncounted(true);
+    assembler.event(("t", 1), Event::Change(Box::new(truncate), None));
+    for (gtid, id) in [("7-1-1", 7), ("0-1-1", 1), ("0-1-3", 3)] {
+        assembler.event(("t", 0), change(gtid, 1, Op::Insert, id));
+        assembler.boundary(end(gtid, 1));
+    }
+    assembler.settle_all(3);
+    assert_eq!(popped(&mut assembler), ["+7", "+1", "!NULL", "+3"]);
+}
+
+#[test]
+fn a_transaction_without_changes_is_not_waited_for() {
+    let mut assembler = Assembler::new(false, true).with_uncounted(true);
+    assembler.boundary(end("0-1-1", 0));
+    assert_eq!((assembler.unsettled(), assembler.is_waiting()), (0, false));
+}
+
+#[test]
 fn transactions_come_in_the_order_of_their_ends() {
     let mut assembler = Assembler::new(false, true);
     assembler.boundary(end("y", 1));
