@@ -11,9 +11,14 @@ TEST_IMAGES := $(IMAGES) mysql mariadb maxwell spark minio iceberg-rest registry
 FEATURES := changeproof-cli/iceberg,changeproof-cli/delta
 BASH_FILES := images/build images/base .ci/run $(wildcard scripts/* images/*/*.sh images/*/bin/*.sh)
 LAKEHOUSE_BENCHES := --package changeproof-benches-iceberg --package changeproof-benches-delta
+# What looks at the code, and what it is told besides.
+CLIPPY ?= cargo clippy
+DENY ?= -- --deny warnings
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 TIER ?=
 METHOD ?=
 PART ?=
+PROFILE ?=
 SOURCE ?= postgres
 
 .PHONY: help
@@ -61,9 +66,9 @@ bench-lakehouse: ## Measures scans of Iceberg and feeds of Delta Lake, their tai
 	@CHANGEPROOF_BENCH_SPARK=1 cargo bench $(LAKEHOUSE_BENCHES)
 
 .PHONY: bench-pipelines
-bench-pipelines: ## Measures how soon rows can be queried by each pipeline to Iceberg; METHOD=direct one of them, TIER=1k one tier, PART=lag or throughput
+bench-pipelines: ## Measures how soon rows can be queried by each pipeline to Iceberg; METHOD=direct one of them, TIER=1k one tier, PART=lag or throughput, PROFILE=low_latency
 	@scripts/setup $(PIPELINE_IMAGES) -- cargo bench --package changeproof-benches-pipelines --no-run
-	@cargo bench --package changeproof-benches-pipelines -- $(PART) $(TIER) $(METHOD)
+	@cargo bench --package changeproof-benches-pipelines -- $(PART) $(TIER) $(METHOD) $(PROFILE)
 
 ##@ Develop
 
@@ -72,7 +77,7 @@ test: ## Runs all tests
 	@scripts/tools nextest
 	@scripts/setup $(TEST_IMAGES) -- cargo nextest run --features $(FEATURES) --no-run
 	@cargo nextest run --features $(FEATURES)
-	@cargo test --quiet --locked --manifest-path examples/foreign-connector/Cargo.toml --target-dir target -- --test-threads=6
+	@cargo test --quiet --locked --manifest-path examples/foreign-connector/Cargo.toml --target-dir $(TARGET_DIR) -- --test-threads=6
 
 .PHONY: test-deep
 test-deep: engine ## Tries random scripts and values by every method, CASES of them (100 by default), from another seed each time
@@ -96,8 +101,8 @@ fmt: ## Formats Rust and TOML files
 	@cargo fmt
 	@taplo fmt --colors never
 
-.PHONY: lint
-lint: ## Checks format, lints, licences, spelling, shell scripts, Dockerfiles, workflows
+.PHONY: lint-text
+lint-text: ## The part of lint that compiles nothing
 	@scripts/tools lint
 	cargo fmt --check
 	taplo fmt --check
@@ -107,9 +112,12 @@ lint: ## Checks format, lints, licences, spelling, shell scripts, Dockerfiles, w
 	actionlint
 	cargo deny --log-level error check bans licenses sources
 	@scripts/advisories
-	cargo clippy --workspace --all-targets --features $(FEATURES) -- --deny warnings
 	cargo fmt --check --manifest-path examples/foreign-connector/Cargo.toml
-	cargo clippy --locked --manifest-path examples/foreign-connector/Cargo.toml --target-dir target --all-targets -- --deny warnings
+
+.PHONY: lint
+lint: lint-text ## Checks format, lints, licences, spelling, shell scripts, Dockerfiles, workflows
+	$(CLIPPY) --workspace --all-targets --features $(FEATURES) $(DENY)
+	$(CLIPPY) --locked --manifest-path examples/foreign-connector/Cargo.toml --target-dir $(TARGET_DIR) --all-targets $(DENY)
 
 .PHONY: accept
 accept: engine ## Runs the scenarios, takes their pages as the right ones, and shows what changed: look before you commit

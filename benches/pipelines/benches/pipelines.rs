@@ -1,9 +1,11 @@
 //! From the commit at the source until a row can be queried in Iceberg, by each pipeline in the same run; and how fast the direct one
 //! copies and follows, against what the source and the sink can do alone.
 //!
-//! `lag` and `throughput` as arguments choose a part, `1k`, `10k`, `100k` a tier, `spark`, `connect_sink`, `direct` a pipeline.
+//! `lag` and `throughput` as arguments choose a part, `1k`, `10k`, `100k` a tier, `spark`, `connect_sink`, `direct` a pipeline,
+//! `reference` and `low_latency` a profile.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -11,7 +13,7 @@ use std::{
 
 use arrow_array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use changeproof::{
-    capture::{Capture, Options, Subject},
+    capture::{Capture, Options, Profile, Subject},
     error::{Context, Error, Result},
     postgres::{self, Address, PUBLICATION, PostgreSql, end_of_log},
     schema::TableName,
@@ -37,8 +39,34 @@ const THERE_WITHIN: Duration = Duration::from_secs(180);
 /// Rows that are copied, and then written while nobody follows.
 const ROWS: usize = 200_000;
 
-/// The reference profile's micro-batch.
-const TRIGGER: &str = "5 seconds";
+/// How soon pipelines write what has come.
+struct Pace {
+    profile: Profile,
+    name: &'static str,
+    /// Between two of Spark's micro-batches; with none they follow each other.
+    trigger: &'static str,
+    /// Between two commits of Iceberg's sink.
+    sink_commits_ms: &'static str,
+    /// Between two of the direct pipeline.
+    direct: Duration,
+}
+
+const PACES: [Pace; 2] = [
+    Pace {
+        profile: Profile::Reference,
+        name: "reference",
+        trigger: "5 seconds",
+        sink_commits_ms: "1000",
+        direct: Duration::from_millis(500),
+    },
+    Pace {
+        profile: Profile::LowLatency,
+        name: "low_latency",
+        trigger: "0 seconds",
+        sink_commits_ms: "250",
+        direct: Duration::from_millis(100),
+    },
+];
 
 const SERVICES: [Service; 6] =
     [Service::Postgres, Service::Kafka, Service::Connect, Service::Minio, Service::IcebergRest, Service::Spark];
@@ -51,12 +79,14 @@ fn main() -> Result<()> {
         !asked.iter().any(of_kind) || asked.iter().any(|asked| asked == name)
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().while_doing("the bench", "start")?;
+    let (tiers, pipelines) = (TIERS.map(|(name, _)| name), ["spark", "connect_sink", "direct"]);
+    let paces: Vec<_> =
+        PACES.iter().filter(|pace| is_asked(&PACES.each_ref().map(|pace| pace.name), pace.name)).collect();
     if is_asked(&["lag", "throughput"], "lag") {
-        for pipeline in ["spark", "connect_sink", "direct"] {
-            for (tier, rows) in TIERS {
-                let is_tier = is_asked(&TIERS.map(|(name, _)| name), tier);
-                if is_tier && is_asked(&["spark", "connect_sink", "direct"], pipeline) {
-                    runtime.block_on(lag(pipeline, rows))?;
+        for pipeline in pipelines.into_iter().filter(|pipeline| is_asked(&pipelines, pipeline)) {
+            for (_, rows) in TIERS.into_iter().filter(|(tier, _)| is_asked(&tiers, tier)) {
+                for pace in &paces {
+                    runtime.block_on(lag(pipeline, rows, pace))?;
                 }
             }
         }
@@ -103,24 +133,30 @@ impl Rig {
     }
 }
 
-async fn lag(pipeline: &str, rows: usize) -> Result<()> {
+async fn lag(pipeline: &str, rows: usize, pace: &Pace) -> Result<()> {
     let rig = Rig::open(&SERVICES).await?;
     let name = format!("{}_bench", rig.lease.name());
     let subject = Subject { stack: &rig.stack, database: rig.lease.name(), name: &name };
     let warehouse = warehouse_in_bucket(&rig.stack, &name).await?;
-    let mut options = Options::default();
-    options.settings.insert("spark.trigger".to_owned(), TRIGGER.to_owned());
+    let options = |name: &str, value: &str| Options {
+        profile: pace.profile,
+        settings: BTreeMap::from([(name.to_owned(), value.to_owned())]),
+        ..Options::default()
+    };
     let mut lags = match pipeline {
-        "direct" => by_direct(&rig, &warehouse, rows).await?,
+        "direct" => by_direct(&rig, &warehouse, rows, pace.direct).await?,
         "spark" => {
-            let merging = Spark.start(subject, &options).await?;
+            let merging = Spark.start(subject, &options("spark.trigger", pace.trigger)).await?;
             let lags = written_and_seen(&rig, &warehouse, rows).await?;
             drop(merging);
             Spark.clean_up(subject).await?;
             lags
         }
         _ => {
-            let appending = ConnectSink.start(subject, &Options::default()).await?;
+            let appending = {
+                let options = options("sink.iceberg.control.commit.interval-ms", pace.sink_commits_ms);
+                ConnectSink.start(subject, &options).await?
+            };
             let lags = written_and_seen(&rig, &warehouse, rows).await?;
             drop(appending);
             ConnectSink.clean_up(subject).await?;
@@ -130,24 +166,25 @@ async fn lag(pipeline: &str, rows: usize) -> Result<()> {
     lags.sort_unstable();
     let [p50, p95, p99] = [50, 95, 99].map(|percent| lags[(lags.len() * percent).div_ceil(100) - 1].as_millis());
     println!(
-        "commit to queryable, {pipeline}: {rows} rows in {COMMITS} commits within 10 s: p50 {p50} ms, p95 {p95} ms, p99 {p99} ms"
+        "commit to queryable, {pipeline}, {}: {rows} rows in {COMMITS} commits within 10 s: p50 {p50} ms, p95 {p95} ms, p99 {p99} ms",
+        pace.name
     );
     warehouse.remove().await?;
     rig.close().await
 }
 
-fn settings(rig: &Rig) -> Settings {
+fn settings(rig: &Rig, every: Duration) -> Settings {
     Settings {
         slot: format!("{}_bench", rig.lease.name()),
         publication: PUBLICATION.to_owned(),
-        cadence: Cadence::default(),
+        cadence: Cadence { every, ..Cadence::default() },
         ..Settings::default()
     }
 }
 
-async fn by_direct(rig: &Rig, warehouse: &Warehouse, rows: usize) -> Result<Vec<Duration>> {
+async fn by_direct(rig: &Rig, warehouse: &Warehouse, rows: usize, every: Duration) -> Result<Vec<Duration>> {
     let (stop, stopped) = oneshot::channel::<()>();
-    let settings = settings(rig);
+    let settings = settings(rig, every);
     let stopped = async { drop(stopped.await) };
     let patience = Duration::from_secs(30);
     let replicating = keep_replicating(&rig.address, warehouse, &settings, patience, stopped, |_| {}, |_, _| {});
@@ -227,7 +264,8 @@ async fn throughput() -> Result<()> {
     let source = timed(copy_out(&rig)).await?;
     let sink = write_parquet(&folder.join("floor.parquet"))?;
     let began = Instant::now();
-    let mut replication = Replication::start(&rig.address, warehouse.clone(), settings(&rig), |_| {}).await?;
+    let mut replication =
+        Replication::start(&rig.address, warehouse.clone(), settings(&rig, Cadence::default().every), |_| {}).await?;
     let copied = began.elapsed();
     print_rate("the copy", copied);
     print_rate("its floor, COPY to nowhere", source);

@@ -1,6 +1,6 @@
 //! A schema registry by Confluent's interface (Confluent Platform's manual, "Schema Registry API Reference").
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use reqwest::{Client, Method, StatusCode};
 use serde::Deserialize;
@@ -12,6 +12,8 @@ use crate::{
 };
 
 pub(crate) const SERVICE: &str = "the schema registry";
+
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// The registry that runs in the stack.
 #[derive(Clone, Debug)]
@@ -133,7 +135,7 @@ impl Registry {
         body: Option<&Json>,
     ) -> Result<Option<T>> {
         let doing = || format!("{method} /{path}");
-        let mut request = self.client.request(method.clone(), format!("{}/{path}", self.url));
+        let mut request = self.client.request(method.clone(), format!("{}/{path}", self.url)).timeout(ANSWERS_WITHIN);
         if let Some(body) = body {
             request = request.json(body);
         }

@@ -1,11 +1,15 @@
 //! A method at work: a source of its own, and a private name for whatever it makes in the services.
 
+use std::time::Duration;
+
 use crate::{
     capture::{Capture, Options, Subject, Subscription},
-    error::Result,
+    error::{Error, Result},
     source::{Place, Source},
     stack::{Lease, Stack, stale_leases},
 };
+
+const REMOVED_WITHIN: Duration = Duration::from_secs(90);
 
 /// A lease's source, prepared for a method.
 pub struct Workspace {
@@ -88,9 +92,18 @@ impl Workspace {
 
 async fn remove(stack: &Stack, method: &dyn Capture, lease: Lease) -> Result<()> {
     let name = lease.name_for(method.name());
-    method.clean_up(Subject { stack, database: lease.name(), name: &name }).await?;
-    method.storage().remove(stack, lease.name()).await?;
+    let subject = Subject { stack, database: lease.name(), name: &name };
+    in_time(&format!("remove what {name} has made"), method.clean_up(subject)).await?;
+    in_time(&format!("remove the source of {name}"), method.storage().remove(stack, lease.name())).await?;
     lease.release()
+}
+
+/// A service that doesn't answer would be waited for without end, and without a word.
+async fn in_time(doing: &str, work: impl Future<Output = Result<()>>) -> Result<()> {
+    let Ok(done) = tokio::time::timeout(REMOVED_WITHIN, work).await else {
+        return Err(Error::new("the harness", doing, format!("it takes more than {} s", REMOVED_WITHIN.as_secs())));
+    };
+    done
 }
 
 /// Whose leases those of a method are: what it left on one server, it must not look for on another.

@@ -7,11 +7,22 @@ from changeproof_spark.decimals import register
 from changeproof_spark.merge import merge, reduced
 
 
+# For a few rows it takes less to interpret plans than to compile them, and than what the JVM's optimising compiler takes.
+BRIEF = {
+    "spark.driver.defaultJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
+}
+
+
 @pytest.fixture(scope="module")
 def spark():
     from pyspark.sql import SparkSession
 
     builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+    for name, value in BRIEF.items():
+        builder = builder.config(name, value)
     session = builder.config("spark.sql.shuffle.partitions", "1").config("spark.sql.session.timeZone", "UTC").getOrCreate()
     register(session)
     yield session

@@ -21,6 +21,14 @@ use tokio::sync::oneshot;
 const SERVICES: [Service; 6] =
     [Service::Postgres, Service::Kafka, Service::Connect, Service::Minio, Service::IcebergRest, Service::Spark];
 
+/// Consumers of a worker that was killed are waited for, by default for 45 s, before others may take their partitions.
+const FORGETS_THE_DEAD: [(&str, &str); 4] = [
+    ("sink.consumer.override.session.timeout.ms", "6000"),
+    ("sink.consumer.override.heartbeat.interval.ms", "2000"),
+    ("sink.iceberg.kafka.session.timeout.ms", "6000"),
+    ("sink.iceberg.kafka.heartbeat.interval.ms", "2000"),
+];
+
 /// The pipelines under way.
 pub(crate) struct Pipelines<'a> {
     pub(crate) stack: &'a Stack,
@@ -63,9 +71,9 @@ pub(crate) async fn a_load<T>(does: impl AsyncFnOnce(&Pipelines<'_>) -> Result<T
     let database = name.as_str();
     let spark = Subject { stack: &stack, database, name: &names[0] };
     let sink = Subject { stack: &stack, database, name: &names[1] };
-    let options = Options::default();
-    let merging = Spark.start(spark, &options).await?;
-    let appending = ConnectSink.start(sink, &options).await?;
+    let merging = Spark.start(spark, &Options::default()).await?;
+    let settings = FORGETS_THE_DEAD.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let appending = ConnectSink.start(sink, &Options { settings: settings.into(), ..Options::default() }).await?;
     let direct = warehouse_in_bucket(&stack, &names[2]).await?;
     let settings = Settings {
         slot: names[2].clone(),
