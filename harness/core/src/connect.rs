@@ -298,10 +298,10 @@ impl Connector {
         self.wait_until("RUNNING").await
     }
 
-    /// Removes the connector; none is fine.
+    /// Removes the connector, and waits until it and its task have ended; none is fine.
     ///
     /// # Errors
-    /// Connect refuses.
+    /// Connect refuses, or they run on for a minute.
     pub async fn remove(&self) -> Result<()> {
         let doing = "remove the connector";
         let mut is_there = self.call(Method::DELETE, "", None, doing).await?.is_some();

@@ -13,7 +13,9 @@ use crate::{
 
 pub(crate) const SERVICE: &str = "the schema registry";
 
-const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+/// Apicurio has left a request in some thousands without any answer. All that is asked for here can be asked for again.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+const ATTEMPTS: u32 = 3;
 
 /// The registry that runs in the stack.
 #[derive(Clone, Debug)]
@@ -135,13 +137,19 @@ impl Registry {
         body: Option<&Json>,
     ) -> Result<Option<T>> {
         let doing = || format!("{method} /{path}");
-        let mut request = self.client.request(method.clone(), format!("{}/{path}", self.url)).timeout(ANSWERS_WITHIN);
-        if let Some(body) = body {
-            request = request.json(body);
+        let ask = async || {
+            let request = self.client.request(method.clone(), format!("{}/{path}", self.url)).timeout(ANSWERS_WITHIN);
+            let request = body.iter().fold(request, |request, body| request.json(body));
+            let response = request.send().await?;
+            Ok::<_, reqwest::Error>((response.status(), response.text().await?))
+        };
+        let mut answer = ask().await;
+        for _ in 1..ATTEMPTS {
+            if answer.as_ref().is_err_and(reqwest::Error::is_timeout) {
+                answer = ask().await;
+            }
         }
-        let response = request.send().await.while_doing(SERVICE, doing())?;
-        let status = response.status();
-        let text = response.text().await.while_doing(SERVICE, doing())?;
+        let (status, text) = answer.while_doing(SERVICE, doing())?;
         match status {
             StatusCode::NOT_FOUND => Ok(None),
             status if status.is_success() => serde_json::from_str(&text).map(Some).while_doing(SERVICE, doing()),

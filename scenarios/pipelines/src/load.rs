@@ -44,6 +44,7 @@ pub async fn wait_until_equal(
     connectors: &[Connector],
 ) -> Result<()> {
     let deadline = Instant::now() + EQUAL_WITHIN;
+    let (mut waiting, mut were_equal): (Vec<_>, bool) = (sinks.iter().collect(), false);
     loop {
         let mut differences = Vec::new();
         for connector in connectors {
@@ -53,21 +54,37 @@ pub async fn wait_until_equal(
                 Err(error) => differences.push(error.to_string()),
             }
         }
-        for (layout, warehouse) in sinks {
-            match check(address, PUBLICATION, warehouse, *layout, Misfit::Refuse).await {
-                Ok(checked) => differences.extend(
-                    checked.iter().filter(|table| !table.is_equal()).map(|table| format!("{layout:?}: {table:?}")),
-                ),
-                Err(error) => differences.push(error.to_string()),
+        let mut differing = Vec::new();
+        for sink in waiting {
+            let of_sink = differences_of(address, sink).await;
+            if !of_sink.is_empty() {
+                differing.push(sink);
             }
+            differences.extend(of_sink);
         }
+        // Each is compared until it is equal, which is dear, and all once more at the end: what comes late must not have changed any.
         if differences.is_empty() {
-            return Ok(());
+            if were_equal {
+                return Ok(());
+            }
+            (waiting, were_equal) = (sinks.iter().collect(), true);
+            continue;
         }
+        (waiting, were_equal) = (differing, false);
         if Instant::now() > deadline {
             return Err(Error::new("the test", "see all sinks equal to the source", differences.join("\n")));
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn differences_of(address: &Address, (layout, warehouse): &(Layout, Warehouse)) -> Vec<String> {
+    match check(address, PUBLICATION, warehouse, *layout, Misfit::Refuse).await {
+        Ok(checked) => {
+            let differing = checked.iter().filter(|table| !table.is_equal());
+            differing.map(|table| format!("{layout:?}: {table:?}")).collect()
+        }
+        Err(error) => vec![error.to_string()],
     }
 }
 

@@ -146,6 +146,6 @@ async fn wait_until_equal(stack: &Stack, address: &Address, name: &str) -> Resul
         if Instant::now() > deadline {
             return Err(Error::new("the test", "see the changes in the sink", format!("{checked:?}")));
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
