@@ -139,7 +139,7 @@ impl Registry {
         let doing = || format!("{method} /{path}");
         let ask = async || {
             let request = self.client.request(method.clone(), format!("{}/{path}", self.url)).timeout(ANSWERS_WITHIN);
-            let request = body.iter().fold(request, |request, body| request.json(body));
+            let request = body.iter().fold(request, reqwest::RequestBuilder::json);
             let response = request.send().await?;
             Ok::<_, reqwest::Error>((response.status(), response.text().await?))
         };
