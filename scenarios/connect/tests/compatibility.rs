@@ -127,6 +127,12 @@ impl Book {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        // Connect answers before it has started the task; until then its status is that of the failure.
+        while self.connector.status().await?.is_some_and(|status| status.task.as_deref() == Some("FAILED"))
+            && Instant::now() < deadline
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         Ok(())
     }
 
