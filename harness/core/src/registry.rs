@@ -13,7 +13,7 @@ use crate::{
 
 pub(crate) const SERVICE: &str = "the schema registry";
 
-/// Apicurio has left a request in some thousands without any answer. All that is asked for here can be asked for again.
+/// Apicurio has left a request among thousands without any answer. All that is asked for here can be asked for again.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 const ATTEMPTS: u32 = 3;
 
