@@ -13,15 +13,6 @@ def have_a_name():
             file.write(f"spark:x:{os.getuid()}:{os.getgid()}::/tmp:/bin/false\n")
 
 
-# For a few rows it takes less to interpret plans than to compile them, and than what the JVM's optimising compiler takes.
-BRIEF = {
-    "spark.driver.defaultJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.sql.adaptive.enabled": "false",
-}
-
-
 def session(folder, settings):
     from pyspark.sql import SparkSession
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use changeproof::{
     Row, Value,
     error::{Context, Error, Result},
+    runner::on_a_runtime,
     stack::{State, run_scripts},
 };
 use libtest_mimic::{Failed, Trial};
@@ -23,10 +24,9 @@ pub(crate) fn trial(name: &str, test: fn(&Path) -> TestFuture<'_>) -> Trial {
 }
 
 fn run(test: fn(&Path) -> TestFuture<'_>) -> Result<(), Failed> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let folder = State::open()?.dir().join(format!("parity-{}", uuid::Uuid::new_v4().simple()));
     std::fs::create_dir_all(&folder)?;
-    let ran = runtime.block_on(test(&folder));
+    let ran = on_a_runtime(test(&folder));
     let removed = std::fs::remove_dir_all(&folder);
     ran?;
     Ok(removed?)

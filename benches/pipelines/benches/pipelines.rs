@@ -153,10 +153,8 @@ async fn lag(pipeline: &str, rows: usize, pace: &Pace) -> Result<()> {
             lags
         }
         _ => {
-            let appending = {
-                let options = options("sink.iceberg.control.commit.interval-ms", pace.sink_commits_ms);
-                ConnectSink.start(subject, &options).await?
-            };
+            let options = options("sink.iceberg.control.commit.interval-ms", pace.sink_commits_ms);
+            let appending = ConnectSink.start(subject, &options).await?;
             let lags = written_and_seen(&rig, &warehouse, rows).await?;
             drop(appending);
             ConnectSink.clean_up(subject).await?;

@@ -138,8 +138,11 @@ impl Registry {
     ) -> Result<Option<T>> {
         let doing = || format!("{method} /{path}");
         let ask = async || {
-            let request = self.client.request(method.clone(), format!("{}/{path}", self.url)).timeout(ANSWERS_WITHIN);
-            let request = body.iter().fold(request, reqwest::RequestBuilder::json);
+            let mut request =
+                self.client.request(method.clone(), format!("{}/{path}", self.url)).timeout(ANSWERS_WITHIN);
+            if let Some(body) = body {
+                request = request.json(body);
+            }
             let response = request.send().await?;
             Ok::<_, reqwest::Error>((response.status(), response.text().await?))
         };

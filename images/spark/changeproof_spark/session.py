@@ -4,6 +4,14 @@ import os
 
 from .pipeline import CATALOG
 
+# For a few rows it takes less to interpret plans than to compile them, and than what the JVM's optimising compiler takes.
+BRIEF = {
+    "spark.driver.defaultJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
+}
+
 
 def session(catalog, options=None):
     """A session with the catalog `lake`.

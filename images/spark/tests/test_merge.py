@@ -5,15 +5,7 @@ import pytest
 from changeproof_spark.connect_schema import Column, Kind, kind_of
 from changeproof_spark.decimals import register
 from changeproof_spark.merge import merge, reduced
-
-
-# For a few rows it takes less to interpret plans than to compile them, and than what the JVM's optimising compiler takes.
-BRIEF = {
-    "spark.driver.defaultJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.sql.adaptive.enabled": "false",
-}
+from changeproof_spark.session import BRIEF
 
 
 @pytest.fixture(scope="module")

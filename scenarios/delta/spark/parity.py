@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import common
+from changeproof_spark.session import BRIEF
 from common import write_json_lines
 
 
@@ -20,7 +21,7 @@ def session(folder):
             "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
             "spark.sql.warehouse.dir": f"{folder}/warehouse",
             "spark.databricks.delta.snapshotPartitions": "1",
-            **common.BRIEF,
+            **BRIEF,
         },
     )
 

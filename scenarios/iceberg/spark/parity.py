@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import common
+from changeproof_spark.session import BRIEF
 from common import write_json_lines
 
 
@@ -20,7 +21,7 @@ def session(folder, name, catalog):
             "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
             f"spark.sql.catalog.{name}": "org.apache.iceberg.spark.SparkCatalog",
             **of_catalog,
-            **common.BRIEF,
+            **BRIEF,
         },
     )
 

@@ -2,15 +2,15 @@
 
 use std::process::ExitCode;
 
-use changeproof::stack::{Stack, docker, image_tag, run_guard_if_asked};
+use changeproof::{
+    runner::on_a_runtime,
+    stack::{Stack, docker, image_tag, run_guard_if_asked},
+};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     run_guard_if_asked();
-    let trial = Trial::test("job::unit_tests", || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(unit_tests()).map_err(|error| error.to_string().into())
-    });
+    let trial = Trial::test("job::unit_tests", || on_a_runtime(unit_tests()));
     libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
 }
 

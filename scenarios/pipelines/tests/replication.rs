@@ -11,6 +11,7 @@ use std::{
 use changeproof::{
     error::{Context, Error, Result},
     postgres::{self, Address, PUBLICATION, PostgreSql},
+    runner::on_a_runtime,
     source::{Place, Storage as _},
     stack::{Lease, Service, Stack, run_guard_if_asked},
 };
@@ -45,10 +46,7 @@ struct Bench {
 type Run<'a> = std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 fn trial(name: &str, run: fn(Arc<Bench>) -> Run<'static>) -> Trial {
-    Trial::test(format!("replication::{name}"), move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(on_a_bench(run)).map_err(|error| error.to_string().into())
-    })
+    Trial::test(format!("replication::{name}"), move || on_a_runtime(on_a_bench(run)))
 }
 
 async fn on_a_bench(run: fn(Arc<Bench>) -> Run<'static>) -> Result<()> {

@@ -9,6 +9,7 @@ use changeproof::{
     error::{Context, Error, Result},
     judge::{Alterations, Contents, judge_fold},
     postgres,
+    runner::on_a_runtime,
     source::Place,
     stack::{Stack, run_guard_if_asked},
     workspace::Workspace,
@@ -36,10 +37,7 @@ fn main() -> ExitCode {
     run_guard_if_asked();
     let trials = Locale::ALL.iter().map(|locale| {
         let name = format!("debezium::shop_{locale}");
-        Trial::test(name, move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            Ok(runtime.block_on(capture_shop(*locale))?)
-        })
+        Trial::test(name, move || on_a_runtime(capture_shop(*locale)))
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }

@@ -16,7 +16,7 @@ use changeproof::{
     guarantees::Guarantees,
     judge::{FaultKind, Verdict},
     row,
-    runner::Catalogue,
+    runner::{Catalogue, on_a_runtime},
     scenario::Scenario,
     source::{HARNESS_SCHEMA, Storage},
     stack::{Service, run_guard_if_asked},
@@ -37,8 +37,7 @@ fn run(catalogue: Catalogue, method: &'static dyn Capture, mutants: impl Iterato
     run_guard_if_asked();
     let trials = mutants.map(|mutant| {
         Trial::test(format!("mutants::{}", mutant.name), move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            Ok(runtime.block_on(caught(&catalogue, Box::leak(Box::new(Mutated { method, mutant }))))?)
+            on_a_runtime(caught(&catalogue, Box::leak(Box::new(Mutated { method, mutant }))))
         })
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()

@@ -22,12 +22,11 @@ pub(super) fn connect_schema(schema: &Json) -> Json {
 
 /// The schema of what is there, and whether null may be in its place: one of null and another is how Connect's optional values are written.
 fn present(schema: &Json) -> (&Json, bool) {
-    let is_null = |branch: &&Json| branch["type"] == "null";
+    let is_null = |branch: &Json| branch["type"] == "null";
     match schema.get("oneOf").and_then(Json::as_array) {
-        Some(branches) => (
-            branches.iter().find(|branch| !is_null(branch)).unwrap_or(schema),
-            branches.iter().any(|one| is_null(&one)),
-        ),
+        Some(branches) => {
+            (branches.iter().find(|branch| !is_null(branch)).unwrap_or(schema), branches.iter().any(is_null))
+        }
         None => (schema, false),
     }
 }

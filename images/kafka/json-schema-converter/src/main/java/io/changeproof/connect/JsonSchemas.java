@@ -7,7 +7,6 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.JsonNodeFactory;
 import com.fasterxml.jackson.databind.node.ObjectNode;
-import org.apache.kafka.connect.data.ConnectSchema;
 import org.apache.kafka.connect.data.Field;
 import org.apache.kafka.connect.data.Schema;
 import org.apache.kafka.connect.errors.DataException;
@@ -16,6 +15,13 @@ import org.apache.kafka.connect.json.JsonConverter;
 /** JSON Schemas (draft 7) of Connect's, in which the properties {@code connect.*} hold what JSON Schema has no word for. */
 final class JsonSchemas {
     private static final JsonNodeFactory NODES = JsonNodeFactory.instance;
+
+    private static final ObjectMapper MAPPER = new ObjectMapper();
+    private static final JsonConverter DEFAULTS = new JsonConverter();
+
+    static {
+        DEFAULTS.configure(Map.of("schemas.enable", "false"), false);
+    }
 
     private JsonSchemas() {}
 
@@ -78,9 +84,8 @@ final class JsonSchemas {
 
     /** What the JSON converter writes of the default, as it does of values. */
     private static JsonNode defaultOf(Schema schema) {
-        try (JsonConverter converter = new JsonConverter()) {
-            converter.configure(Map.of("schemas.enable", "false"), false);
-            return new ObjectMapper().readTree(converter.fromConnectData("", schema, schema.defaultValue()));
+        try {
+            return MAPPER.readTree(DEFAULTS.fromConnectData("", schema, schema.defaultValue()));
         } catch (IOException reason) {
             throw new DataException("The default of " + schema.name() + " can't be written as JSON", reason);
         }
