@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::{Context, Error, Result},
+    http,
     stack::{Endpoint, Service, Stack, USER, docker},
 };
 
@@ -51,12 +52,12 @@ impl Connect {
 
     /// That of a running service.
     pub fn at_endpoint(endpoint: &Endpoint) -> Self {
-        Self::by(Client::new(), endpoint)
+        Self::by(http::client(), endpoint)
     }
 
     /// The one whose REST interface is at `http://HOST:PORT`, or `http://USER:PASSWORD@HOST:PORT`.
     pub fn at(url: &str) -> Self {
-        Self { client: Client::new(), url: url.trim_end_matches('/').to_owned(), password: None, container: None }
+        Self { client: http::client(), url: url.trim_end_matches('/').to_owned(), password: None, container: None }
     }
 
     /// A connector of a name, which need not be there; `what` it is, is whose error it will be if it fails.

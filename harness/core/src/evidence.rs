@@ -41,11 +41,13 @@ pub fn judge_by_both(
         true => Contents::new(),
         false => contents_of(&model.tables_after(judgement.cut)),
     };
-    let alterations = alterations(model, &judgement);
+    let comes_again = watch.may_come_again(guarantees);
+    let mut alterations = alterations(model, &judgement);
+    alterations.comes_again = comes_again;
     let reads: BTreeSet<_> = (0..stream.len()).filter(|at| is_amid && stream[*at].op == Op::Read).collect();
     let stream = told_once(stream, if is_amid { &reads } else { &judgement.overlap });
     let (mut faults, losses) = judge_fold(&before, &stream, contents, &alterations, guarantees);
-    faults.retain(|fault| !watch.may_come_again(guarantees) || !COMES_AGAIN.contains(&fault.kind));
+    faults.retain(|fault| !comes_again || !COMES_AGAIN.contains(&fault.kind));
     Judgement { verdict: judgement.verdict.and(faults, losses), ..judgement }
 }
 

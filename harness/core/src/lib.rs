@@ -16,6 +16,7 @@ pub mod error;
 pub mod evidence;
 pub mod foreign;
 pub mod guarantees;
+pub mod http;
 pub mod judge;
 pub mod kafka;
 pub mod logical;

@@ -93,15 +93,18 @@ impl Workspace {
 async fn remove(stack: &Stack, method: &dyn Capture, lease: Lease) -> Result<()> {
     let name = lease.name_for(method.name());
     let subject = Subject { stack, database: lease.name(), name: &name };
-    in_time(&format!("remove what {name} has made"), method.clean_up(subject)).await?;
-    in_time(&format!("remove the source of {name}"), method.storage().remove(stack, lease.name())).await?;
+    in_time(REMOVED_WITHIN, &format!("remove what {name} has made"), method.clean_up(subject)).await?;
+    in_time(REMOVED_WITHIN, &format!("remove the source of {name}"), method.storage().remove(stack, lease.name())).await?;
     lease.release()
 }
 
-/// A service that doesn't answer would be waited for without end, and without a word.
-async fn in_time(doing: &str, work: impl Future<Output = Result<()>>) -> Result<()> {
-    let Ok(done) = tokio::time::timeout(REMOVED_WITHIN, work).await else {
-        return Err(Error::new("the harness", doing, format!("it takes more than {} s", REMOVED_WITHIN.as_secs())));
+/// Waits for something no longer than this: a service that doesn't answer would be waited for without end, and without a word.
+///
+/// # Errors
+/// It fails, or takes longer.
+pub async fn in_time<T>(limit: Duration, doing: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let Ok(done) = tokio::time::timeout(limit, work).await else {
+        return Err(Error::new("the harness", doing, format!("it takes more than {} s", limit.as_secs())));
     };
     done
 }

@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use changeproof::{
     error::{Context, Error, Result},
+    http,
     warehouse::S3Settings,
 };
 use iceberg::{
@@ -63,7 +64,7 @@ impl RestSettings {
         let mut properties = properties(&self.s3);
         let given = [("uri", Some(&self.uri)), ("warehouse", self.warehouse.as_ref()), ("token", self.token.as_ref())];
         properties.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.clone()))));
-        let catalog = RestCatalogBuilder::default().with_storage_factory(s3()).load("rest", properties).await;
+        let catalog = RestCatalogBuilder::default().with_client(http::client()).with_storage_factory(s3()).load("rest", properties).await;
         catalog.while_doing(SERVICE, format!("reach the REST catalog {}", self.uri))
     }
 }
@@ -89,7 +90,7 @@ impl RestCommits {
     pub(crate) async fn connect(settings: &RestSettings) -> Result<Self> {
         let doing = || format!("reach the REST catalog {}", settings.uri);
         let root = Url::parse(&format!("{}/v1/", settings.uri.trim_end_matches('/'))).while_doing(SERVICE, doing())?;
-        let mut commits = Self { client: reqwest::Client::new(), base: root, token: settings.token.clone() };
+        let mut commits = Self { client: http::client(), base: root, token: settings.token.clone() };
         let config = commits.base.join("config").while_doing(SERVICE, doing())?;
         let mut request = commits.client.get(config);
         if let Some(warehouse) = &settings.warehouse {

@@ -2,7 +2,7 @@
 
 pub mod apart;
 mod connect_sink;
-pub mod load;
+pub mod sinks;
 mod truncate;
 
 use changeproof::runner::Catalogue;

@@ -2,7 +2,6 @@
 //! Meanwhile the sources go on being written to, and one of their tables gets a column. No change is lost, and none is there twice.
 
 use std::{
-    collections::BTreeSet,
     path::Path,
     process::ExitCode,
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
@@ -17,22 +16,22 @@ use changeproof::{
     evidence::{check_model, judge_by_both},
     judge::Watch,
     kafka::Brokers,
-    model::Model,
     mysql::{self, Flavour},
     pipeline_state::{Given, Imported, Sources, Target, export, import},
     postgres::{self, Address},
-    row,
     schema::Type,
-    script::{Step, TableBuilder, TableRef, begin, commit, create, raw},
+    script::{Step, raw},
     source::{Place, Source, Storage as _},
     stack::{Lease, Service, Stack, docker, running},
+    workspace::in_time,
 };
 use changeproof_iceberg::{Warehouse, warehouse_in_bucket};
 use changeproof_pipelines::{ConnectSink, Layout, Spark};
 use scenarios_pipelines::{
     apart,
-    load::{Chance, rows, wait_until_equal},
+    sinks::{rows, wait_until_equal},
 };
+use scenarios_relational::load::{Chance, Load};
 
 const SERVICES: [Service; 7] = [
     Service::Postgres,
@@ -44,6 +43,9 @@ const SERVICES: [Service; 7] = [
     Service::Spark,
 ];
 
+/// How long a stage may take, of which none takes a minute.
+const STAGE: Duration = Duration::from_secs(120);
+
 /// So many transactions each source has before the next thing happens.
 const SOME: u32 = 40;
 
@@ -53,60 +55,24 @@ fn main() -> ExitCode {
     apart::main("-moves", &[("state::moves_to_another_kafka_and_another_connect", || Box::pin(moves()))])
 }
 
-/// A source that is written to, and the Model of it.
+/// A source that is written to.
 struct Written {
     source: Box<dyn Source>,
-    model: Model,
-    accounts: TableRef,
-    transfers: TableRef,
-    there: BTreeSet<i32>,
-    chance: Chance,
-    number: i32,
+    load: Load,
+    /// How many transactions it had before it was captured.
+    began: usize,
     is_altered: bool,
 }
 
 impl Written {
-    async fn begin(source: Box<dyn Source>, seed: u64) -> Result<Self> {
-        let accounts = TableBuilder::new("accounts").key("id", Type::Int).column("balance", Type::BigInt);
-        let transfers = TableBuilder::new("transfers").key("id", Type::Int).column("amount", Type::Int);
-        let mut written = Self {
-            source,
-            model: Model::default(),
-            accounts: accounts.handle(),
-            transfers: transfers.handle(),
-            there: BTreeSet::new(),
-            chance: Chance::of(seed),
-            number: 0,
-            is_altered: false,
-        };
-        written.apply(create(&accounts)).await?;
-        written.apply(create(&transfers)).await?;
-        Ok(written)
+    async fn begin(mut source: Box<dyn Source>, seed: u64) -> Result<Self> {
+        let load = Load::begin(source.as_mut(), Chance::of(seed)).await?;
+        let began = load.model.committed().len();
+        Ok(Self { source, load, began, is_altered: false })
     }
 
     async fn apply(&mut self, step: Step) -> Result<()> {
-        self.source.apply(&step).await?;
-        self.model.apply(&step).while_doing("the Model", "follow the load")
-    }
-
-    /// A transfer, and an account that comes, changes or goes.
-    async fn transaction(&mut self) -> Result<()> {
-        self.number += 1;
-        let id = i32::try_from(self.chance.below(30)).unwrap_or_default();
-        let (account, stays) = match (self.there.contains(&id), self.chance.below(5)) {
-            (false, _) => (self.accounts.insert(row! { id: id, balance: i64::from(self.number) }), true),
-            (true, 0) => (self.accounts.delete(id), false),
-            (true, _) => (self.accounts.update(id, row! { balance: i64::from(self.number) }), true),
-        };
-        if stays {
-            self.there.insert(id)
-        } else {
-            self.there.remove(&id)
-        };
-        self.apply(begin()).await?;
-        self.apply(self.transfers.insert(row! { id: self.number, amount: id })).await?;
-        self.apply(account).await?;
-        self.apply(commit()).await
+        self.load.apply(self.source.as_mut(), step).await
     }
 }
 
@@ -123,10 +89,10 @@ impl Signs {
     async fn write(&self, written: &mut Written) -> Result<()> {
         while !self.is_over.load(Ordering::Relaxed) {
             if self.alters.load(Ordering::Relaxed) && !written.is_altered {
-                written.apply(written.accounts.add_column("note", Type::Text)).await?;
+                written.apply(written.load.accounts.add_column("note", Type::Text)).await?;
                 written.is_altered = true;
             }
-            written.transaction().await?;
+            written.load.transaction(written.source.as_mut(), 1).await?;
             self.written.fetch_add(1, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -179,7 +145,6 @@ async fn moves() -> Result<()> {
     let mut in_postgres = Written::begin(source, 1).await?;
     let source = mysql::Server::MYSQL.create(&old, &database, Place::Disk).await?;
     let mut in_mysql = Written::begin(source, 2).await?;
-    let began = [in_postgres.model.committed().len(), in_mysql.model.committed().len()];
 
     let options = Options::default();
     let of_postgres = DebeziumPostgres.start(names.subject(&old, &names.postgres), &options).await?;
@@ -190,10 +155,14 @@ async fn moves() -> Result<()> {
     let file = old.state().dir().join(format!("{database}.state"));
     let signs = Signs::default();
     let moving = async {
-        signs.some_more().await?;
-        until_sinks_have_rows(&old, &names).await?;
-        drop((of_postgres, of_mysql, merging, appending));
-        let fresh = move_all(&old, &names, &file, &signs).await;
+        let moved = async {
+            signs.some_more().await?;
+            until_sinks_have_rows(&old, &names).await?;
+            drop((of_postgres, of_mysql, merging, appending));
+            move_all(&old, &names, &file, &signs).await
+        };
+        let fresh = moved.await;
+        // Whatever has come of it: the load ends by this alone.
         signs.is_over.store(true, Ordering::Relaxed);
         fresh
     };
@@ -201,8 +170,8 @@ async fn moves() -> Result<()> {
     written.and(as_well)?;
     let fresh = fresh?;
 
-    judged(names.subject(&fresh, &names.postgres), &DebeziumPostgres, &mut in_postgres, began[0]).await?;
-    judged(names.subject(&fresh, &names.mysql), &MYSQL, &mut in_mysql, began[1]).await?;
+    judged(names.subject(&fresh, &names.postgres), &DebeziumPostgres, &mut in_postgres).await?;
+    judged(names.subject(&fresh, &names.mysql), &MYSQL, &mut in_mysql).await?;
     let merging = Spark.start(names.subject(&fresh, &names.spark), &options).await?;
     let address = Address::of(fresh.endpoint(Service::Postgres)?, &database);
     let sinks = [
@@ -226,7 +195,8 @@ async fn move_all(old: &Stack, names: &Names, file: &Path, signs: &Signs) -> Res
     let brokers = Brokers::of(old.endpoint(Service::Kafka)?);
     let connectors = [&names.postgres, &names.mysql, &names.spark, &names.sink].map(Clone::clone);
     let connectors: Vec<String> = connectors.into_iter().chain([format!("{}-sink", names.sink)]).collect();
-    let exported = export(file, &Connect::of(old)?, &brokers, &connectors, &[]).await?;
+    let connect = Connect::of(old)?;
+    let exported = in_time(STAGE, "write the state", export(file, &connect, &brokers, &connectors, &[])).await?;
     println!("{exported:?}");
     let text = std::fs::read_to_string(file).while_doing("the test", "read the file")?;
     for service in SERVICES {
@@ -249,7 +219,8 @@ async fn move_all(old: &Stack, names: &Names, file: &Path, signs: &Signs) -> Res
     let fresh = Stack::acquire(&SERVICES).await?;
     let told = imported(&fresh, names, file, &Given::default()).await;
     must_be_refused(told, "secrets were left out")?;
-    let imported = imported(&fresh, names, file, &Given::default().with_those_of(&running().await?)).await?;
+    let given = Given::default().with_those_of(&running().await?);
+    let imported = in_time(STAGE, "make it again", imported(&fresh, names, file, &given)).await?;
     println!("{imported:?}");
     if imported.records != exported.records || imported.connectors.len() != connectors.len() {
         return Err(Error::new("the test", "see all of it made", format!("{imported:?} of {exported:?}")));
@@ -270,15 +241,15 @@ async fn imported(stack: &Stack, names: &Names, file: &Path, given: &Given) -> R
 }
 
 /// The stream from its beginning on, as the new Kafka tells it, must be just what happened.
-async fn judged(subject: Subject<'_>, method: &dyn Capture, written: &mut Written, began: usize) -> Result<()> {
+async fn judged(subject: Subject<'_>, method: &dyn Capture, written: &mut Written) -> Result<()> {
     let options = Options::default();
     let fence = written.source.write_fence().await?;
     let mut subscription = method.start(subject, &options).await?;
     let stream = collect_until_fence(subscription.as_mut(), fence).await?;
     let contents = written.source.contents().await?;
-    check_model(written.model.tables(), &contents)?;
-    let watch = Watch { began: (began, began), ..Watch::default() };
-    let judgement = judge_by_both(&written.model, &method.guarantees(&options), &watch, &stream, &contents);
+    check_model(written.load.model.tables(), &contents)?;
+    let watch = Watch { began: (written.began, written.began), ..Watch::default() };
+    let judgement = judge_by_both(&written.load.model, &method.guarantees(&options), &watch, &stream, &contents);
     println!("{}: {} changes, {}", subject.name, stream.len(), judgement.verdict);
     match judgement.verdict.is_broken() {
         true => Err(Error::new(method.name(), "keep its promises", judgement.verdict)),
@@ -288,7 +259,7 @@ async fn judged(subject: Subject<'_>, method: &dyn Capture, written: &mut Writte
 
 /// Each change is a row of the sink's changelog: two of each transaction.
 async fn must_have_each_change_once(sink: &Warehouse, written: &Written) -> Result<()> {
-    let (rows, happened) = (rows(sink).await?, u64::try_from(written.number).unwrap_or_default() * 2);
+    let (rows, happened) = (rows(sink).await?, u64::from(written.load.transfers()) * 2);
     match rows == happened {
         true => Ok(()),
         false => {
@@ -299,12 +270,13 @@ async fn must_have_each_change_once(sink: &Warehouse, written: &Written) -> Resu
 
 /// Waits until sinks have committed, so that they have offsets of their own that must still be true after the move.
 async fn until_sinks_have_rows(stack: &Stack, names: &Names) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + STAGE;
     for name in [&names.sink, &names.spark] {
         let sink = warehouse_in_bucket(stack, name).await?;
         while rows(&sink).await? == 0 {
             if Instant::now() > deadline {
-                return Err(Error::new("the test", format!("see rows in the tables of {name}"), "a minute has passed"));
+                let doing = format!("see rows in the tables of {name}");
+                return Err(Error::new("the test", doing, format!("there are none after {} s", STAGE.as_secs())));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

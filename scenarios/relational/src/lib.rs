@@ -5,6 +5,7 @@
 mod basics;
 mod connections;
 mod keys;
+pub mod load;
 pub mod mutants;
 pub mod random;
 mod schema_evolution;

@@ -9,6 +9,10 @@
 //! was sent before the END of what was committed after it: once everything has been read that there was when that END came,
 //! it is there too, and its identifier says where it belongs.
 //!
+//! A connector that starts again amid a transaction says BEGIN once more, goes on with the changes that it hadn't sent, and counts them from 1; its
+//! END counts those alone. So the numbers of such a transaction clash, and its changes are put in the order of the source's log, once everything
+//! has been read that there was when its END came.
+//!
 //! A connector that starts again may send records again. They never stand for others, and they are never swallowed: what
 //! comes again is delivered again, for the judge to see. So is a tombstone without its delete.
 
@@ -16,7 +20,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::{
     incremental::Incremental,
-    record::{Boundary, Event, Notification, transaction_id},
+    record::{Boundary, Event, Notification, Place, transaction_id},
 };
 use crate::{
     change::{Change, Op, Position},
@@ -27,16 +31,29 @@ use crate::{
 /// A transaction of which some records have arrived.
 #[derive(Debug, Default)]
 struct Pending {
-    changes: Vec<(u64, Change)>,
+    changes: Vec<(Place, Change)>,
     /// The numbers of the records that have arrived, messages included.
     numbers: HashSet<u64>,
+    begins: usize,
     count: Option<u64>,
+    /// Whether the connector started again amid it.
+    is_cut: bool,
     tombstones_missing: usize,
 }
 
 impl Pending {
     fn is_whole(&self) -> bool {
         self.tombstones_missing == 0 && self.count.is_some_and(|count| self.numbers.len() as u64 >= count)
+    }
+
+    /// Whether it has ended and has no changes, as far as has been told.
+    fn is_empty(&self) -> bool {
+        self.numbers.is_empty() && self.count == Some(0)
+    }
+
+    fn in_order(mut self) -> impl Iterator<Item = Change> {
+        self.changes.sort_by_key(|(place, _)| if self.is_cut { *place } else { Place { in_log: (0, 0), ..*place } });
+        self.changes.into_iter().map(|(_, change)| change)
     }
 }
 
@@ -62,8 +79,8 @@ pub(crate) struct Assembler {
     ended: VecDeque<String>,
     /// Transactions that have been delivered.
     delivered: HashSet<String>,
-    /// Per partition the transaction whose last record there was a delete with its tombstone still to come, and its number in it.
-    deleted: HashMap<(String, i32), (String, u64, Row)>,
+    /// Per partition the transaction whose last record there was a delete with its tombstone still to come, and which of its changes that is.
+    deleted: HashMap<(String, i32), (String, usize, Row)>,
     /// The table of each topic, as its last change named it.
     tables: HashMap<String, TableName>,
     known_collections: HashSet<String>,
@@ -78,8 +95,12 @@ pub(crate) struct Assembler {
     has_uncounted: bool,
     /// Those that have come and whose turn hasn't.
     uncounted: Vec<Change>,
-    /// How many of the ended transactions may be delivered, since nothing uncounted can come any more that stands before.
+    /// How many of the ended transactions may be delivered, since everything has been read that there was when they had ended.
     settled: usize,
+    /// How many of the ended transactions have changes.
+    awaited: usize,
+    /// How many of them the connector started again amid.
+    cut: usize,
 }
 
 impl Assembler {
@@ -102,6 +123,8 @@ impl Assembler {
             has_uncounted: false,
             uncounted: Vec::new(),
             settled: 0,
+            awaited: 0,
+            cut: 0,
         }
     }
 
@@ -122,7 +145,16 @@ impl Assembler {
 
     /// How many transactions wait for everything to be read that there is now; nought if none does.
     pub(crate) fn unsettled(&self) -> usize {
-        if self.has_uncounted && self.settled == 0 { self.ended.len() } else { 0 }
+        if self.must_settle() && self.has_ended_changes() { self.ended.len() } else { 0 }
+    }
+
+    fn must_settle(&self) -> bool {
+        self.settled == 0 && (self.has_uncounted || self.cut > 0)
+    }
+
+    /// Whether any of the ended transactions has something to deliver. All transactions of a server end here, those of others without changes.
+    fn has_ended_changes(&self) -> bool {
+        self.awaited > 0 || self.incremental.is_some() && !self.ended.is_empty()
     }
 
     /// Everything has been read that there was when so many transactions waited.
@@ -143,16 +175,16 @@ impl Assembler {
             self.settle(&origin);
         }
         match event {
-            Event::Change(change, number) => {
+            Event::Change(change, place) => {
                 self.tables.insert(topic.to_owned(), change.table.clone());
-                match number {
-                    Some(number) => self.change(origin, *change, number),
+                match place {
+                    Some(place) => self.change(origin, *change, place),
                     None => self.unnumbered(&origin, *change),
                 }
             }
             Event::Tombstone(key) => self.tombstone(&origin, key),
-            Event::Other(Some((tx, number))) if !self.delivered.contains(&tx) => {
-                self.pending.entry(tx).or_default().numbers.insert(number);
+            Event::Other(Some((tx, place))) if !self.delivered.contains(&tx) => {
+                self.pending_with(tx, place);
             }
             Event::Other(_) => {}
         }
@@ -185,7 +217,15 @@ impl Assembler {
         self.ready.extend(self.uncounted.extract_if(.., stands_before));
     }
 
-    fn change(&mut self, origin: (String, i32), mut change: Change, number: u64) {
+    /// The transaction, in which another record stands.
+    fn pending_with(&mut self, tx: String, place: Place) -> &mut Pending {
+        let pending = self.pending.entry(tx).or_default();
+        self.awaited += usize::from(pending.is_empty());
+        pending.numbers.insert(place.number);
+        pending
+    }
+
+    fn change(&mut self, origin: (String, i32), mut change: Change, place: Place) {
         let Some(tx) = change.tx.as_ref().map(|tx| tx.0.clone()) else {
             self.ready.push_back(change);
             return;
@@ -195,60 +235,55 @@ impl Assembler {
             incremental.opened(&origin, &tx);
         }
         let awaits_tombstone = self.sends_tombstones && change.op == Op::Delete;
-        if awaits_tombstone {
-            self.deleted.insert(origin, (tx.clone(), number, change.key.clone()));
-        }
-        if self.delivered.contains(&tx) {
+        let (id, key) = (tx.clone(), awaits_tombstone.then(|| change.key.clone()));
+        let at = if self.delivered.contains(&tx) {
             self.ready.push_back(change);
-            return;
+            0
+        } else {
+            let pending = self.pending_with(tx, place);
+            pending.tombstones_missing += usize::from(awaits_tombstone);
+            pending.changes.push((place, change));
+            pending.changes.len() - 1
+        };
+        if let Some(key) = key {
+            self.deleted.insert(origin, (id, at, key));
         }
-        let pending = self.pending.entry(tx).or_default();
-        pending.tombstones_missing += usize::from(awaits_tombstone);
-        pending.numbers.insert(number);
-        pending.changes.push((number, change));
     }
 
     /// A tombstone follows its delete at once in the same partition. One that follows anything else is a change of its own.
     fn tombstone(&mut self, origin: &(String, i32), key: Row) {
         let is_expected = self.deleted.get(origin).is_some_and(|(.., deleted)| *deleted == key);
-        let Some((tx, number)) = self.settle(origin).filter(|_| is_expected) else {
+        let Some((tx, at)) = self.settle(origin).filter(|_| is_expected) else {
             let table = self.tables.get(&origin.0).cloned();
             let table = table.unwrap_or_else(|| TableName::from(origin.0.as_str()));
             self.ready.push_back(Change { key, tombstone: true, ..Change::new(Op::Delete, table) });
             return;
         };
-        if let Some(pending) = self.pending.get_mut(&tx) {
-            let delete = pending.changes.iter_mut().rev().find(|(n, _)| *n == number);
-            if let Some((_, change)) = delete {
-                change.tombstone = true;
-            }
+        if let Some((_, delete)) = self.pending.get_mut(&tx).and_then(|pending| pending.changes.get_mut(at)) {
+            delete.tombstone = true;
         }
     }
 
     /// Waits no longer for the tombstone of the partition's last delete: the next record has come, be it that or another.
-    fn settle(&mut self, origin: &(String, i32)) -> Option<(String, u64)> {
-        let (tx, number, _) = self.deleted.remove(origin)?;
+    fn settle(&mut self, origin: &(String, i32)) -> Option<(String, usize)> {
+        let (tx, at, _) = self.deleted.remove(origin)?;
         if let Some(pending) = self.pending.get_mut(&tx) {
             pending.tombstones_missing = pending.tombstones_missing.saturating_sub(1);
         }
-        Some((tx, number))
+        Some((tx, at))
     }
 
     /// Takes a record of the transaction topic. Returns whether it names a table that was not known before.
     pub(crate) fn boundary(&mut self, boundary: Boundary) -> bool {
-        if boundary.status != "END" {
-            return false;
-        }
-        // That of others on the same server, of which all are told.
-        if boundary.event_count == Some(0) && self.incremental.is_none() {
-            return false;
-        }
         let tx = transaction_id(&boundary.id).to_owned();
         if !self.delivered.contains(&tx) {
             let pending = self.pending.entry(tx.clone()).or_default();
-            let ends_again = pending.count.is_some();
-            pending.count = boundary.event_count;
-            if !ends_again {
+            pending.begins += usize::from(boundary.status == "BEGIN");
+            if boundary.status == "END" && pending.count.is_none() {
+                pending.count = boundary.event_count.or(Some(0));
+                pending.is_cut = pending.begins > 1;
+                self.awaited += usize::from(!pending.is_empty());
+                self.cut += usize::from(pending.is_cut);
                 self.ended.push_back(tx);
             }
         }
@@ -298,17 +333,18 @@ impl Assembler {
             return;
         }
         while let Some(tx) = self.ended.front() {
-            if !self.pending.get(tx).is_some_and(Pending::is_whole) || self.unsettled() > 0 {
+            if self.must_settle() || !self.pending.get(tx).is_some_and(Pending::is_whole) {
                 return;
             }
             let tx = tx.clone();
             self.deliver_uncounted(&tx);
             self.settled = self.settled.saturating_sub(1);
-            let whole = self.pending.remove(&tx).map(|pending| pending.changes);
             self.delivered.extend(self.ended.pop_front());
-            let mut changes = whole.unwrap_or_default();
-            changes.sort_by_key(|(number, _)| *number);
-            self.ready.extend(changes.into_iter().map(|(_, change)| change));
+            if let Some(whole) = self.pending.remove(&tx) {
+                self.awaited -= usize::from(!whole.is_empty());
+                self.cut -= usize::from(whole.is_cut);
+                self.ready.extend(whole.in_order());
+            }
             let reads = self.incremental.as_mut().map(|incremental| incremental.delivered(&tx));
             self.ready.extend(reads.into_iter().flatten());
         }
@@ -316,7 +352,7 @@ impl Assembler {
 
     /// Whether something has ended of which not all has come.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.ended.is_empty() || matches!(self.snapshot, Snapshot::Scanned { .. })
+        self.has_ended_changes() || matches!(self.snapshot, Snapshot::Scanned { .. })
     }
 
     /// What is missing before the next change can be delivered.
@@ -333,8 +369,10 @@ impl Assembler {
         if let Some(incremental) = self.incremental.as_ref().filter(|incremental| !incremental.is_scanned()) {
             return incremental.waiting_for();
         }
-        let Some(tx) = self.ended.front() else {
-            return match self.pending.len() {
+        let not_empty = |tx: &&String| !self.pending.get(*tx).is_some_and(Pending::is_empty);
+        let Some(tx) = self.ended.iter().find(not_empty) else {
+            let is_open = |pending: &&Pending| pending.count.is_none() && !pending.numbers.is_empty();
+            return match self.pending.values().filter(is_open).count() {
                 0 => "the next transaction".to_owned(),
                 open => format!("the END record of {open} transactions whose changes have come"),
             };

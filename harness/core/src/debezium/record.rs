@@ -20,12 +20,21 @@ const DECODER: &str = "the decoder of Debezium's records";
 /// A record of a table's topic.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// A change, with its number within its transaction; reads have none.
-    Change(Box<Change>, Option<u64>),
+    /// A change, with its place within its transaction; reads have none.
+    Change(Box<Change>, Option<Place>),
     /// A key without a value, after a delete.
     Tombstone(Row),
-    /// What is none of the script's business, such as a message; with its transaction and its number within it.
-    Other(Option<(String, u64)>),
+    /// What is none of the script's business, such as a message; with its transaction and its place within it.
+    Other(Option<(String, Place)>),
+}
+
+/// Where a change stands in its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// In the source's log, as far as a record tells: PostgreSQL's LSN, or the binary log's position and the row of the event.
+    pub(crate) in_log: (u64, u64),
+    /// Its number, from 1; a connector that starts again amid a transaction counts anew from where it goes on.
+    pub(crate) number: u64,
 }
 
 /// A record of the transaction topic.
@@ -87,6 +96,8 @@ struct Source {
     table: String,
     lsn: Option<u64>,
     gtid: Option<String>,
+    pos: Option<u64>,
+    row: Option<u64>,
     ts_us: Option<i64>,
 }
 
@@ -132,6 +143,11 @@ impl Source {
     fn position(&self) -> Option<Position> {
         let gtid = || Position::of_gtid(self.gtid.as_ref()?);
         self.lsn.map(|lsn| Position::Lsn(Lsn(lsn))).or_else(gtid)
+    }
+
+    fn place(&self, transaction: &Transaction) -> Place {
+        let in_log = (self.lsn.or(self.pos).unwrap_or_default(), self.row.unwrap_or_default());
+        Place { in_log, number: transaction.total_order }
     }
 }
 
@@ -197,8 +213,8 @@ impl Decoder {
             return Ok(Event::Tombstone(key));
         };
         let Some(op) = op(&envelope.op) else {
-            let number = |tx: Transaction| (transaction_id(&tx.id).to_owned(), tx.total_order);
-            return Ok(Event::Other(envelope.transaction.map(number)));
+            let place = |tx: &Transaction| (transaction_id(&tx.id).to_owned(), envelope.source.place(tx));
+            return Ok(Event::Other(envelope.transaction.as_ref().map(place)));
         };
         let schema = schema.ok_or_else(no_schema)?;
         let dialect = self.dialect();
@@ -208,7 +224,7 @@ impl Decoder {
         let Envelope { source, transaction, .. } = &envelope;
         // MariaDB's connector numbers a truncate, and never ends the transaction that it says it belongs to.
         let is_counted = op != Op::Truncate || !self.has_uncounted();
-        let total_order = transaction.as_ref().map(|tx| tx.total_order).filter(|_| is_counted);
+        let place = transaction.as_ref().map(|tx| source.place(tx)).filter(|_| is_counted);
         // What MySQL's connector doesn't count as part of a transaction still bears its identifier.
         let alone = source.gtid.as_deref().filter(|_| op != Op::Read);
         let tx = transaction.as_ref().map(|tx| transaction_id(&tx.id)).or(alone);
@@ -221,7 +237,7 @@ impl Decoder {
             commit_time_us: source.ts_us,
             ..Change::new(op, source.table(&self.origin))
         };
-        Ok(Event::Change(Box::new(change), total_order))
+        Ok(Event::Change(Box::new(change), place))
     }
 
     /// Decodes a record that has been flattened.
@@ -232,7 +248,8 @@ impl Decoder {
         let (Some(op), Some(row)) = (op(&told.op), schema.row(&columns, self.dialect())) else {
             return Err(Error::new(DECODER, doing(), "it is no change of a row"));
         };
-        Ok(Event::Change(Box::new(told.change(op, key, &row)), told.total_order))
+        let place = told.total_order.map(|number| Place { in_log: (0, 0), number });
+        Ok(Event::Change(Box::new(told.change(op, key, &row)), place))
     }
 
     fn key(&mut self, key: &[u8]) -> Result<Row> {

@@ -23,6 +23,8 @@ pub struct Alterations {
     /// Whether rows were written that may bear an earlier time than rows written before them: transactions ran side by
     /// side, or the script sets the time itself.
     pub is_out_of_time: bool,
+    /// Whether changes may have come again, behind later ones: the row that one of them changes may have gone by then.
+    pub comes_again: bool,
 }
 
 /// Names that tables got at one moment.

@@ -139,6 +139,9 @@ pub fn judge_fold(
             guarantees.unchanged_toast == UnchangedToast::LeftOut || guarantees.row_image != RowImage::Full;
         let may_lack = |column: &str| leaves_out && !is_altered(altered, column);
         if let Err(fault) = table.apply(change, altered, may_lack) {
+            if alterations.comes_again && table.follow_again(change) {
+                continue;
+            }
             let is_allowed = fault.kind == FaultKind::Duplicated && may_have_surplus(name, alterations, guarantees);
             faults.extend((!is_allowed).then_some(fault));
         }
@@ -303,6 +306,19 @@ impl FoldedTable {
             },
             (_, None) => wrong("no new row"),
         }
+    }
+
+    /// Follows a change that has come again, of a row that has gone. Returns whether it is one.
+    fn follow_again(&mut self, change: &Change) -> bool {
+        match (change.op, &change.after) {
+            _ if change.key.is_empty() => return false,
+            (Op::Update, Some(after)) => {
+                self.keyed.insert(key_of(&change.key), FoldedRow::new(after.clone(), change.position));
+            }
+            (Op::Delete, _) => {}
+            _ => return false,
+        }
+        true
     }
 
     /// Removes the row that a change replaces or deletes: by its old key, or without a key by its whole old row. A row that

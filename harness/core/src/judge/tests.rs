@@ -667,6 +667,21 @@ mod folding {
     }
 
     #[test]
+    fn changes_that_come_again_may_find_their_rows_gone() -> Result<(), ModelError> {
+        let stream = Case::usual(DEBEZIUM)?.stream;
+        let mut again = Alterations::default();
+        again.comes_again = true;
+        let wrong = |stream: &[Change], alterations: &Alterations| {
+            run(stream, &held(), alterations).0.contains(&FaultKind::WrongState)
+        };
+        let replayed = |at: usize| [&stream[..], &stream[at..]].concat();
+        assert!((0..stream.len()).all(|at| !wrong(&replayed(at), &again)));
+        assert!((0..stream.len()).any(|at| wrong(&replayed(at), &Alterations::default())), "it must matter");
+        assert!(wrong(&stream[..stream.len() - 1], &again), "one that never came is no less lost");
+        Ok(())
+    }
+
+    #[test]
     fn a_renamed_key_column_names_the_same_rows() {
         let before = insert(row! { id: 1, name: "Ada" }, row! { id: 1 });
         let update = Change { op: Op::Update, ..insert(row! { nr: 1, name: "Ada L." }, row! { nr: 1 }) };

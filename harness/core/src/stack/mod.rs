@@ -38,7 +38,10 @@ pub(crate) use self::{
     worker::{Line, Task, Worker},
 };
 
-use crate::error::{Context, Error, Result};
+use crate::{
+    error::{Context, Error, Result},
+    http,
+};
 
 /// Set to 1, leaves the services running after the run, for the next one to find.
 pub const KEEP: &str = "CHANGEPROOF_KEEP";
@@ -106,7 +109,7 @@ impl Stack {
 
     /// A client of the services that speak HTTP. All share one: each that is made anew reads the machine's certificate authorities.
     pub fn http(&self) -> reqwest::Client {
-        self.http.get_or_init(reqwest::Client::new).clone()
+        self.http.get_or_init(http::client).clone()
     }
 
     /// How to reach a service that is needed beyond those acquired; it is started if it doesn't run.

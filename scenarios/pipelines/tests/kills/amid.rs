@@ -15,7 +15,8 @@ use changeproof::{
 };
 use changeproof_iceberg::{Warehouse, warehouse_in_bucket};
 use changeproof_pipelines::{Cadence, ConnectSink, Layout, Settings, Spark, keep_replicating};
-use scenarios_pipelines::load::{Chance, wait_until_equal};
+use scenarios_pipelines::sinks::wait_until_equal;
+use scenarios_relational::load::Chance;
 use tokio::sync::oneshot;
 
 const SERVICES: [Service; 6] =

@@ -11,7 +11,8 @@ use changeproof::{
     error::Result,
     stack::{Service, Stack, docker},
 };
-use scenarios_pipelines::{apart, load::Chance};
+use scenarios_pipelines::apart;
+use scenarios_relational::load::Chance;
 
 fn main() -> ExitCode {
     apart::main(

@@ -12,7 +12,7 @@ use changeproof::{
     runner::compare_page,
     stack::{Service, docker},
 };
-use scenarios_pipelines::load::rows;
+use scenarios_pipelines::sinks::rows;
 
 use crate::amid::{self, Pipelines};
 

@@ -1,17 +1,22 @@
-//! Random scripts and random values, by every method of a storage.
+//! Random scripts, random values and restarts amid a load, by every method of a storage.
 //!
 //! A storage's test target `random` (with `harness = false`) is [`main`] on its catalogue and its types.
 //!
 //! A failing case is shrunk to a small one, and its seed is printed: `CHANGEPROOF_SEED=… CHANGEPROOF_CASES=…` replays it.
 //! Without a seed the same few cases run each time; `make test-deep` runs many, from another seed each time.
 
+mod restarts;
 mod script;
 mod values;
 
 use std::process::ExitCode;
 
 use changeproof::{
-    capture::Capture, runner::Catalogue, scenario::Scenario, source::Dialect, stack::run_guard_if_asked,
+    capture::Capture,
+    runner::{Catalogue, on_a_runtime},
+    scenario::Scenario,
+    source::Dialect,
+    stack::run_guard_if_asked,
 };
 use futures_util::future::join_all;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -25,11 +30,12 @@ pub use self::values::{Maker, quote};
 const DEFAULT_SEED: u64 = 20_240_229;
 const DEFAULT_CASES: u32 = 4;
 
-/// Runs random scripts by all methods of a catalogue, and random values of these types by each.
+/// Runs random scripts by all methods of a catalogue, and by each random values of these types, and restarts amid a load.
 pub fn main(catalogue: Catalogue, types: &'static [Maker]) -> ExitCode {
     run_guard_if_asked();
     let mut trials = vec![Trial::test("random::scripts_by_all_methods", move || scripts(&catalogue))];
     trials.extend(values_of(catalogue, types));
+    trials.extend(catalogue.methods.iter().copied().filter(|method| restarts::applies(*method)).map(restarts_of));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
@@ -46,6 +52,11 @@ fn values_of(catalogue: Catalogue, types: &'static [Maker]) -> Vec<Trial> {
         Trial::test(name, move || values::deliver(method, types, seed()?, cases()?))
     };
     catalogue.methods.iter().map(trial).collect()
+}
+
+fn restarts_of(method: &'static dyn Capture) -> Trial {
+    let name = format!("random::restarts_of_{}", method.name());
+    Trial::test(name, move || on_a_runtime(restarts::judge(method, seed()?)))
 }
 
 fn number<T: std::str::FromStr>(variable: &str, default: T) -> Result<T, Failed> {

@@ -6,13 +6,17 @@ use super::*;
 use crate::{change::TxId, row};
 
 fn change(tx: &str, number: u64, op: Op, id: i32) -> Event {
+    logged(tx, 0, number, op, id)
+}
+
+fn logged(tx: &str, position: u64, number: u64, op: Op, id: i32) -> Event {
     let change = Change {
         key: row! { id: id },
         after: (op != Op::Delete).then(|| row! { id: id }),
         tx: Some(TxId(tx.into())),
         ..Change::new(op, "t".into())
     };
-    Event::Change(Box::new(change), Some(number))
+    Event::Change(Box::new(change), Some(Place { in_log: (position, 0), number }))
 }
 
 fn read(id: i32) -> Event {
@@ -20,6 +24,10 @@ fn read(id: i32) -> Event {
         Event::Change(change, _) => Event::Change(Box::new(Change { tx: None, ..*change }), None),
         other => other,
     }
+}
+
+fn begin(tx: &str) -> Boundary {
+    Boundary { status: "BEGIN".into(), id: tx.into(), event_count: None, data_collections: None }
 }
 
 fn end(tx: &str, count: u64) -> Boundary {
@@ -92,6 +100,40 @@ fn a_transaction_of_another_domain_lets_nothing_go_that_no_transaction_counts() 
 fn a_transaction_without_changes_is_not_waited_for() {
     let mut assembler = Assembler::new(false, true).with_uncounted(true);
     assembler.boundary(end("0-1-1", 0));
+    assert_eq!((assembler.unsettled(), assembler.is_waiting()), (0, false));
+}
+
+#[test]
+fn a_transaction_whose_changes_were_all_sent_before_a_restart_is_not_taken_for_empty() {
+    let (gtid, next) = ("3e11fa47-71ca-11e1-9e33-c80aa9429562:1", "3e11fa47-71ca-11e1-9e33-c80aa9429562:2");
+    let mut assembler = Assembler::new(false, true).with_uncounted(true);
+    for boundary in [begin(gtid), begin(gtid), end(gtid, 0), end(next, 1)] {
+        assembler.boundary(boundary);
+    }
+    assembler.event(("t", 0), change(next, 1, Op::Insert, 2));
+    assembler.event(("t", 1), change(gtid, 1, Op::Insert, 1));
+    assert_eq!((popped(&mut assembler), assembler.unsettled()), (vec![], 2));
+    assembler.settle_all(2);
+    assert_eq!(popped(&mut assembler), ["+1", "+2"]);
+}
+
+#[test]
+fn a_transaction_with_a_restart_in_it_is_put_in_the_order_of_the_log() {
+    let mut assembler = Assembler::new(false, true);
+    for boundary in [begin("x"), begin("x"), end("x", 2), begin("y"), end("y", 1)] {
+        assembler.boundary(boundary);
+    }
+    assembler.event(("t", 0), logged("x", 30, 1, Op::Delete, 3));
+    assembler.event(("t", 1), logged("x", 10, 1, Op::Delete, 1));
+    assembler.event(("t", 1), Event::Tombstone(row! { id: 1 }));
+    assembler.event(("t", 0), Event::Tombstone(row! { id: 3 }));
+    assembler.event(("t", 2), logged("y", 50, 1, Op::Insert, 5));
+    assembler.event(("t", 2), logged("x", 20, 2, Op::Insert, 2));
+    assert_eq!((popped(&mut assembler), assembler.unsettled()), (vec![], 2), "its numbers don't tell that it is whole");
+    assembler.event(("t", 2), logged("x", 40, 2, Op::Insert, 4));
+    assembler.settle_all(2);
+    assert_eq!(popped(&mut assembler), ["-1†", "+2", "-3†", "+4", "+5"]);
+    assembler.boundary(end("z", 0));
     assert_eq!((assembler.unsettled(), assembler.is_waiting()), (0, false));
 }
 
@@ -203,7 +245,7 @@ fn a_message_counts_as_one_of_its_transactions_changes() {
     assembler.event(("t", 0), change("x", 1, Op::Insert, 1));
     assembler.boundary(end("x", 2));
     assert_eq!(popped(&mut assembler), Vec::<String>::new());
-    assembler.event(("message", 0), Event::Other(Some(("x".to_owned(), 2))));
+    assembler.event(("message", 0), Event::Other(Some(("x".to_owned(), Place { in_log: (0, 0), number: 2 }))));
     assert_eq!(popped(&mut assembler), ["+1"]);
 }
 

@@ -1,4 +1,4 @@
-//! A load, and the wait until sinks hold what the source holds.
+//! The wait until sinks hold what the source holds.
 
 use std::time::{Duration, Instant};
 
@@ -12,27 +12,6 @@ use changeproof_pipelines::{Layout, Misfit, check};
 
 /// How long the sinks may take to hold what the source holds.
 const EQUAL_WITHIN: Duration = Duration::from_secs(240);
-
-/// A seeded choice.
-pub struct Chance(u64);
-
-impl Chance {
-    /// By a seed.
-    pub fn of(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// By `CHANGEPROOF_SEED`, or always the same.
-    pub fn seeded() -> Self {
-        Self(std::env::var("CHANGEPROOF_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_240_229))
-    }
-
-    /// A number below another.
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
-}
 
 /// Waits until all sinks hold what the source holds. Connectors whose tasks have failed are started again, as whoever runs them has to.
 ///

@@ -1,0 +1,13 @@
+//! Requests to services that speak HTTP.
+
+use std::time::Duration;
+
+use reqwest::Client;
+
+/// How long a service may take to answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+
+/// A client whose requests end in time: one that stays without an answer must not be waited for without end, and without a word.
+pub fn client() -> Client {
+    Client::builder().timeout(ANSWERS_WITHIN).build().unwrap_or_default()
+}
