@@ -94,7 +94,8 @@ async fn remove(stack: &Stack, method: &dyn Capture, lease: Lease) -> Result<()>
     let name = lease.name_for(method.name());
     let subject = Subject { stack, database: lease.name(), name: &name };
     in_time(REMOVED_WITHIN, &format!("remove what {name} has made"), method.clean_up(subject)).await?;
-    in_time(REMOVED_WITHIN, &format!("remove the source of {name}"), method.storage().remove(stack, lease.name())).await?;
+    in_time(REMOVED_WITHIN, &format!("remove the source of {name}"), method.storage().remove(stack, lease.name()))
+        .await?;
     lease.release()
 }
 

@@ -64,7 +64,11 @@ impl RestSettings {
         let mut properties = properties(&self.s3);
         let given = [("uri", Some(&self.uri)), ("warehouse", self.warehouse.as_ref()), ("token", self.token.as_ref())];
         properties.extend(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.clone()))));
-        let catalog = RestCatalogBuilder::default().with_client(http::client()).with_storage_factory(s3()).load("rest", properties).await;
+        let catalog = RestCatalogBuilder::default()
+            .with_client(http::client())
+            .with_storage_factory(s3())
+            .load("rest", properties)
+            .await;
         catalog.while_doing(SERVICE, format!("reach the REST catalog {}", self.uri))
     }
 }
