@@ -38,6 +38,23 @@ impl Workspace {
         Ok(workspace)
     }
 
+    /// Does something in a workspace on running services, which is closed whatever has come of it.
+    ///
+    /// # Errors
+    /// As what is done; or a service refuses or can't be reached.
+    pub async fn within<T>(
+        method: &'static dyn Capture,
+        place: Place,
+        does: impl AsyncFnOnce(&Stack, &mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let stack = Stack::acquire(method.services()).await?;
+        let mut workspace = Self::open(&stack, method, place).await?;
+        let done = does(&stack, &mut workspace).await;
+        let closed = workspace.close(&stack).await;
+        let done = done?;
+        closed.map(|()| done)
+    }
+
     /// Removes what workspaces of the method have left that were dropped without being closed, or whose process died.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use std::{
     path::Path,
     process::ExitCode,
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -13,8 +13,6 @@ use changeproof::{
     connect::Connect,
     debezium::{DebeziumMySql, DebeziumPostgres},
     error::{Context, Error, Result},
-    evidence::{check_model, judge_by_both},
-    judge::Watch,
     kafka::Brokers,
     mysql::{self, Flavour},
     pipeline_state::{Given, Imported, Sources, Target, export, import},
@@ -31,7 +29,7 @@ use scenarios_pipelines::{
     apart,
     sinks::{rows, wait_until_equal},
 };
-use scenarios_relational::load::{Chance, Load};
+use scenarios_relational::load::{Chance, Load, Signs};
 
 const SERVICES: [Service; 7] = [
     Service::Postgres,
@@ -49,6 +47,9 @@ const STAGE: Duration = Duration::from_secs(120);
 /// So many transactions each source has before the next thing happens.
 const SOME: u32 = 40;
 
+/// Between two transactions of a source.
+const PAUSE: Duration = Duration::from_millis(20);
+
 const MYSQL: DebeziumMySql = DebeziumMySql(Flavour::MySql);
 
 fn main() -> ExitCode {
@@ -59,16 +60,12 @@ fn main() -> ExitCode {
 struct Written {
     source: Box<dyn Source>,
     load: Load,
-    /// How many transactions it had before it was captured.
-    began: usize,
-    is_altered: bool,
 }
 
 impl Written {
     async fn begin(mut source: Box<dyn Source>, seed: u64) -> Result<Self> {
         let load = Load::begin(source.as_mut(), Chance::of(seed)).await?;
-        let began = load.model.committed().len();
-        Ok(Self { source, load, began, is_altered: false })
+        Ok(Self { source, load })
     }
 
     async fn apply(&mut self, step: Step) -> Result<()> {
@@ -78,38 +75,30 @@ impl Written {
 
 /// What happens meanwhile.
 #[derive(Default)]
-struct Signs {
-    is_over: AtomicBool,
+struct Meanwhile {
+    signs: Signs,
     alters: AtomicBool,
-    written: AtomicU32,
 }
 
-impl Signs {
+impl Meanwhile {
     /// Writes until it is over.
     async fn write(&self, written: &mut Written) -> Result<()> {
-        while !self.is_over.load(Ordering::Relaxed) {
-            if self.alters.load(Ordering::Relaxed) && !written.is_altered {
+        let mut is_altered = false;
+        while !self.signs.is_over() {
+            if self.alters.load(Ordering::Relaxed) && !is_altered {
                 written.apply(written.load.accounts.add_column("note", Type::Text)).await?;
-                written.is_altered = true;
+                is_altered = true;
             }
             written.load.transaction(written.source.as_mut(), 1).await?;
-            self.written.fetch_add(1, Ordering::Relaxed);
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            self.signs.committed();
+            tokio::time::sleep(PAUSE).await;
         }
         Ok(())
     }
 
     /// Waits until the sources have some more transactions.
     async fn some_more(&self) -> Result<()> {
-        let until = self.written.load(Ordering::Relaxed) + 2 * SOME;
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while self.written.load(Ordering::Relaxed) < until {
-            if Instant::now() > deadline {
-                return Err(Error::new("the test", "see the sources written to", "a minute has passed"));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
+        self.signs.some_more(2 * SOME).await
     }
 }
 
@@ -153,20 +142,19 @@ async fn moves() -> Result<()> {
     let appending = ConnectSink.start(names.subject(&old, &names.sink), &options).await?;
 
     let file = old.state().dir().join(format!("{database}.state"));
-    let signs = Signs::default();
+    let meanwhile = Meanwhile::default();
     let moving = async {
-        let moved = async {
-            signs.some_more().await?;
-            until_sinks_have_rows(&old, &names).await?;
-            drop((of_postgres, of_mysql, merging, appending));
-            move_all(&old, &names, &file, &signs).await
-        };
-        let fresh = moved.await;
-        // Whatever has come of it: the load ends by this alone.
-        signs.is_over.store(true, Ordering::Relaxed);
-        fresh
+        meanwhile.some_more().await?;
+        until_sinks_have_rows(&old, &names).await?;
+        drop((of_postgres, of_mysql, merging, appending));
+        move_all(&old, &names, &file, &meanwhile).await
     };
-    let (fresh, written, as_well) = tokio::join!(moving, signs.write(&mut in_postgres), signs.write(&mut in_mysql));
+    let ends = &meanwhile.signs;
+    let (fresh, written, as_well) = tokio::join!(
+        ends.until_the_end_of(moving),
+        ends.until_the_end_of(meanwhile.write(&mut in_postgres)),
+        ends.until_the_end_of(meanwhile.write(&mut in_mysql)),
+    );
     written.and(as_well)?;
     let fresh = fresh?;
 
@@ -191,7 +179,7 @@ async fn moves() -> Result<()> {
 }
 
 /// Writes the state to a file, destroys Kafka and Connect, and makes the pipelines again in fresh ones.
-async fn move_all(old: &Stack, names: &Names, file: &Path, signs: &Signs) -> Result<Stack> {
+async fn move_all(old: &Stack, names: &Names, file: &Path, meanwhile: &Meanwhile) -> Result<Stack> {
     let brokers = Brokers::of(old.endpoint(Service::Kafka)?);
     let connectors = [&names.postgres, &names.mysql, &names.spark, &names.sink].map(Clone::clone);
     let connectors: Vec<String> = connectors.into_iter().chain([format!("{}-sink", names.sink)]).collect();
@@ -213,9 +201,9 @@ async fn move_all(old: &Stack, names: &Names, file: &Path, signs: &Signs) -> Res
     for service in [Service::Connect, Service::Kafka] {
         docker::remove_container(&old.endpoint(service)?.container).await?;
     }
-    signs.some_more().await?;
-    signs.alters.store(true, Ordering::Relaxed);
-    signs.some_more().await?;
+    meanwhile.some_more().await?;
+    meanwhile.alters.store(true, Ordering::Relaxed);
+    meanwhile.some_more().await?;
     let fresh = Stack::acquire(&SERVICES).await?;
     let told = imported(&fresh, names, file, &Given::default()).await;
     must_be_refused(told, "secrets were left out")?;
@@ -225,7 +213,7 @@ async fn move_all(old: &Stack, names: &Names, file: &Path, signs: &Signs) -> Res
     if imported.records != exported.records || imported.connectors.len() != connectors.len() {
         return Err(Error::new("the test", "see all of it made", format!("{imported:?} of {exported:?}")));
     }
-    signs.some_more().await?;
+    meanwhile.some_more().await?;
     Ok(fresh)
 }
 
@@ -246,15 +234,7 @@ async fn judged(subject: Subject<'_>, method: &dyn Capture, written: &mut Writte
     let fence = written.source.write_fence().await?;
     let mut subscription = method.start(subject, &options).await?;
     let stream = collect_until_fence(subscription.as_mut(), fence).await?;
-    let contents = written.source.contents().await?;
-    check_model(written.load.model.tables(), &contents)?;
-    let watch = Watch { began: (written.began, written.began), ..Watch::default() };
-    let judgement = judge_by_both(&written.load.model, &method.guarantees(&options), &watch, &stream, &contents);
-    println!("{}: {} changes, {}", subject.name, stream.len(), judgement.verdict);
-    match judgement.verdict.is_broken() {
-        true => Err(Error::new(method.name(), "keep its promises", judgement.verdict)),
-        false => Ok(()),
-    }
+    written.load.judge(written.source.as_mut(), (method, &options), &stream, false).await
 }
 
 /// Each change is a row of the sink's changelog: two of each transaction.

@@ -4,7 +4,7 @@
 use std::{io::Cursor, pin::pin, process::ExitCode};
 
 use changeproof::{
-    capture::{Capture, Options, SnapshotMode, collect_until_fence},
+    capture::{Options, SnapshotMode, collect_until_fence},
     debezium::DebeziumPostgres,
     error::{Context, Error, Result},
     judge::{Alterations, Contents, judge_fold},
@@ -43,12 +43,8 @@ fn main() -> ExitCode {
 }
 
 async fn capture_shop(locale: Locale) -> Result<()> {
-    let stack = Stack::acquire(DebeziumPostgres.services()).await?;
-    let mut workspace = Workspace::open(&stack, &DebeziumPostgres, Place::Memory).await?;
-    let captured = load_and_judge(&stack, &mut workspace, locale).await;
-    let closed = workspace.close(&stack).await;
-    captured?;
-    closed
+    let does = async |stack: &Stack, workspace: &mut Workspace| load_and_judge(stack, workspace, locale).await;
+    Workspace::within(&DebeziumPostgres, Place::Memory, does).await
 }
 
 /// Customers and products are there before the capture begins; orders and their lines come while it runs.

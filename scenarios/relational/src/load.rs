@@ -1,15 +1,26 @@
 //! A load: transactions of chance on two tables, one after another, and the Model of them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use changeproof::{
-    error::{Context, Result},
+    Change,
+    capture::{Capture, Options},
+    error::{Context, Error, Result},
+    evidence::{check_model, judge_by_both},
+    judge::Watch,
     model::Model,
     row,
     schema::Type,
     script::{Step, TableBuilder, TableRef, begin, commit, create},
     source::Source,
 };
+use tokio::{sync::watch, time::timeout};
+
+/// The seed of all that is random, unless another is given.
+pub const DEFAULT_SEED: u64 = 20_240_229;
+
+/// How long some transactions may take.
+const COMMITTED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A seeded choice.
 pub struct Chance(u64);
@@ -22,7 +33,7 @@ impl Chance {
 
     /// By `CHANGEPROOF_SEED`, or always the same.
     pub fn seeded() -> Self {
-        Self(std::env::var("CHANGEPROOF_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_240_229))
+        Self(std::env::var("CHANGEPROOF_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(DEFAULT_SEED))
     }
 
     /// A number below another.
@@ -38,10 +49,13 @@ pub struct Load {
     pub model: Model,
     /// The table of accounts.
     pub accounts: TableRef,
+    /// What it chooses by.
+    pub chance: Chance,
     transfers: TableRef,
     there: BTreeSet<i32>,
-    chance: Chance,
     number: i32,
+    /// How many transactions there were before the first transfer.
+    began: usize,
 }
 
 impl Load {
@@ -59,9 +73,11 @@ impl Load {
             there: BTreeSet::new(),
             chance,
             number: 0,
+            began: 0,
         };
         load.apply(source, create(&accounts)).await?;
         load.apply(source, create(&transfers)).await?;
+        load.began = load.model.committed().len();
         Ok(load)
     }
 
@@ -107,8 +123,95 @@ impl Load {
         self.accounts.delete(id)
     }
 
-    /// A number below another, by the load's own chance.
-    pub fn chance(&mut self, end: u64) -> u64 {
-        self.chance.below(end)
+    /// Judges what a method that began to capture before the first transfer has delivered of all of it, perhaps over breaks.
+    ///
+    /// # Errors
+    /// It doesn't keep its promises; or the Model differs from the source.
+    pub async fn judge(
+        &self,
+        source: &mut dyn Source,
+        (method, options): (&dyn Capture, &Options),
+        stream: &[Change],
+        is_broken: bool,
+    ) -> Result<()> {
+        let contents = source.contents().await?;
+        check_model(self.model.tables(), &contents)?;
+        let watch = Watch { began: (self.began, self.began), is_broken, ..Watch::default() };
+        let verdict = judge_by_both(&self.model, &method.guarantees(options), &watch, stream, &contents).verdict;
+        println!("{}: {} transfers, {} changes: {verdict}", method.name(), self.transfers(), stream.len());
+        match verdict.is_broken() {
+            true => Err(Error::new(method.name(), "keep its promises", verdict)),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What a load, or several, and those who act amid it know of each other.
+#[derive(Default)]
+pub struct Signs(watch::Sender<Sign>);
+
+#[derive(Default)]
+struct Sign {
+    committed: u32,
+    is_over: bool,
+}
+
+impl Signs {
+    /// Whether nothing more is to be written.
+    pub fn is_over(&self) -> bool {
+        self.0.borrow().is_over
+    }
+
+    /// A transaction has been committed.
+    pub fn committed(&self) {
+        self.0.send_modify(|sign| sign.committed += 1);
+    }
+
+    /// Waits until so many more transactions have been committed.
+    ///
+    /// # Errors
+    /// They aren't within a minute, or the load is over.
+    pub async fn some_more(&self, transactions: u32) -> Result<()> {
+        let until = self.0.borrow().committed + transactions;
+        let mut signs = self.0.subscribe();
+        let reached = timeout(COMMITTED_WITHIN, signs.wait_for(|sign| sign.is_over || sign.committed >= until)).await;
+        match reached {
+            Ok(Ok(sign)) if sign.committed >= until => Ok(()),
+            Ok(_) => Err(Error::new("the load", "go on", "it is over")),
+            Err(_) => Err(Error::new("the load", "go on", "a minute has passed")),
+        }
+    }
+
+    /// Does something at whose end the load is over, whatever has come of it: those beside it would write, or wait, for ever.
+    pub async fn until_the_end_of<T>(&self, work: impl Future<Output = T>) -> T {
+        let done = work.await;
+        self.0.send_modify(|sign| sign.is_over = true);
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn those_who_wait_hear_that_a_load_is_over_however_it_ended() {
+        let signs = Signs::default();
+        let failing = signs.until_the_end_of(async { Err::<(), _>("refused") });
+        let (waited, ended) = tokio::join!(signs.some_more(1), failing);
+        assert!(ended.is_err() && signs.is_over());
+        assert!(waited.is_err_and(|error| error.to_string().contains("it is over")));
+    }
+
+    #[tokio::test]
+    async fn some_more_are_those_that_come_from_now_on() {
+        let signs = Signs::default();
+        signs.committed();
+        let (waited, ()) = tokio::join!(signs.some_more(2), async {
+            signs.committed();
+            tokio::task::yield_now().await;
+            signs.committed();
+        });
+        assert!(waited.is_ok() && !signs.is_over());
     }
 }

@@ -52,7 +52,10 @@ impl Pending {
     }
 
     fn in_order(mut self) -> impl Iterator<Item = Change> {
-        self.changes.sort_by_key(|(place, _)| if self.is_cut { *place } else { Place { in_log: (0, 0), ..*place } });
+        match self.is_cut {
+            true => self.changes.sort_by_key(|(place, _)| *place),
+            false => self.changes.sort_by_key(|(place, _)| place.number),
+        }
         self.changes.into_iter().map(|(_, change)| change)
     }
 }
@@ -235,7 +238,7 @@ impl Assembler {
             incremental.opened(&origin, &tx);
         }
         let awaits_tombstone = self.sends_tombstones && change.op == Op::Delete;
-        let (id, key) = (tx.clone(), awaits_tombstone.then(|| change.key.clone()));
+        let deleted = awaits_tombstone.then(|| (tx.clone(), change.key.clone()));
         let at = if self.delivered.contains(&tx) {
             self.ready.push_back(change);
             0
@@ -245,8 +248,8 @@ impl Assembler {
             pending.changes.push((place, change));
             pending.changes.len() - 1
         };
-        if let Some(key) = key {
-            self.deleted.insert(origin, (id, at, key));
+        if let Some((tx, key)) = deleted {
+            self.deleted.insert(origin, (tx, at, key));
         }
     }
 
@@ -278,13 +281,16 @@ impl Assembler {
         let tx = transaction_id(&boundary.id).to_owned();
         if !self.delivered.contains(&tx) {
             let pending = self.pending.entry(tx.clone()).or_default();
-            pending.begins += usize::from(boundary.status == "BEGIN");
-            if boundary.status == "END" && pending.count.is_none() {
-                pending.count = boundary.event_count.or(Some(0));
-                pending.is_cut = pending.begins > 1;
-                self.awaited += usize::from(!pending.is_empty());
-                self.cut += usize::from(pending.is_cut);
-                self.ended.push_back(tx);
+            match (boundary.status.as_str(), boundary.event_count) {
+                ("BEGIN", _) => pending.begins += 1,
+                ("END", Some(count)) if pending.count.is_none() => {
+                    pending.count = Some(count);
+                    pending.is_cut = pending.begins > 1;
+                    self.awaited += usize::from(!pending.is_empty());
+                    self.cut += usize::from(pending.is_cut);
+                    self.ended.push_back(tx);
+                }
+                _ => {}
             }
         }
         let mut is_new = false;

@@ -26,8 +26,8 @@ use proptest::{
 };
 
 pub use self::values::{Maker, quote};
+use crate::load::DEFAULT_SEED;
 
-const DEFAULT_SEED: u64 = 20_240_229;
 const DEFAULT_CASES: u32 = 4;
 
 /// Runs random scripts by all methods of a catalogue, and by each random values of these types, and restarts amid a load.

@@ -46,17 +46,10 @@ pub(super) fn deliver(
     let text = "[a-zA-Z0-9 äöüß€𝄞'\"\\\\{},:\n\t-]{0,24}";
     let rows = vec((any::<i64>(), text, any::<u32>()), ROWS * usize::try_from(cases)?);
     let rows = rows.new_tree(&mut runner).map_err(|reason| format!("no rows: {reason}"))?.current();
-    let judged = runtime.block_on(judge(method, types, &rows));
+    let judged = runtime.block_on(Workspace::within(method, Place::Memory, async |stack, workspace| {
+        write_and_judge(stack, workspace, types, &rows).await
+    }));
     judged.map_err(|error| format!("CHANGEPROOF_SEED={seed} CHANGEPROOF_CASES={cases} replays it\n{error}").into())
-}
-
-async fn judge(method: &'static dyn Capture, types: &[Maker], rows: &[Random]) -> Result<()> {
-    let stack = Stack::acquire(method.services()).await?;
-    let mut workspace = Workspace::open(&stack, method, Place::Memory).await?;
-    let judged = write_and_judge(&stack, &mut workspace, types, rows).await;
-    let closed = workspace.close(&stack).await;
-    judged?;
-    closed
 }
 
 async fn write_and_judge(stack: &Stack, workspace: &mut Workspace, types: &[Maker], rows: &[Random]) -> Result<()> {
