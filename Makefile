@@ -56,8 +56,8 @@ sweep: ## Removes containers and networks that a crashed run has left behind
 	@cargo run --quiet --package changeproof-cli -- sweep
 
 .PHONY: bench
-bench: ## Measures methods of PostgreSQL, or SOURCE=mysql; METHOD=logical one of them, PART=lag, drain or price one part, TIER=1k, 10k or 100k one tier
-	@scripts/setup $(SOURCE) kafka -- cargo bench --package changeproof-benches --no-run
+bench: ## Measures methods of PostgreSQL, or SOURCE=mysql or mariadb; METHOD=logical one of them, PART=lag, drain or price one part, TIER=1k, 10k or 100k one tier
+	@scripts/setup $(SOURCE) kafka $(if $(filter mariadb,$(SOURCE)),maxwell) -- cargo bench --package changeproof-benches --no-run
 	@cargo bench --package changeproof-benches --bench $(SOURCE) -- $(PART) $(TIER) $(METHOD)
 
 .PHONY: bench-lakehouse

@@ -132,6 +132,9 @@ pub(crate) async fn see_all(
 /// # Errors
 /// The capture fails, or nothing comes for so long that something must be lost.
 pub(crate) async fn next(subscription: &mut dyn Subscription, missing: impl Fn() -> String) -> Result<Change> {
+    if let Some(change) = subscription.next_ready() {
+        return Ok(change);
+    }
     if let Ok(change) = tokio::time::timeout(SILENCE, subscription.next()).await {
         return change;
     }

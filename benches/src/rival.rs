@@ -42,7 +42,7 @@ impl Rival {
     pub(crate) fn of(method: &dyn Capture) -> Option<Self> {
         match method.name() {
             "logical" => Some(Self::PgRecvlogical),
-            "binlog" => Some(Self::Mysqlbinlog),
+            "binlog" if method.storage().title() == "MySQL" => Some(Self::Mysqlbinlog),
             _ => None,
         }
     }

@@ -28,8 +28,12 @@ pub(super) struct Connection(Mutex<Conn>);
 impl Connection {
     pub(super) async fn open(endpoint: &Endpoint, database: &str) -> Result<Self> {
         let mut conn = mysql::connect(endpoint, database).await?;
-        let deep = "SET SESSION cte_max_recursion_depth = 4294967295";
-        conn.query_drop(deep).await.while_doing(SERVICE, "set up a session")?;
+        let doing = "set up a session";
+        let version: Option<String> = conn.query_first("SELECT VERSION()").await.while_doing(SERVICE, doing)?;
+        let is_mariadb = version.is_some_and(|version| version.contains("MariaDB"));
+        let depth = if is_mariadb { "max_recursive_iterations" } else { "cte_max_recursion_depth" };
+        let deep = format!("SET SESSION {depth} = 4294967295");
+        conn.query_drop(deep).await.while_doing(SERVICE, doing)?;
         Ok(Self(Mutex::new(conn)))
     }
 }

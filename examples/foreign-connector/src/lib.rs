@@ -96,7 +96,7 @@ impl Polling {
                 None => Vec::new(),
             };
             for change in changes {
-                let (position, tx) = (Some(position), Some(TxId(xid.clone())));
+                let (position, tx) = (Some(position), Some(TxId::new(xid.as_str())));
                 self.ready.push_back(Change { position, tx, ..self.complete(change) });
             }
             self.read_to = data.starts_with("COMMIT").then_some(lsn).or(self.read_to.take());

@@ -18,9 +18,14 @@ use std::process::ExitCode;
 
 use changeproof::runner::Catalogue;
 use clap::{CommandFactory, Parser, Subcommand};
+use mimalloc::MiMalloc;
 use scenarios_postgres::CATALOGUE;
 
 use self::exit::Failure;
+
+/// What is captured are many small values, which the system's allocator takes several times as long for.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Change data capture, tried on real systems: what does each method make of your changes?
 #[derive(Parser)]

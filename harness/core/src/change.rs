@@ -1,6 +1,6 @@
 //! One captured event, and the positions that order events.
 
-use std::{fmt, num::ParseIntError, str::FromStr};
+use std::{fmt, num::ParseIntError, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -243,9 +243,26 @@ impl Position {
 }
 
 /// The source's own name of a transaction. Only equality has a meaning.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(transparent)]
-pub struct TxId(pub String);
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TxId(Arc<str>);
+
+impl TxId {
+    /// A transaction of this name.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Serialize for TxId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
 
 /// One change as a method captured it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -10,6 +10,7 @@ use crate::{
         Alterations, COMES_AGAIN, Contents, Judgement, StoredColumn, TableContents, Watch, judge, judge_fold, told_once,
     },
     model::{IdealChange, Model, Tables},
+    schema::TableName,
     script::Alter,
     value::{Row, Value},
 };
@@ -116,8 +117,7 @@ fn alterations(model: &Model, judgement: &Judgement) -> Alterations {
                 alterations.column(&table.name, to, None);
             }
             Alter::RenameTable(to) => {
-                let mut renamed = table.name.clone();
-                renamed.name.clone_from(to);
+                let renamed = TableName::new(table.name.schema(), to);
                 alterations.rename([(table.name.clone(), renamed)], judgement.moment_after(number));
             }
             Alter::Identity(_) | Alter::Key(_) => {}

@@ -162,7 +162,7 @@ fn altered(state: TableState, change: &Alter) -> TableState {
                 }
             }
         }
-        Alter::RenameTable(name) => table.name.name.clone_from(name),
+        Alter::RenameTable(name) => table.name = TableName::new(table.name.schema(), name),
         Alter::Identity(identity) => table.identity = identity.clone(),
         Alter::Key(columns) => table.key.clone_from(columns),
     }
@@ -391,7 +391,7 @@ impl Model {
                 let state = self.tables.get(table)?.clone();
                 let table = Arc::clone(&state.table);
                 let remove = match change {
-                    Alter::RenameTable(name) => Some(TableName::new(&table.name.schema, name)),
+                    Alter::RenameTable(name) => Some(TableName::new(table.name.schema(), name)),
                     _ => None,
                 };
                 let undo = Undo::Table { remove, restore: Some(state) };

@@ -1,18 +1,19 @@
 //! Tables and their columns, as a script declares them and a database describes them.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::Serialize;
 
 use crate::value::{Row, Value};
 
-/// A table's name with its schema (in MySQL: its database).
+/// A table's name with its schema (in MySQL: its database). Each change has one, so those of a table share it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TableName {
-    /// The schema; `public` where none was given.
-    pub schema: String,
-    /// The name, as the catalogue spells it.
-    pub name: String,
+pub struct TableName(Arc<Parts>);
+
+#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Parts {
+    schema: String,
+    name: String,
 }
 
 /// The schema that is left out when a name is printed.
@@ -21,7 +22,17 @@ pub const DEFAULT_SCHEMA: &str = "public";
 impl TableName {
     /// A name in a schema of its own.
     pub fn new(schema: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { schema: schema.into(), name: name.into() }
+        Self(Arc::new(Parts { schema: schema.into(), name: name.into() }))
+    }
+
+    /// The schema; `public` where none was given.
+    pub fn schema(&self) -> &str {
+        &self.0.schema
+    }
+
+    /// The name, as the catalogue spells it.
+    pub fn name(&self) -> &str {
+        &self.0.name
     }
 }
 
@@ -74,10 +85,10 @@ impl fmt::Display for TableName {
                 name.to_owned()
             }
         };
-        if self.schema != DEFAULT_SCHEMA {
-            write!(f, "{}.", part(&self.schema))?;
+        if self.schema() != DEFAULT_SCHEMA {
+            write!(f, "{}.", part(self.schema()))?;
         }
-        f.write_str(&part(&self.name))
+        f.write_str(&part(self.name()))
     }
 }
 

@@ -241,7 +241,7 @@ impl TableRef {
     /// The handle to use after [`TableRef::rename_to`].
     #[must_use]
     pub fn renamed(&self, name: &str) -> Self {
-        Self { name: TableName::new(&self.name.schema, name), key: self.key.clone() }
+        Self { name: TableName::new(self.name.schema(), name), key: self.key.clone() }
     }
 
     /// Inserts a row.

@@ -259,7 +259,7 @@ mod tests {
         let at = |lsn: u64, tx: &str, id: i32| {
             let mut change = change(Op::Insert, id, None, Some(row! { id: id, n: id }));
             change.position = Some(Position::Lsn(Lsn(lsn)));
-            change.tx = Some(TxId(tx.into()));
+            change.tx = Some(TxId::new(tx));
             change
         };
         let changes = [at(900, "x", 1), at(950, "x", 10), at(100, "y", 2)];

@@ -298,6 +298,22 @@ impl Row {
         self.put(column.as_ref().into(), value.into());
     }
 
+    /// An empty row, with room for so many columns.
+    pub(crate) fn with_capacity(columns: usize) -> Self {
+        Self(Vec::with_capacity(columns))
+    }
+
+    /// Adds a column that the row doesn't have yet: a table's columns have different names.
+    pub(crate) fn add(&mut self, column: Arc<str>, value: Value) {
+        debug_assert!(self.get(&column).is_none(), "the column {column} is there already");
+        self.0.push((column, value));
+    }
+
+    /// The value at this place, if the row has as many.
+    pub(crate) fn nth(&self, at: usize) -> Option<&Value> {
+        self.0.get(at).map(|(_, value)| value)
+    }
+
     fn put(&mut self, column: Arc<str>, value: Value) {
         match self.0.iter_mut().find(|(name, _)| *name == column) {
             Some((_, old)) => *old = value,

@@ -179,7 +179,7 @@ impl FeedCommit {
             before,
             after,
             position: i64::try_from(version).ok().map(Position::Version),
-            tx: Some(TxId(format!("{name}@{version}"))),
+            tx: Some(TxId::new(format!("{name}@{version}"))),
             commit_time_us,
             ..Change::new(op, name.clone())
         };

@@ -57,7 +57,7 @@ impl Lake {
         let doing = || format!("find the table {name}");
         let mut url = self.root.clone();
         let no_folder = |()| Error::new(SERVICE, doing(), "its name can't be a folder's");
-        url.path_segments_mut().map_err(no_folder)?.pop_if_empty().extend([&name.schema, &name.name, ""]);
+        url.path_segments_mut().map_err(no_folder)?.pop_if_empty().extend([name.schema(), name.name(), ""]);
         Ok(url)
     }
 

@@ -268,7 +268,7 @@ impl Tail {
 /// snapshot stands for that, so the difference is told as one commit.
 fn rolled_back(table: &Table, told: Option<i64>, current: &SnapshotRef) -> Option<TxId> {
     let since = Since::new(table, told, current);
-    let name = |told| TxId(format!("{told} back to {}", current.snapshot_id()));
+    let name = |told| TxId::new(format!("{told} back to {}", current.snapshot_id()));
     told.filter(|_| since.is_rollback).map(name)
 }
 
@@ -301,7 +301,7 @@ async fn files_told(
             found.push(Change {
                 after: Some(told_files(&diff)),
                 position: Some(Position::Snapshot(after.sequence_number())),
-                tx: rollback.clone().or_else(|| Some(TxId(after.snapshot_id().to_string()))),
+                tx: rollback.clone().or_else(|| Some(TxId::new(after.snapshot_id().to_string()))),
                 commit_time_us: Some(after.timestamp_ms().saturating_mul(1000)),
                 ..Change::new(Op::Files, name.clone())
             });

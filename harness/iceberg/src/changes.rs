@@ -45,7 +45,7 @@ pub fn changes(batch: &ChangeBatch, table: &TableName) -> Result<Vec<Change>> {
             before,
             after,
             position: Some(Position::Snapshot(batch.snapshot.sequence_number())),
-            tx: Some(TxId(batch.snapshot.snapshot_id().to_string())),
+            tx: Some(TxId::new(batch.snapshot.snapshot_id().to_string())),
             commit_time_us: Some(batch.snapshot.timestamp_ms().saturating_mul(1000)),
             ..Change::new(op, table.clone())
         }

@@ -112,7 +112,7 @@ pub(crate) fn fence() -> TableIdent {
 
 /// A table's name in the catalog.
 pub fn ident(name: &TableName) -> TableIdent {
-    TableIdent::new(NamespaceIdent::new(name.schema.clone()), name.name.clone())
+    TableIdent::new(NamespaceIdent::new(name.schema().to_owned()), name.name().to_owned())
 }
 
 /// A table's name in scripts and changes.
@@ -135,7 +135,8 @@ impl Source {
     /// The catalog refuses.
     pub async fn in_warehouse(warehouse: Warehouse) -> Result<Self> {
         let fence = TableBuilder::new(name_of(&fence())).key("id", Type::BigInt).build();
-        let creation = TableCreation::builder().name(fence.name.name.clone()).schema(types::schema(&fence)?).build();
+        let creation =
+            TableCreation::builder().name(fence.name.name().to_owned()).schema(types::schema(&fence)?).build();
         warehouse.create(HARNESS_SCHEMA, creation).await?;
         Ok(Self::of(warehouse))
     }
@@ -187,12 +188,12 @@ impl Source {
             fields => Some(partition_spec(&schema, 0, fields)?),
         };
         let creation = TableCreation::builder()
-            .name(table.name.name.clone())
+            .name(table.name.name().to_owned())
             .schema(with_defaults(schema, &table.columns)?)
             .partition_spec_opt(spec)
             .format_version(self.format)
             .build();
-        self.warehouse.create(&table.name.schema, creation).await.map(drop)
+        self.warehouse.create(table.name.schema(), creation).await.map(drop)
     }
 
     /// Carries out statements on one table's rows as one commit.
@@ -220,7 +221,7 @@ impl Source {
 
     async fn alter(&self, name: &TableName, change: &Alter) -> Result<()> {
         if let Alter::RenameTable(to) = change {
-            return self.warehouse.rename(&ident(name), &ident(&TableName::new(&name.schema, to))).await;
+            return self.warehouse.rename(&ident(name), &ident(&TableName::new(name.schema(), to))).await;
         }
         self.warehouse.commit(&ident(name), &Alteration { change }).await.map(drop)
     }

@@ -118,7 +118,7 @@ impl Contents {
         let mut contents = BTreeMap::new();
         for ident in self.warehouse.tables().await? {
             let name = name_of(&ident);
-            if name.schema != HARNESS_SCHEMA {
+            if name.schema() != HARNESS_SCHEMA {
                 let table = self.warehouse.table(&ident).await?;
                 let types = match types.remove(&name) {
                     Some(types) => types,

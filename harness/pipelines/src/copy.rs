@@ -18,7 +18,7 @@ pub(crate) const SETTINGS: &str = "SET timezone = 'UTC'; SET datestyle = 'ISO, Y
 async fn row_filter(client: &Client, publication: &str, table: &Known) -> Result<Option<String>> {
     let filter = "SELECT to_jsonb(p) ->> 'rowfilter' FROM pg_publication_tables p \
                   WHERE pubname = $1 AND schemaname = $2 AND tablename = $3";
-    let row = client.query_opt(filter, &[&publication, &table.name.schema, &table.name.name]).await;
+    let row = client.query_opt(filter, &[&publication, &table.name.schema(), &table.name.name()]).await;
     Ok(row.while_doing("PostgreSQL", "look at the publication")?.and_then(|row| row.get(0)))
 }
 
@@ -36,7 +36,7 @@ impl<'a> Rows<'a> {
     pub(crate) async fn of(client: &Client, publication: &str, table: &'a Known) -> Result<Self> {
         let doing = || format!("copy the table {}", table.name);
         let columns: Vec<String> = table.columns.iter().map(|column| quoted(&column.name)).collect();
-        let (schema, name) = (quoted(&table.name.schema), quoted(&table.name.name));
+        let (schema, name) = (quoted(&table.name.schema()), quoted(&table.name.name()));
         let filter = row_filter(client, publication, table).await?;
         let filter = filter.map(|filter| format!(" WHERE {filter}")).unwrap_or_default();
         let copy = format!("COPY (SELECT {} FROM ONLY {schema}.{name}{filter}) TO STDOUT", columns.join(", "));

@@ -388,7 +388,7 @@ impl Replication {
         if let Some(other) = in_the_way.map(|(other, _)| *other) {
             // Its own next change may be far away.
             let now = present_name(self.feed.client(), other).await?;
-            let aside = TableName::new(&known.name.schema, format!("{}__{other}", known.name.name));
+            let aside = TableName::new(known.name.schema(), format!("{}__{other}", known.name.name()));
             let free = now.filter(|now| !self.targets.values().any(|target| target.ident == ident_of(now)));
             if let Some(target) = self.targets.get_mut(&other) {
                 self.sink.rename(target, &free.unwrap_or(aside)).await?;

@@ -145,7 +145,7 @@ impl Sink {
         ];
         let properties = properties.map(|(name, value)| (name.to_owned(), value));
         let creation =
-            TableCreation::builder().name(known.name.name.clone()).schema(schema).properties(properties).build();
+            TableCreation::builder().name(known.name.name().to_owned()).schema(schema).properties(properties).build();
         let ident = ident_of(&known.name);
         // Only this is for somebody to mend: a catalog that doesn't answer may do so later.
         if self.warehouse.tables().await?.contains(&ident) {
@@ -153,7 +153,7 @@ impl Sink {
             return Err(Error::new(SERVICE, format!("make the table {}", known.name), cause)
                 .help("if the table is somebody else's, give the sink a place of its own"));
         }
-        self.warehouse.create(&known.name.schema, creation).await?;
+        self.warehouse.create(&known.name.schema(), creation).await?;
         Ok(ident)
     }
 
@@ -394,7 +394,7 @@ impl Following {
 
 /// The name of a table of the source in the sink: its schema is a namespace.
 pub(crate) fn ident_of(name: &TableName) -> TableIdent {
-    TableIdent::new(NamespaceIdent::new(name.schema.clone()), name.name.clone())
+    TableIdent::new(NamespaceIdent::new(name.schema().to_owned()), name.name().to_owned())
 }
 
 pub(crate) fn name_of(ident: &TableIdent) -> TableName {

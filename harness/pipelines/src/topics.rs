@@ -95,7 +95,7 @@ pub(crate) async fn fence_after_existing(subject: Subject<'_>) -> Result<Option<
 
 /// The number of a fence, if a change is one.
 fn fence_of(change: &Change) -> Option<i128> {
-    let is_fence = change.table.schema == HARNESS_SCHEMA && change.table.name == "fence";
+    let is_fence = change.table.schema() == HARNESS_SCHEMA && change.table.name() == "fence";
     match change.after.as_ref().filter(|_| is_fence)?.get("id") {
         Some(Value::Int(number)) => Some(*number),
         _ => None,

@@ -114,7 +114,7 @@ impl Book {
                 return Ok(());
             }
             if let Some(Value::Int(id)) = change.after.as_ref().and_then(|row| row.get("id")) {
-                self.seen.insert((change.table.name.clone(), *id));
+                self.seen.insert((change.table.name().to_owned(), *id));
             }
         }
     }

@@ -101,7 +101,7 @@ impl Bench {
         let deadline = Instant::now() + WITHIN;
         loop {
             let checked = check(&self.address, PUBLICATION, &warehouse, self.layout, Misfit::Refuse).await?;
-            let user_tables: Vec<_> = checked.iter().filter(|table| table.table.schema == "public").collect();
+            let user_tables: Vec<_> = checked.iter().filter(|table| table.table.schema() == "public").collect();
             if user_tables.iter().all(|table| table.is_equal()) {
                 return Ok(());
             }

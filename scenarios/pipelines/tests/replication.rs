@@ -260,7 +260,7 @@ async fn the_check_names_rows_that_differ(bench: Arc<Bench>) -> Result<()> {
         .run("DELETE FROM t WHERE id = 17; UPDATE t SET v = 'other' WHERE id = 18; INSERT INTO t VALUES (9999, 'new')")
         .await?;
     let checked = check(&bench.address, PUBLICATION, &bench.warehouse, Layout::Rows, Misfit::Refuse).await?;
-    let table = checked.into_iter().find(|table| table.table.name == "t");
+    let table = checked.into_iter().find(|table| table.table.name() == "t");
     let table = table.ok_or_else(|| Error::new("the test", "find the table", "it was not checked"))?;
     let told: Vec<String> = table.differences.iter().map(ToString::to_string).collect();
     let expected = [
@@ -276,7 +276,7 @@ async fn the_check_names_rows_that_differ(bench: Arc<Bench>) -> Result<()> {
     let checked = check(&bench.address, PUBLICATION, &bench.warehouse, Layout::Rows, Misfit::Refuse).await?;
     let is_seen = checked.iter().any(|table| {
         let is_w = |difference: &Difference| matches!(difference, Difference::Column { column, .. } if column == "w");
-        table.table.name == "u" && table.differences.iter().any(is_w)
+        table.table.name() == "u" && table.differences.iter().any(is_w)
     });
     if is_seen { Ok(()) } else { Err(Error::new("the test", "see a column missing", format!("{checked:?}"))) }
 }

@@ -139,7 +139,7 @@ async fn wait_until_equal(stack: &Stack, address: &Address, name: &str) -> Resul
     let deadline = Instant::now() + WITHIN;
     loop {
         let checked = check(address, PUBLICATION, &warehouse, Layout::Changelog, Misfit::Refuse).await?;
-        let customers = checked.iter().find(|table| table.table.name == "customers");
+        let customers = checked.iter().find(|table| table.table.name() == "customers");
         if customers.is_some_and(changeproof_pipelines::Checked::is_equal) {
             return Ok(());
         }

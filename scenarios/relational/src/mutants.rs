@@ -117,7 +117,7 @@ const COMMON: &[Mutant] = &[
             let mut number = 0;
             Box::new(move |change| {
                 number += 1;
-                vec![Change { tx: Some(TxId(number.to_string())), ..change }]
+                vec![Change { tx: Some(TxId::new(number.to_string())), ..change }]
             })
         },
         scenario: "several_tables_in_a_transaction",
@@ -267,7 +267,7 @@ impl Subscription for Tampered {
                 return Ok(change);
             }
             let change = self.inner.next().await?;
-            if change.table.schema == HARNESS_SCHEMA {
+            if change.table.schema() == HARNESS_SCHEMA {
                 self.ready.extend(self.tamper.rest());
                 self.ready.push_back(change);
             } else {

@@ -210,7 +210,7 @@ fn attribute(stream: Vec<Change>, history: &History, guarantees: &Guarantees) ->
         .map(|(place, change)| {
             let together = match change.position {
                 Some(look @ Position::Look(_)) => Some(format!("{look:?}")),
-                _ => change.tx.as_ref().map(|tx| tx.0.clone()),
+                _ => change.tx.as_ref().map(|tx| tx.as_str().to_owned()),
             };
             if together.is_none() || together != last {
                 transaction += 1;

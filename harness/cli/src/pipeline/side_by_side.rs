@@ -121,7 +121,7 @@ type Tables = BTreeMap<TableName, Vec<Change>>;
 async fn contents(subscription: &mut dyn Subscription, fence: i64, committed: Instant) -> Result<(Tables, Duration)> {
     let changes = collect_until_fence(subscription, fence).await?;
     let mut tables = Tables::new();
-    for change in changes.into_iter().filter(|change| change.table.schema != HARNESS_SCHEMA) {
+    for change in changes.into_iter().filter(|change| change.table.schema() != HARNESS_SCHEMA) {
         match change.op {
             Op::Truncate => tables.entry(change.table).or_default().clear(),
             _ => tables.entry(change.table.clone()).or_default().push(change),

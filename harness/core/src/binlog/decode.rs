@@ -15,7 +15,7 @@ use super::{
     mariadb::{self, Rows},
     row::Reader,
     seen::Id,
-    table::{self, Table},
+    table::{self, Column, Table},
 };
 use crate::{
     change::{Change, Gtid, Op, TxId},
@@ -41,6 +41,7 @@ pub(super) struct Transaction {
 #[derive(Debug)]
 struct Open {
     id: Id,
+    tx: TxId,
     commit_time_us: Option<i64>,
     /// The name of a transaction in two phases.
     xid: Option<String>,
@@ -56,7 +57,15 @@ impl Open {
     fn new(id: Id, commit_time_us: Option<i64>) -> Self {
         let (xid, prepared_before) = (None, None);
         let (is_group, is_without_effect) = (false, false);
-        Self { id, commit_time_us, xid, changes: Vec::new(), is_group, is_without_effect, prepared_before }
+        let (tx, changes) = (TxId::new(id.to_string()), Vec::new());
+        Self { id, tx, commit_time_us, xid, changes, is_group, is_without_effect, prepared_before }
+    }
+
+    /// Tells of a change that it belongs to this transaction.
+    fn stamp(&self, change: &mut Change) {
+        change.position = Some(self.id.position());
+        change.tx = Some(self.tx.clone());
+        change.commit_time_us = self.commit_time_us;
     }
 }
 
@@ -75,6 +84,8 @@ pub(super) struct Decoder {
     /// The tables of this connection by their numbers; none for those of other leases.
     tables: HashMap<u64, Option<Arc<Table>>>,
     told: HashMap<TableName, Told>,
+    /// The table told of last, if no definition has changed since.
+    latest: Option<Arc<Table>>,
     /// What statements, and the descriptions of rows since, say of tables: their columns.
     defined: HashMap<TableName, Row>,
     open: Option<Open>,
@@ -234,12 +245,11 @@ impl Decoder {
             }
             "COMMIT" => {
                 match self.prepared.remove(xid) {
-                    Some(changes) => open.changes = changes,
+                    Some(mut changes) => {
+                        changes.iter_mut().for_each(|change| open.stamp(change));
+                        open.changes = changes;
+                    }
                     None => open.prepared_before = Some(xid.to_owned()),
-                }
-                let (id, time) = (open.id, open.commit_time_us);
-                for change in &mut open.changes {
-                    stamp(change, id, time);
                 }
                 self.end()
             }
@@ -252,6 +262,7 @@ impl Decoder {
     }
 
     fn define(&mut self, effect: Effect) {
+        self.latest = None;
         match effect {
             Effect::Truncates(table) => {
                 if let Some(shape) = self.defined.get(&table) {
@@ -329,11 +340,14 @@ impl Decoder {
     fn rows_of(&mut self, Rows { table, before, after, bytes }: &Rows<'_>) -> Result<()> {
         let Some(Some(table)) = self.tables.get(table) else { return Ok(()) };
         let table = Arc::clone(table);
-        if self.open.is_none() {
+        if !self.latest.as_ref().is_some_and(|latest| Arc::ptr_eq(latest, &table)) {
+            self.tell_shape(Told { shape: table.shape(), name: table.name.clone() });
+            self.latest = Some(Arc::clone(&table));
+        }
+        let Some(open) = &mut self.open else {
             let cause = format!("it has rows of {} that belong to no transaction with an identifier", table.name);
             return Err(Error::new(SERVICE, "follow the log", cause).help("begin anew with an initial snapshot"));
-        }
-        self.tell_shape(Told { shape: table.shape(), name: table.name.clone() });
+        };
         let op = match (before, after) {
             (None, _) => Op::Insert,
             (_, None) => Op::Delete,
@@ -344,7 +358,18 @@ impl Decoder {
             let before = before.as_ref().map(|present| rows.image(present)).transpose()?;
             let after = after.as_ref().map(|present| rows.image(present)).transpose()?;
             let key = key_of(&table, before.as_ref(), after.as_ref());
-            self.push(Change { key, before, after, ..Change::new(op, table.name.clone()) });
+            open.changes.push(Change {
+                op,
+                table: table.name.clone(),
+                key,
+                before,
+                after,
+                position: Some(open.id.position()),
+                tx: Some(open.tx.clone()),
+                commit_time_us: open.commit_time_us,
+                tombstone: false,
+                renamed_from: None,
+            });
         }
         Ok(())
     }
@@ -364,24 +389,23 @@ impl Decoder {
 
     fn push(&mut self, mut change: Change) {
         if let Some(open) = &mut self.open {
-            stamp(&mut change, open.id, open.commit_time_us);
+            open.stamp(&mut change);
             open.changes.push(change);
         }
     }
 }
 
-fn stamp(change: &mut Change, id: Id, commit_time_us: Option<i64>) {
-    change.position = Some(id.position());
-    change.tx = Some(TxId(id.to_string()));
-    change.commit_time_us = commit_time_us;
-}
-
 /// The key as the change leaves it. An image need not have all columns of the key that stayed the same.
 fn key_of(table: &Table, before: Option<&Row>, after: Option<&Row>) -> Row {
-    let value = |at: &usize| {
-        let column = &table.columns.get(*at)?.name;
-        let value = after.and_then(|row| row.get(column)).or_else(|| before?.get(column))?;
-        Some((Arc::clone(column), value.clone()))
-    };
-    table.key.iter().filter_map(value).collect()
+    let mut key = Row::with_capacity(table.key.len());
+    for at in &table.key {
+        let Some(Column { name, .. }) = table.columns.get(*at) else { continue };
+        // In an image of all columns, a column has the place that it has in the table.
+        let in_place = after.filter(|row| row.len() == table.columns.len()).and_then(|row| row.nth(*at));
+        let by_name = || after.and_then(|row| row.get(name)).or_else(|| before?.get(name));
+        if let Some(value) = in_place.or_else(by_name) {
+            key.add(Arc::clone(name), value.clone());
+        }
+    }
+    key
 }

@@ -3,7 +3,10 @@
 //! Source: MySQL's `strings/decimal.cc` (`bin2decimal`) and `sql-common/my_time.cc` (`my_time_packed_from_binary` and its
 //! like); MySQL internals manual, "Date and Time Data Type Representation".
 
-use crate::time;
+use crate::time::{self, put, put_hms, put_ymd};
+
+/// `YYYY-MM-DD HH:MM:SS.ffffff+00`, and some room.
+const LONGEST: usize = 32;
 
 /// How many bytes so many decimal digits take.
 const BYTES_OF_DIGITS: [usize; 10] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
@@ -23,18 +26,13 @@ pub(super) fn decimal_length(precision: usize, scale: usize) -> usize {
 pub(super) fn decimal(bytes: &[u8], precision: usize, scale: usize) -> String {
     let is_negative = bytes.first().is_some_and(|first| first & 0x80 == 0);
     let mask = if is_negative { 0xff } else { 0 };
-    let mut plain: Vec<u8> = bytes.iter().map(|byte| byte ^ mask).collect();
-    if let Some(first) = plain.first_mut() {
-        *first ^= 0x80;
-    }
-    let mut rest = &plain[..];
-    let mut digits = String::new();
+    let mut plain = bytes.iter().enumerate().map(|(at, byte)| byte ^ mask ^ if at == 0 { 0x80 } else { 0 });
+    let mut digits = String::with_capacity(precision + 1);
     let mut take = |count: usize, digits: &mut String| {
-        let (group, after) = rest.split_at(BYTES_OF_DIGITS[count].min(rest.len()));
-        rest = after;
+        let group = plain.by_ref().take(BYTES_OF_DIGITS[count]);
+        let number = group.fold(0_u64, |number, byte| number << 8 | u64::from(byte));
         if count > 0 {
-            let number = group.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
-            *digits += &format!("{number:0count$}");
+            put(digits, number, count);
         }
     };
     let whole = precision.saturating_sub(scale);
@@ -64,18 +62,21 @@ fn micros(bytes: &[u8]) -> u64 {
     big_endian(bytes) * 100_u64.pow(3 - u32::try_from(bytes.len()).unwrap_or(3).min(3))
 }
 
-/// A fraction with its point, as many digits as the column has.
-fn fraction(micros: u64, digits: u8) -> String {
-    match digits {
-        0 => String::new(),
-        digits => format!(".{}", &format!("{micros:06}")[..usize::from(digits).min(6)]),
+/// Writes a fraction with its point, as many digits as the column has.
+fn put_fraction(text: &mut String, micros: u64, digits: u8) {
+    let digits = digits.min(6);
+    if digits > 0 {
+        text.push('.');
+        put(text, micros / 10_u64.pow(6 - u32::from(digits)), digits.into());
     }
 }
 
 /// `DATE`: five bits of the day, four of the month, the rest is the year.
 pub(super) fn date(bytes: &[u8]) -> String {
-    let packed = bytes.iter().rev().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
-    format!("{:04}-{:02}-{:02}", packed >> 9, packed >> 5 & 15, packed & 31)
+    let packed = bytes.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    let mut text = String::with_capacity(10);
+    put_ymd(&mut text, packed >> 9, packed >> 5 & 15, packed & 31);
+    text
 }
 
 /// `DATETIME`: a sign, 17 bits of years and months, 5 of the day, 5, 6 and 6 of hour, minute and second, and the fraction.
@@ -83,20 +84,38 @@ pub(super) fn datetime(bytes: &[u8], digits: u8) -> String {
     let (whole, rest) = bytes.split_at(5.min(bytes.len()));
     let packed = big_endian(whole) & 0x7f_ffff_ffff;
     let (months, day) = (packed >> 22, packed >> 17 & 31);
-    let (hour, minute, second) = (packed >> 12 & 31, packed >> 6 & 63, packed & 63);
-    let fraction = fraction(micros(rest), digits);
-    format!("{:04}-{:02}-{day:02} {hour:02}:{minute:02}:{second:02}{fraction}", months / 13, months % 13)
+    let mut text = String::with_capacity(LONGEST);
+    put_ymd(&mut text, months / 13, months % 13, day);
+    text.push(' ');
+    put_hms(&mut text, packed >> 12 & 31, packed >> 6 & 63, packed & 63);
+    put_fraction(&mut text, micros(rest), digits);
+    text
+}
+
+/// The second that was read last, and its text: rows that were written together are mostly of one.
+#[derive(Debug, Default)]
+pub(super) struct Second {
+    number: u64,
+    text: String,
+}
+
+impl Second {
+    fn text(&mut self, number: u64) -> &str {
+        if self.number != number || self.text.is_empty() {
+            *self = Self { number, text: time::timestamp(i128::from(number) * 1_000_000) };
+        }
+        &self.text
+    }
 }
 
 /// `TIMESTAMP`: seconds since 1970-01-01 00:00 UTC, and the fraction. Nought is the zero date, which is no moment.
-pub(super) fn timestamp(bytes: &[u8], digits: u8) -> String {
+pub(super) fn timestamp(bytes: &[u8], digits: u8, latest: &mut Second) -> String {
     let (seconds, rest) = bytes.split_at(4.min(bytes.len()));
     let (seconds, micros) = (big_endian(seconds), micros(rest));
-    let fraction = fraction(micros, digits);
-    if seconds == 0 && micros == 0 {
-        return format!("0000-00-00 00:00:00{fraction}");
-    }
-    format!("{}{fraction}", time::timestamp(i128::from(seconds) * 1_000_000))
+    let mut text = String::with_capacity(LONGEST);
+    text += if seconds == 0 && micros == 0 { "0000-00-00 00:00:00" } else { latest.text(seconds) };
+    put_fraction(&mut text, micros, digits);
+    text
 }
 
 /// `TIME`: a sign, one unused bit, ten bits of the hour, six each of minute and second, and the fraction. A negative one is
@@ -109,8 +128,11 @@ pub(super) fn time_of_day(bytes: &[u8], digits: u8) -> String {
     let fraction_bits = bits.saturating_sub(24);
     let (whole, rest) = (magnitude >> fraction_bits, magnitude & ((1 << fraction_bits) - 1));
     let rest = rest * 100_u64.pow(3 - u32::try_from(fraction_bits / 8).unwrap_or(3).min(3));
-    let (hour, minute, second) = (whole >> 12 & 0x3ff, whole >> 6 & 63, whole & 63);
-    format!("{sign}{hour:02}:{minute:02}:{second:02}{}", fraction(rest, digits))
+    let mut text = String::with_capacity(LONGEST);
+    text += sign;
+    put_hms(&mut text, whole >> 12 & 0x3ff, whole >> 6 & 63, whole & 63);
+    put_fraction(&mut text, rest, digits);
+    text
 }
 
 #[cfg(test)]
@@ -135,8 +157,10 @@ mod tests {
         assert_eq!(date(&[0x5d, 0xd0, 0x0f]), "2024-02-29");
         assert_eq!(date(&[0, 0, 0]), "0000-00-00");
         assert_eq!(datetime(&[0x80, 0, 0, 0, 0], 0), "0000-00-00 00:00:00");
-        assert_eq!(timestamp(&[0, 0, 0, 0, 0, 0, 0], 6), "0000-00-00 00:00:00.000000");
-        assert_eq!(timestamp(&[0, 0, 0, 1, 0x04, 0xd2], 4), "1970-01-01 00:00:01.1234");
+        let mut latest = Second::default();
+        assert_eq!(timestamp(&[0, 0, 0, 0, 0, 0, 0], 6, &mut latest), "0000-00-00 00:00:00.000000");
+        assert_eq!(timestamp(&[0, 0, 0, 0, 0, 0, 1], 6, &mut latest), "1970-01-01 00:00:00.000001");
+        assert_eq!(timestamp(&[0, 0, 0, 1, 0x04, 0xd2], 4, &mut latest), "1970-01-01 00:00:01.1234");
         assert_eq!(time_of_day(&[0x80, 0, 0], 0), "00:00:00");
         assert_eq!(time_of_day(&[0xb4, 0x6e, 0xfb], 0), "838:59:59");
         assert_eq!(time_of_day(&[0x4b, 0x91, 0x05], 0), "-838:59:59");

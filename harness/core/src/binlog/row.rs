@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::{
     charset::Charset,
-    json, numbers,
+    json,
+    numbers::{self, Second},
     table::{Column, Encoding, Table},
 };
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
     table: &'a Table,
+    latest: Second,
 }
 
 fn is_set(bits: &[u8], at: usize) -> bool {
@@ -32,7 +34,7 @@ fn is_set(bits: &[u8], at: usize) -> bool {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a [u8], table: &'a Table) -> Self {
-        Self { bytes, table }
+        Self { bytes, table, latest: Second::default() }
     }
 
     /// Whether there are more rows.
@@ -57,11 +59,12 @@ impl<'a> Reader<'a> {
         let table = self.table;
         let nulls = self.take(present.iter().filter(|is_present| **is_present).count().div_ceil(8))?;
         let columns = table.columns.iter().zip(present).filter(|(_, is_present)| **is_present);
-        let values = columns.enumerate().map(|(at, (column, _))| {
+        let mut row = Row::with_capacity(table.columns.len());
+        for (at, (column, _)) in columns.enumerate() {
             let value = if is_set(nulls, at) { Value::Null } else { self.value(column)? };
-            Ok((Arc::clone(&column.name), value))
-        });
-        values.collect()
+            row.add(Arc::clone(&column.name), value);
+        }
+        Ok(row)
     }
 
     fn value(&mut self, column: &Column) -> Result<Value> {
@@ -88,7 +91,8 @@ impl<'a> Reader<'a> {
                 moment(numbers::datetime(self.take(5 + numbers::fraction_length(*digits))?, *digits), &column.ty)
             }
             Encoding::Timestamp { digits } => {
-                moment(numbers::timestamp(self.take(4 + numbers::fraction_length(*digits))?, *digits), &column.ty)
+                let bytes = self.take(4 + numbers::fraction_length(*digits))?;
+                moment(numbers::timestamp(bytes, *digits, &mut self.latest), &column.ty)
             }
             Encoding::String { length_bytes, charset } => {
                 let length = self.length(*length_bytes)?;
@@ -173,12 +177,14 @@ fn integer(bytes: &[u8], is_unsigned: bool) -> Value {
 }
 
 /// A time in the form that every source gives to it, if its type is one that every source has.
-fn moment(text: String, ty: &Type) -> Value {
-    Value::Text(match ty {
-        Type::Timestamp => mysql::short(&text).to_owned(),
-        Type::TimestampTz => format!("{}+00", mysql::short(&text)),
-        _ => text,
-    })
+fn moment(mut text: String, ty: &Type) -> Value {
+    if matches!(ty, Type::Timestamp | Type::TimestampTz) {
+        text.truncate(mysql::short(&text).len());
+    }
+    if *ty == Type::TimestampTz {
+        text += "+00";
+    }
+    Value::Text(text)
 }
 
 #[cfg(test)]

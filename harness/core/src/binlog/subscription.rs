@@ -104,7 +104,11 @@ impl Binlog {
                 transaction.changes = log.prepared(name, transaction.id).await?;
             }
             self.seen.insert(transaction.id);
-            self.ready.extend(transaction.changes);
+            if self.ready.is_empty() {
+                self.ready = transaction.changes.into();
+            } else {
+                self.ready.extend(transaction.changes);
+            }
         }
         Ok(true)
     }
@@ -161,6 +165,10 @@ fn told_shape(shape: &TableShape) -> Row {
 
 #[async_trait]
 impl Subscription for Binlog {
+    fn next_ready(&mut self) -> Option<Change> {
+        self.ready.pop_front()
+    }
+
     async fn next(&mut self) -> Result<Change> {
         loop {
             if let Some(change) = self.ready.pop_front() {

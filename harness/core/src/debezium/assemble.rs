@@ -229,7 +229,7 @@ impl Assembler {
     }
 
     fn change(&mut self, origin: (String, i32), mut change: Change, place: Place) {
-        let Some(tx) = change.tx.as_ref().map(|tx| tx.0.clone()) else {
+        let Some(tx) = change.tx.as_ref().map(|tx| tx.as_str().to_owned()) else {
             self.ready.push_back(change);
             return;
         };

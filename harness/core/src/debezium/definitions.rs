@@ -96,7 +96,7 @@ impl Definitions {
                 before: last,
                 after: Some(shape),
                 position: gtid.as_ref().and_then(|gtid| Position::of_gtid(gtid)),
-                tx: gtid.clone().map(TxId),
+                tx: gtid.clone().map(TxId::new),
                 ..Change::new(Op::Schema, name)
             })
         });
@@ -106,9 +106,9 @@ impl Definitions {
 
 /// The script's table of an identifier such as `"cp_1"."t"`.
 fn table_of(lease: &str, id: &str) -> Option<TableName> {
-    let TableName { schema, name } = id.parse().ok()?;
-    let schema = schema_of(lease, &schema).filter(|schema| *schema != HARNESS_SCHEMA)?;
-    Some(TableName::new(schema, name))
+    let id: TableName = id.parse().ok()?;
+    let schema = schema_of(lease, id.schema()).filter(|schema| *schema != HARNESS_SCHEMA)?;
+    Some(TableName::new(schema, id.name()))
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ impl Told {
             key,
             after: (op != Op::Delete).then_some(columns),
             position: self.lsn.map(|lsn| Position::Lsn(Lsn(lsn))).filter(|_| op != Op::Read),
-            tx: self.transaction.as_deref().map(|id| TxId(transaction_id(id).to_owned())),
+            tx: self.transaction.as_deref().map(|id| TxId::new(transaction_id(id))),
             commit_time_us: self.commit_time_us,
             ..Change::new(op, TableName::new(&self.schema, &self.table))
         }

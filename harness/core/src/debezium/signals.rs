@@ -77,12 +77,12 @@ impl Signals {
         let tables: Vec<String> = match self {
             Self::PostgreSql(client) => {
                 let shapes = postgres::shapes(client).await?;
-                shapes.into_keys().map(|table| format!("{}.{}", table.schema, table.name)).collect()
+                shapes.into_keys().map(|table| format!("{}.{}", table.schema(), table.name())).collect()
             }
             Self::MySql(conn, lease) => {
                 let shapes = mysql::shapes(conn, lease).await?;
                 let name = |schema: &str| mysql::database_of(lease, schema);
-                shapes.into_keys().map(|table| format!("{}.{}", name(&table.schema), table.name)).collect()
+                shapes.into_keys().map(|table| format!("{}.{}", name(table.schema()), table.name())).collect()
             }
         };
         if tables.is_empty() {

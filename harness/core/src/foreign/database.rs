@@ -41,10 +41,10 @@ impl Words {
     pub(super) fn table(&self, name: TableName) -> TableName {
         let schema = match self {
             Self::PostgreSql => None,
-            Self::MySql(lease) => mysql::schema_of(lease, &name.schema).map(str::to_owned),
+            Self::MySql(lease) => mysql::schema_of(lease, name.schema()).map(str::to_owned),
         };
         match schema {
-            Some(schema) => TableName { schema, ..name },
+            Some(schema) => TableName::new(schema, name.name()),
             None => name,
         }
     }

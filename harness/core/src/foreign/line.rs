@@ -74,7 +74,7 @@ impl NamedTable {
     fn read(self, words: &Words) -> Result<TableName, String> {
         Ok(words.table(match self {
             Self::Text(text) => text.parse()?,
-            Self::Parts { schema, name } => TableName { schema, name },
+            Self::Parts { schema, name } => TableName::new(schema, name),
         }))
     }
 }
@@ -117,8 +117,8 @@ impl Object {
             line: line.to_owned(),
             table,
             tx: self.tx.map(|tx| match tx {
-                NamedTransaction::Text(text) => TxId(text),
-                NamedTransaction::Number(number) => TxId(number.to_string()),
+                NamedTransaction::Text(text) => TxId::new(text),
+                NamedTransaction::Number(number) => TxId::new(number.to_string()),
             }),
             op,
             key: self.key.unwrap_or_default(),
@@ -271,7 +271,7 @@ mod tests {
             before: Some(row! { id: 2 }),
             after: Some(row! { id: 20, n: Value::Decimal("1.50".into()), big: Value::Unavailable }),
             position: Some(Position::Lsn(Lsn(0x16_B374_D848))),
-            tx: Some(TxId("2119".into())),
+            tx: Some(TxId::new("2119")),
             commit_time_us: Some(1_795_459_466_286_300),
             ..Change::new(Op::Update, "t".into())
         };

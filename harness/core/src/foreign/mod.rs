@@ -279,7 +279,7 @@ impl Types {
             self.of.clone_from(&told.tx);
             self.is_stale = false;
         }
-        self.is_stale |= told.table.schema == HARNESS_SCHEMA;
+        self.is_stale |= told.table.schema() == HARNESS_SCHEMA;
         Ok(())
     }
 }

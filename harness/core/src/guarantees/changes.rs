@@ -126,7 +126,7 @@ impl Guarantees {
                 if let Alter::RenameTable(name) = change
                     && let Some(shape) = told.remove(&table.name)
                 {
-                    told.insert(TableName::new(&table.name.schema, name), shape);
+                    told.insert(TableName::new(table.name.schema(), name), shape);
                 }
             }
             IdealChange::Row { table, .. } => {

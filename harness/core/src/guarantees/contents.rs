@@ -44,7 +44,7 @@ impl Following {
 
 fn name_after(table: &Table, alteration: &Alter) -> TableName {
     match alteration {
-        Alter::RenameTable(name) => TableName::new(&table.name.schema, name),
+        Alter::RenameTable(name) => TableName::new(table.name.schema(), name),
         _ => table.name.clone(),
     }
 }
@@ -74,7 +74,7 @@ impl Guarantees {
                 if let IdealChange::Altered { table, change: Alter::RenameTable(name) } = change
                     && let Some(rows) = told.remove(&table.name)
                 {
-                    told.insert(TableName::new(&table.name.schema, name), rows);
+                    told.insert(TableName::new(table.name.schema(), name), rows);
                 }
             }
             from = *look;

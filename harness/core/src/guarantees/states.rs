@@ -118,7 +118,7 @@ impl Watched {
                     losses.insert(Loss::SchemaChangeSilent);
                 }
                 if let Alter::RenameTable(name) = change {
-                    let renamed = TableName::new(&table.name.schema, name);
+                    let renamed = TableName::new(table.name.schema(), name);
                     let mut seen = self.seen.remove(&table.name).unwrap_or_default();
                     let latest = self.marks.remove(&table.name);
                     if mark.follows_renames {

@@ -272,7 +272,7 @@ fn check_transactions(expected: &Promised<'_>, stream: &[Change], pairing: &Pair
         if let Some((Some(tx), _)) = pair.map(|(at, _)| expected[at]) {
             told.entry(tx).or_insert_with(|| (BTreeSet::new(), change)).0.insert(run);
             if let Some(name) = &change.tx {
-                happened.entry(&name.0).or_insert_with(|| (BTreeSet::new(), change)).0.insert(tx);
+                happened.entry(name.as_str()).or_insert_with(|| (BTreeSet::new(), change)).0.insert(tx);
             }
         }
     }

@@ -68,7 +68,7 @@ fn deliver(promise: &Promise) -> Vec<Change> {
             }),
             after: expected.after.clone(),
             position: Some(Position::Lsn(Lsn(lsn))),
-            tx: tx.map(TxId),
+            tx: tx.map(TxId::new),
             commit_time_us: Some(0),
             tombstone: expected.tombstone,
             renamed_from: expected.renamed_from.clone(),
@@ -311,7 +311,7 @@ fn keys_and_tombstones_must_be_right() -> Result<(), ModelError> {
 #[test]
 fn a_split_or_merged_transaction_is_found() -> Result<(), ModelError> {
     let mut case = Case::usual(DEBEZIUM)?;
-    case.stream[1].tx = Some(TxId("other".into()));
+    case.stream[1].tx = Some(TxId::new("other"));
     assert_eq!(case.faults(), [FaultKind::SplitTransaction]);
     let mut case = Case::usual(DEBEZIUM)?;
     case.stream[2].tx = case.stream[1].tx.clone();
@@ -792,7 +792,7 @@ proptest! {
             }
             Mutation::Split => {
                 prop_assume!(at > 0 && case.stream[at - 1].tx == case.stream[at].tx);
-                case.stream[at].tx = Some(TxId("other".to_owned()));
+                case.stream[at].tx = Some(TxId::new("other"));
             }
         }
         prop_assert!(case.judge().verdict.is_broken(), "{:?} at {} passed", mutation, at);

@@ -251,7 +251,7 @@ impl Feed {
             Message::Begin { xid, commit, commit_time_us } => {
                 let told_before = self.broken_off.take().filter(|(broken, _)| *broken == commit);
                 let told_before = told_before.map_or(0, |(_, read)| read);
-                let tx = TxId(xid.to_string());
+                let tx = TxId::new(xid.to_string());
                 self.open = Some(Open { tx, commit, commit_time_us, read: 0, told_before });
             }
             Message::Commit { end } => {
@@ -296,7 +296,7 @@ impl Feed {
                 changes.retain(|(made_by, ..)| *made_by != subtransaction);
             }
             Message::StreamCommit { xid, commit, end, commit_time_us } => {
-                let tx = TxId(xid.to_string());
+                let tx = TxId::new(xid.to_string());
                 for (_, relation, table, change) in self.streamed.remove(&xid).unwrap_or_default() {
                     let change = Change { tx: Some(tx.clone()), commit_time_us: Some(commit_time_us), ..change };
                     self.ready.push_back(Event::Change { relation, table, change, commit });
@@ -418,7 +418,7 @@ impl Feed {
     /// What it waits for, in words.
     pub fn waiting_for(&self) -> String {
         let waits = match &self.open {
-            Some(open) => format!("the rest of transaction {}", open.tx.0),
+            Some(open) => format!("the rest of transaction {}", open.tx.as_str()),
             None => "the next transaction".to_owned(),
         };
         format!("it waits for {waits} of the slot {}, having read to {}", self.slot, self.read_to)

@@ -171,7 +171,7 @@ impl Object {
 
     /// A statement that changes a definition is a transaction of its own, known by its place in the log.
     fn transaction(&self) -> Option<TxId> {
-        self.xid.map(|xid| xid.to_string()).or_else(|| self.position.clone()).map(TxId)
+        self.xid.map(|xid| xid.to_string()).or_else(|| self.position.clone()).map(TxId::new)
     }
 }
 
@@ -260,7 +260,7 @@ mod tests {
         let after =
             row! { id: 1, price: Value::Decimal("12.50".into()), bits: 513, raw: raw, at: "2024-02-29 12:00:00.12" };
         assert_eq!(update.after, Some(after));
-        assert_eq!(update.tx, Some(TxId("7".into())));
+        assert_eq!(update.tx, Some(TxId::new("7")));
         assert_eq!(update.position, Some(Position::Log(LogPlace { file: 1, offset_bytes: 120 })));
         assert_eq!(update.commit_time_us, Some(1_700_000_000_000_000));
         Ok(())

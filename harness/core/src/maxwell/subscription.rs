@@ -102,7 +102,7 @@ impl MaxwellSubscription {
     async fn read_existing(&mut self, conn: &mut Conn, subject: Subject<'_>) -> Result<()> {
         let client = quote(subject.database);
         for table in &self.to_read {
-            let (database, name) = (mysql::database_of(subject.database, &table.schema), quote(&table.name));
+            let (database, name) = (mysql::database_of(subject.database, table.schema()), quote(table.name()));
             let ask = format!(
                 "INSERT INTO {}.bootstrap (database_name, table_name, client_id) VALUES ({}, {name}, {client})",
                 own_database(subject),

@@ -350,7 +350,7 @@ pub async fn rows(conn: &mut Conn, lease: &str, name: &TableName, shape: &TableS
 
 /// A table's full name, quoted.
 pub(crate) fn table(lease: &str, name: &TableName) -> String {
-    format!("{}.{}", ident(&database_of(lease, &name.schema)), ident(&name.name))
+    format!("{}.{}", ident(&database_of(lease, name.schema())), ident(name.name()))
 }
 
 /// The columns of a table as they are asked for. A number of 32 bits would be printed with six digits; as one of 64 bits

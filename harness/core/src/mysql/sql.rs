@@ -92,7 +92,7 @@ impl Writer<'_> {
 
     /// A table's full name, quoted.
     fn table(&self, name: &TableName) -> String {
-        format!("{}.{}", ident(&database_of(self.lease, &name.schema)), ident(&name.name))
+        format!("{}.{}", ident(&database_of(self.lease, name.schema())), ident(name.name()))
     }
 
     fn create_table(&self, definition: &Table) -> Result<String> {
@@ -119,7 +119,7 @@ impl Writer<'_> {
                 let declared = declared.ok_or_else(|| refused("change a column that the script has not declared"))?;
                 format!("MODIFY COLUMN {}", column_definition(&Column { ty: ty.clone(), ..declared }, false)?)
             }
-            Alter::RenameTable(name) => format!("RENAME TO {}", self.table(&TableName::new(&table.schema, name))),
+            Alter::RenameTable(name) => format!("RENAME TO {}", self.table(&TableName::new(table.schema(), name))),
             Alter::Identity(_) => return Err(refused("change a table's replica identity")),
             Alter::Key(columns) => format!("DROP PRIMARY KEY, ADD PRIMARY KEY ({})", idents(columns)),
         })

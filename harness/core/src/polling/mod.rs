@@ -171,7 +171,7 @@ impl<D: Database> Polling<D> {
         self.database.end().await?;
         self.marks.extend(seen.marks);
         self.delivered.extend(seen.delivered);
-        let is_fence = |change: &Change| change.table.schema == HARNESS_SCHEMA;
+        let is_fence = |change: &Change| change.table.schema() == HARNESS_SCHEMA;
         self.looks += u64::from(!seen.changes.iter().all(is_fence));
         let position = (look == Look::Next).then_some(Position::Look(self.looks));
         self.ready.extend(seen.changes.into_iter().map(|change| Change { position, ..change }));

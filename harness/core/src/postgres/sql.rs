@@ -45,7 +45,7 @@ pub(crate) fn ident(name: &str) -> String {
 
 /// A table's full name, quoted.
 pub(crate) fn table(name: &TableName) -> String {
-    format!("{}.{}", ident(&name.schema), ident(&name.name))
+    format!("{}.{}", ident(name.schema()), ident(name.name()))
 }
 
 fn create_table(definition: &Table) -> String {
@@ -100,7 +100,7 @@ fn alter(name: &TableName, change: &Alter) -> String {
         Alter::Identity(to) => format!("REPLICA IDENTITY {}", identity(name, to)),
         Alter::Key(columns) => {
             let columns: Vec<_> = columns.iter().map(|column| ident(column)).collect();
-            let old = ident(&format!("{}_pkey", name.name));
+            let old = ident(&format!("{}_pkey", name.name()));
             format!("DROP CONSTRAINT {old}, ADD CONSTRAINT {old} PRIMARY KEY ({})", columns.join(", "))
         }
     }
@@ -116,7 +116,7 @@ fn identity(table: &TableName, identity: &ReplicaIdentity) -> String {
 }
 
 fn identity_index(table: &TableName) -> String {
-    ident(&format!("{}_identity", table.name))
+    ident(&format!("{}_identity", table.name()))
 }
 
 fn insert(name: &TableName, rows: &[Row]) -> String {

@@ -220,7 +220,7 @@ impl AuditSubscription {
                 before: row.get(8),
                 after: row.get(9),
             };
-            is_known &= self.tables.contains_key(&entry.relation) || entry.table.schema == HARNESS_SCHEMA;
+            is_known &= self.tables.contains_key(&entry.relation) || entry.table.schema() == HARNESS_SCHEMA;
             transactions.entry(entry.tx.clone()).or_default().push(entry);
         }
         if !is_known {
@@ -252,7 +252,7 @@ impl AuditSubscription {
         };
         let mut change = Change {
             position: Some(Position::Audit(entry.id)),
-            tx: Some(TxId(entry.tx.clone())),
+            tx: Some(TxId::new(entry.tx.as_str())),
             ..Change::new(op, entry.table.clone())
         };
         if op == Op::Schema {
