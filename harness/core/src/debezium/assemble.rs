@@ -146,9 +146,17 @@ impl Assembler {
         self.incremental.as_ref().is_none_or(Incremental::is_scanned)
     }
 
-    /// How many transactions wait for everything to be read that there is now; nought if none does.
+    /// How many transactions wait for everything to be read that there is now; nought if none does. What stands before one may become
+    /// visible a moment after its end, as its own changes may: so only those that are whole are asked for.
     pub(crate) fn unsettled(&self) -> usize {
-        if self.must_settle() && self.has_ended_changes() { self.ended.len() } else { 0 }
+        if !self.must_settle() || !self.has_ended_changes() {
+            return 0;
+        }
+        self.ended.iter().take_while(|tx| self.is_whole(tx)).count()
+    }
+
+    fn is_whole(&self, tx: &str) -> bool {
+        self.pending.get(tx).is_some_and(Pending::is_whole)
     }
 
     fn must_settle(&self) -> bool {
@@ -339,7 +347,7 @@ impl Assembler {
             return;
         }
         while let Some(tx) = self.ended.front() {
-            if self.must_settle() || !self.pending.get(tx).is_some_and(Pending::is_whole) {
+            if self.must_settle() || !self.is_whole(tx) {
                 return;
             }
             let tx = tx.clone();

@@ -259,8 +259,9 @@ impl DebeziumSubscription {
 
     /// Lets transactions go that wait for everything to be read that there was when they came. Returns whether any did.
     async fn settle(&mut self) -> Result<bool> {
-        let waiting = self.assembler.unsettled();
-        if self.settling.is_none() && waiting > 0 {
+        if self.settling.is_none()
+            && let waiting @ 1.. = self.assembler.unsettled()
+        {
             self.settling = Some((waiting, self.reader.ends().await?));
         }
         if let Some((waiting, ends)) = &self.settling

@@ -13,7 +13,7 @@ fn logged(tx: &str, position: u64, number: u64, op: Op, id: i32) -> Event {
     let change = Change {
         key: row! { id: id },
         after: (op != Op::Delete).then(|| row! { id: id }),
-        tx: Some(TxId(tx.into())),
+        tx: Some(TxId::new(tx)),
         ..Change::new(op, "t".into())
     };
     Event::Change(Box::new(change), Some(Place { in_log: (position, 0), number }))
@@ -81,6 +81,20 @@ fn what_no_transaction_counts_stands_where_its_identifier_says() -> Result<(), S
     assembler.boundary(end(&gtid(4), 1));
     assert_eq!((popped(&mut assembler), assembler.unsettled()), (vec![], 1));
     Ok(())
+}
+
+#[test]
+fn a_transaction_of_which_a_part_is_missing_is_not_settled() {
+    let mut assembler = Assembler::new(false, true).with_uncounted(true);
+    for (gtid, count) in [("0-1-2", 1), ("0-1-3", 2)] {
+        assembler.boundary(end(gtid, count));
+        assembler.event(("t", 0), change(gtid, 1, Op::Insert, 1));
+    }
+    assert_eq!(
+        assembler.unsettled(),
+        1,
+        "what stands before the second may not be visible yet, as its own change isn't"
+    );
 }
 
 #[test]
