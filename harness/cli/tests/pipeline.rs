@@ -16,6 +16,8 @@ use changeproof::{
     stack::{Endpoint, Lease, Service, Stack, run_guard_if_asked},
 };
 use libtest_mimic::{Arguments, Failed, Trial};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio_postgres::Client;
 
 type Answer<T> = Result<T, Box<dyn Error>>;
 
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
     run_guard_if_asked();
     let trials = vec![
         Trial::test("docker::a_database_is_replicated_by_a_program_that_is_killed_and_stopped", || on(replicated)),
+        Trial::test("docker::a_database_is_replicated_by_tls_and_no_server_trusted_that_is_another", || on(encrypted)),
         Trial::test("docker::metrics_tell_what_has_worked_and_what_fails", || on(measured)),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -130,6 +133,74 @@ async fn replicated(endpoint: &Endpoint, name: &str, folder: &Path) -> Answer<()
     pipeline.until_equal(&mut stopped)?;
     Command::new("kill").args(["-INT", &stopped.id().to_string()]).status()?;
     assert!(stopped.wait()?.success(), "Ctrl-C is a clean stop");
+    Ok(())
+}
+
+/// Makes the server speak TLS, by a certificate that an authority of the test's own has signed for `localhost`. Returns the
+/// authority's.
+async fn speak_tls(admin: &Client) -> Answer<String> {
+    let mut authority = CertificateParams::new(Vec::new())?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
+    let key = KeyPair::generate()?;
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()])?.signed_by(&key, &authority)?;
+    for (file, pem) in [("test.crt", certificate.pem()), ("test.key", key.serialize_pem())] {
+        // The server refuses a key that others can read; programs that it runs write beside its data.
+        let write =
+            format!(r"COPY (SELECT regexp_split_to_table('{pem}', '\r?\n')) TO PROGRAM 'umask 077; cat > {file}'");
+        admin.batch_execute(&write).await?;
+    }
+    for set in ["ssl_cert_file = 'test.crt'", "ssl_key_file = 'test.key'", "ssl = on"] {
+        admin.batch_execute(&format!("ALTER SYSTEM SET {set}")).await?;
+    }
+    admin.batch_execute("SELECT pg_reload_conf()").await?;
+    Ok(authority.pem())
+}
+
+async fn encrypted(endpoint: &Endpoint, name: &str, folder: &Path) -> Answer<()> {
+    publish_all_tables(endpoint, name).await?;
+    let admin = Address::of(endpoint, name).connect().await?;
+    admin
+        .batch_execute("CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders SELECT generate_series(1, 5)")
+        .await?;
+    let roots = folder.join("authority.pem");
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(&roots, speak_tls(&admin).await?)?;
+    let sink = folder.join("sink").to_string_lossy().into_owned();
+    let to = |host: &str, options: &str| Pipeline {
+        url: format!("{}?{options}", endpoint.url(name)).replace("127.0.0.1", host),
+        sink: sink.clone(),
+        slot: format!("{name}_cdc"),
+    };
+    let by = |host: &str, mode: &str| to(host, &format!("sslmode={mode}&sslrootcert={}", roots.display()));
+
+    let other = by("127.0.0.1", "verify-full").replicate().arg("--once").output()?;
+    let told = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(!other.status.success() && told.contains("not valid for name"), "the name is another: {told}");
+    let untrusted = to("localhost", "sslmode=verify-full").replicate().arg("--once").output()?;
+    let told = String::from_utf8_lossy(&untrusted.stderr).into_owned();
+    assert!(!untrusted.status.success() && told.contains("UnknownIssuer"), "nobody knows the authority: {told}");
+
+    let own = by("localhost", "verify-full");
+    let mut replicating = own.replicate().stderr(Stdio::null()).spawn()?;
+    own.until_equal(&mut replicating)?;
+    admin.batch_execute("INSERT INTO orders SELECT generate_series(6, 5000)").await?;
+    own.until_equal(&mut replicating)?;
+    let walsender = "SELECT ssl FROM pg_stat_ssl JOIN pg_replication_slots ON pid = active_pid WHERE slot_name = $1";
+    assert!(admin.query_one(walsender, &[&own.slot]).await?.get::<_, bool>(0), "the log comes by TLS");
+    replicating.kill()?;
+    replicating.wait()?;
+    for mode in ["verify-ca", "require", "prefer", "disable"] {
+        let checked = by("127.0.0.1", mode).check()?;
+        let told = String::from_utf8(checked.stdout)? + &String::from_utf8(checked.stderr)?;
+        assert_eq!(told, "orders  equal, 5000 rows\n", "{mode}");
+    }
+
+    admin.batch_execute("ALTER SYSTEM SET ssl = off").await?;
+    admin.batch_execute("SELECT pg_reload_conf()").await?;
+    let plain = by("127.0.0.1", "require").check()?;
+    let told = String::from_utf8(plain.stderr)?;
+    assert!(!plain.status.success() && told.contains("TLS"), "{told}");
     Ok(())
 }
 

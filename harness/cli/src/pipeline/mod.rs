@@ -26,7 +26,7 @@ enum Misfit {
 /// The two ends of a pipeline.
 #[derive(Args, Debug)]
 struct Ends {
-    /// The database: postgres://USER:PASSWORD@HOST:PORT/DATABASE
+    /// The database: postgres://USER:PASSWORD@HOST:PORT/DATABASE, with ?sslmode=verify-full or another mode of TLS if it has to be
     #[arg(long, value_name = "URL", env = "CDC_FROM", hide_env_values = true)]
     from: String,
     /// Where the tables are: a folder, which gets a catalog in SQLite, or the address of a REST catalog, http://HOST:PORT

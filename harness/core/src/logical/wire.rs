@@ -3,10 +3,11 @@
 //! The clients there are either don't know the copy-both mode that replication needs, or fix the protocol's version and
 //! with it leave out the streaming of large transactions.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator;
+use futures_util::FutureExt;
 use postgres_protocol::{
     authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256},
     message::{
@@ -14,16 +15,18 @@ use postgres_protocol::{
         frontend,
     },
 };
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UnixStream},
     time::timeout,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     change::Lsn,
     error::{Context, Error, Result},
-    postgres::{self, Address},
+    postgres::{self, Address, tls::SslMode},
 };
 
 const SERVICE: &str = "PostgreSQL's walsender";
@@ -46,12 +49,13 @@ pub(super) enum Frame {
 
 enum Socket {
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
 }
 
 impl Socket {
     /// pgoutput sends each change in a packet of its own, so that the way counts: a Unix socket is twice as fast.
-    async fn connect(address: &Address) -> io::Result<Self> {
+    async fn connect(address: &Address) -> Answer<Self> {
         if let Some(path) = &address.socket
             && let Ok(stream) = UnixStream::connect(path).await
         {
@@ -59,12 +63,38 @@ impl Socket {
         }
         let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
         stream.set_nodelay(true)?;
-        Ok(Self::Tcp(stream))
+        if address.tls.mode == SslMode::Disable {
+            return Ok(Self::Tcp(stream));
+        }
+        Self::encrypted(address, stream).await
+    }
+
+    /// Asks the server for TLS, which answers by one byte (manual, 54.2.10 "SSL Session Encryption").
+    async fn encrypted(address: &Address, mut stream: TcpStream) -> Answer<Self> {
+        let mut request = BytesMut::new();
+        frontend::ssl_request(&mut request);
+        stream.write_all_buf(&mut request).await?;
+        match stream.read_u8().await? {
+            b'S' => {}
+            _ if address.tls.mode == SslMode::Prefer => return Ok(Self::Tcp(stream)),
+            _ => return Err(Refusal::fatal("the server doesn't speak TLS, which sslmode asks for".to_owned())),
+        }
+        let fatal = |error: &dyn std::fmt::Display| Refusal::fatal(error.to_string());
+        let config = address.tls.client().map_err(|error| fatal(&error))?;
+        let name = ServerName::try_from(address.host.clone()).map_err(|error| fatal(&error))?;
+        let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+        // A certificate that isn't trusted is no better at the next try.
+        let connected = connected.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => fatal(&error),
+            _ => error.into(),
+        });
+        Ok(Self::Tls(Box::new(connected?)))
     }
 
     async fn read(&mut self, input: &mut BytesMut) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read_buf(input).await,
+            Self::Tls(stream) => stream.read_buf(input).await,
             Self::Unix(stream) => stream.read_buf(input).await,
         }
     }
@@ -72,14 +102,29 @@ impl Socket {
     async fn write_all(&mut self, output: &mut BytesMut) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.write_all_buf(output).await,
+            Self::Tls(stream) => {
+                stream.write_all_buf(output).await?;
+                stream.flush().await
+            }
             Self::Unix(stream) => stream.write_all_buf(output).await,
         }
     }
 
-    fn try_write(&self, output: &[u8]) -> io::Result<usize> {
+    fn try_write(&mut self, output: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.try_write(output),
+            Self::Tls(stream) => {
+                stream.write(output).now_or_never().unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+            }
             Self::Unix(stream) => stream.try_write(output),
+        }
+    }
+
+    /// Sends what TLS has encrypted and the socket hasn't taken yet, as far as it takes it at once.
+    fn try_flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tls(stream) => stream.flush().now_or_never().unwrap_or(Ok(())),
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
         }
     }
 }
@@ -148,7 +193,8 @@ impl Walsender {
     /// Connects to a database in replication mode, with the settings that make values' text the same as elsewhere.
     pub(super) async fn connect(address: &Address, settings: &str) -> Answer<Self> {
         let connecting = timeout(CONNECT_WITHIN, Socket::connect(address)).await;
-        let socket = connecting.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it doesn't answer"))??;
+        let too_late = |_| Refusal::from(io::Error::new(io::ErrorKind::TimedOut, "it doesn't answer"));
+        let socket = connecting.map_err(too_late)??;
         let (input, output) = (BytesMut::with_capacity(256 << 10), BytesMut::new());
         let mut walsender = Self { socket, input, output };
         let options = format!(
@@ -318,7 +364,7 @@ impl Walsender {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        self.socket.try_flush().map_err(Into::into)
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use tokio_postgres::{
-    Client, Config, NoTls,
-    config::{Host, SslMode},
-};
+use tokio_postgres::{Client, Config, NoTls, config::Host};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{CAPTURE, SERVICE};
+use super::{
+    CAPTURE, SERVICE,
+    tls::{SslMode, Tls},
+};
 use crate::{
     error::{Context, Error, Result},
     stack::{Endpoint, USER},
@@ -23,6 +24,7 @@ pub struct Address {
     pub(crate) database: String,
     /// A Unix socket that leads to the same server.
     pub(crate) socket: Option<PathBuf>,
+    pub(crate) tls: Tls,
 }
 
 impl Address {
@@ -35,6 +37,7 @@ impl Address {
             password: endpoint.password.clone(),
             database: database.to_owned(),
             socket: endpoint.unix_socket(),
+            tls: Tls::default(),
         }
     }
 
@@ -44,20 +47,18 @@ impl Address {
         Self { socket: None, ..self }
     }
 
-    /// By a connection string, `postgres://USER:PASSWORD@HOST:PORT/DATABASE` (manual, 32.1.1 "Connection Strings").
+    /// By a connection string, `postgres://USER:PASSWORD@HOST:PORT/DATABASE` (manual, 32.1.1 "Connection Strings"), with `sslmode`
+    /// and `sslrootcert` as PostgreSQL's programs know them.
     ///
     /// # Errors
-    /// It is none, names several hosts, or asks for TLS.
+    /// It is none, or names several hosts.
     pub fn from_url(url: &str) -> Result<Self> {
         let doing = "read the connection string";
         let wrong = |cause: &str| {
             Error::new(SERVICE, doing, cause).help("give it as postgres://USER:PASSWORD@HOST:PORT/DATABASE")
         };
+        let (url, tls) = Tls::taken_from(url)?;
         let config: Config = url.parse().map_err(|error: tokio_postgres::Error| wrong(&error.to_string()))?;
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(wrong("it asks for TLS, which this client doesn't speak")
-                .help("connect by a tunnel or on the server's own machine, without sslmode=require"));
-        }
         let (host, socket) = match config.get_hosts() {
             [Host::Tcp(host)] => (host.clone(), None),
             [Host::Unix(folder)] => {
@@ -74,6 +75,8 @@ impl Address {
             user: user.to_owned(),
             password: String::from_utf8_lossy(config.get_password().unwrap_or_default()).into_owned(),
             database: config.get_dbname().unwrap_or(user).to_owned(),
+            // As for PostgreSQL's programs: what stays on a machine is not encrypted.
+            tls: if socket.is_some() { Tls::default() } else { tls },
             socket,
         })
     }
@@ -109,9 +112,18 @@ impl Address {
     /// # Errors
     /// The server can't be reached or refuses.
     pub async fn connect(&self) -> Result<Client> {
-        let connected = self.config(CAPTURE).connect(NoTls).await;
-        let (client, connection) =
-            connected.while_doing(SERVICE, format!("connect to the database {}", self.database))?;
+        let doing = || format!("connect to the database {}", self.database);
+        let mut config = self.config(CAPTURE);
+        if self.tls.mode == SslMode::Disable {
+            let (client, connection) = config.connect(NoTls).await.while_doing(SERVICE, doing())?;
+            tokio::spawn(connection);
+            return Ok(client);
+        }
+        let is_optional = self.tls.mode == SslMode::Prefer;
+        let (prefer, require) = (tokio_postgres::config::SslMode::Prefer, tokio_postgres::config::SslMode::Require);
+        config.ssl_mode(if is_optional { prefer } else { require });
+        let connected = config.connect(MakeRustlsConnect::new(self.tls.client()?)).await;
+        let (client, connection) = connected.while_doing(SERVICE, doing())?;
         tokio::spawn(connection);
         Ok(client)
     }
@@ -135,7 +147,7 @@ mod tests {
         for (wrong, told) in [
             ("mysql://me@host/shop", "postgres://USER"),
             ("postgres://me@a,b/shop", "several hosts"),
-            ("postgres://me@a/shop?sslmode=require", "TLS"),
+            ("postgres://me@a/shop?sslmode=yes", "verify-full"),
             ("user=me", "no host"),
         ] {
             let error = Address::from_url(wrong).err().map(|error| error.to_string()).unwrap_or_default();

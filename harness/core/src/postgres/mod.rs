@@ -4,6 +4,7 @@ mod address;
 mod catalogue;
 mod scenario;
 mod sql;
+pub(crate) mod tls;
 
 use std::{
     collections::{BTreeMap, VecDeque},
