@@ -188,18 +188,17 @@ const SILENCE: Duration = Duration::from_secs(60);
 pub async fn collect_until_fence(subscription: &mut dyn Subscription, fence: i64) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     loop {
-        let change = match subscription.next_ready() {
-            Some(change) => change,
-            None => {
-                let Ok(next) = tokio::time::timeout(SILENCE, subscription.next()).await else {
-                    let doing = format!("wait for fence {fence}");
-                    let (silent, count) = (SILENCE.as_secs(), changes.len());
-                    let waiting = subscription.waiting_for();
-                    let seen = format!("nothing came for {silent} s after {count} changes; {waiting}");
-                    return Err(Error::new(CAPTURE, doing, seen));
-                };
-                next?
-            }
+        let change = if let Some(change) = subscription.next_ready() {
+            change
+        } else {
+            let Ok(next) = tokio::time::timeout(SILENCE, subscription.next()).await else {
+                let doing = format!("wait for fence {fence}");
+                let (silent, count) = (SILENCE.as_secs(), changes.len());
+                let waiting = subscription.waiting_for();
+                let seen = format!("nothing came for {silent} s after {count} changes; {waiting}");
+                return Err(Error::new(CAPTURE, doing, seen));
+            };
+            next?
         };
         match fence_number(&change) {
             Some(number) if number >= i128::from(fence) => return Ok(changes),

@@ -103,12 +103,11 @@ fn put_clock(text: &mut String, micros: u64) {
 /// Writes a timestamp. Returns its era, which stands behind the zone.
 fn put_timestamp(text: &mut String, micros: i128) -> &'static str {
     // Whole numbers of 128 bits are divided many times slower than those of 64, and few timestamps need them.
-    let (days, micros) = match i64::try_from(micros) {
-        Ok(micros) => (micros.div_euclid(DAY_US), micros.rem_euclid(DAY_US)),
-        Err(_) => {
-            let (days, micros) = (micros.div_euclid(DAY_US.into()), micros.rem_euclid(DAY_US.into()));
-            (i64::try_from(days).unwrap_or(i64::MAX / 2), i64::try_from(micros).unwrap_or_default())
-        }
+    let (days, micros) = if let Ok(micros) = i64::try_from(micros) {
+        (micros.div_euclid(DAY_US), micros.rem_euclid(DAY_US))
+    } else {
+        let (days, micros) = (micros.div_euclid(DAY_US.into()), micros.rem_euclid(DAY_US.into()));
+        (i64::try_from(days).unwrap_or(i64::MAX / 2), i64::try_from(micros).unwrap_or_default())
     };
     let era = put_date(text, days);
     text.push(' ');

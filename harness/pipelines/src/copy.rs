@@ -36,7 +36,7 @@ impl<'a> Rows<'a> {
     pub(crate) async fn of(client: &Client, publication: &str, table: &'a Known) -> Result<Self> {
         let doing = || format!("copy the table {}", table.name);
         let columns: Vec<String> = table.columns.iter().map(|column| quoted(&column.name)).collect();
-        let (schema, name) = (quoted(&table.name.schema()), quoted(&table.name.name()));
+        let (schema, name) = (quoted(table.name.schema()), quoted(table.name.name()));
         let filter = row_filter(client, publication, table).await?;
         let filter = filter.map(|filter| format!(" WHERE {filter}")).unwrap_or_default();
         let copy = format!("COPY (SELECT {} FROM ONLY {schema}.{name}{filter}) TO STDOUT", columns.join(", "));

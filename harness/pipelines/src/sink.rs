@@ -153,7 +153,7 @@ impl Sink {
             return Err(Error::new(SERVICE, format!("make the table {}", known.name), cause)
                 .help("if the table is somebody else's, give the sink a place of its own"));
         }
-        self.warehouse.create(&known.name.schema(), creation).await?;
+        self.warehouse.create(known.name.schema(), creation).await?;
         Ok(ident)
     }
 

@@ -350,8 +350,8 @@ fn note_statement(statement: &Statement, shapes: &Shapes, alterations: &mut Alte
     let words = || statement.sql.split(|c: char| !c.is_alphanumeric() && c != '_');
     if words().next().is_some_and(|word| word.eq_ignore_ascii_case("truncate")) {
         let cascades = words().any(|word| word.eq_ignore_ascii_case("cascade"));
-        let is_named = |name: &TableName| words().any(|word| word.eq_ignore_ascii_case(&name.name()));
-        let truncated = shapes.keys().filter(|name| cascades || is_named(name) || statement.sql.contains(&name.name()));
+        let is_named = |name: &TableName| words().any(|word| word.eq_ignore_ascii_case(name.name()));
+        let truncated = shapes.keys().filter(|name| cascades || is_named(name) || statement.sql.contains(name.name()));
         truncated.for_each(|name| alterations.truncate(name));
     }
     let has_time = shapes.values().any(|shape| shape.columns.values().any(|column| column.name == TIME_COLUMN));

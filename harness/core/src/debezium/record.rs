@@ -233,7 +233,7 @@ impl Decoder {
             before: row(&envelope.before, "before"),
             after: row(&envelope.after, "after"),
             position: source.position().filter(|_| op != Op::Read),
-            tx: tx.map(|tx| TxId::new(tx)),
+            tx: tx.map(TxId::new),
             commit_time_us: source.ts_us,
             ..Change::new(op, source.table(&self.origin))
         };

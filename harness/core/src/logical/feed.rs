@@ -69,7 +69,6 @@ impl FeedSettings {
 
 /// What a feed tells.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all events are changes")]
 pub enum Event {
     /// A change of a committed transaction, and its table as the log knew it then.
     Change {
