@@ -4,10 +4,7 @@ use changeproof::{
     binlog::NativeBinlog, capture::Profile, debezium::DebeziumMySql, mysql::Flavour::MySql,
     polling::MySqlTimestampPolling,
 };
-use changeproof_benches::Setup;
-
-/// Rows whose transactions overlap are lost to polling unless its looks do, too; writers here take far less than this.
-const POLLING: &[(&str, &str)] = &[("interval.ms", "100"), ("overlap.ms", "250")];
+use changeproof_benches::{POLLING, Setup};
 
 const SETUPS: [Setup; 4] = [
     Setup { method: &DebeziumMySql(MySql), profile: Profile::Reference, settings: &[] },

@@ -4,14 +4,11 @@ use changeproof::{
     capture::Profile, debezium::DebeziumPostgres, logical::LogicalReplication, polling::TimestampPolling,
     trigger::AuditTrigger,
 };
-use changeproof_benches::Setup;
+use changeproof_benches::{POLLING, Setup};
 
 /// The defaults, for the results to name them.
 const LOGICAL: &[(&str, &str)] = &[("streaming", "on")];
 const TRIGGER: &[(&str, &str)] = &[("truncate", "false"), ("schema_changes", "false")];
-
-/// Rows whose transactions overlap are lost to polling unless its looks do, too; writers here take far less than this.
-const POLLING: &[(&str, &str)] = &[("interval.ms", "100"), ("overlap.ms", "250")];
 
 const SETUPS: [Setup; 5] = [
     Setup { method: &DebeziumPostgres, profile: Profile::Reference, settings: &[] },

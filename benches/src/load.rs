@@ -8,7 +8,7 @@ use std::{
 
 use changeproof::{
     Op, Value,
-    capture::Subscription,
+    capture::{Subscription, next_unless_silent},
     change::Change,
     error::{Context, Error, Result},
 };
@@ -16,9 +16,6 @@ use hdrhistogram::Histogram;
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{choice::Tier, rig::Rig, server::Target};
-
-/// Nothing may take longer than this; then something is lost.
-const SILENCE: Duration = Duration::from_secs(60);
 
 /// Connections of the open loop. Each sends its rows without waiting for the answers to the ones before.
 const WRITERS: usize = 4;
@@ -132,10 +129,7 @@ pub(crate) async fn see_all(
 /// # Errors
 /// The capture fails, or nothing comes for so long that something must be lost.
 pub(crate) async fn next(subscription: &mut dyn Subscription, missing: impl Fn() -> String) -> Result<Change> {
-    if let Some(change) = subscription.next_ready() {
-        return Ok(change);
-    }
-    if let Ok(change) = tokio::time::timeout(SILENCE, subscription.next()).await {
+    if let Some(change) = next_unless_silent(subscription).await {
         return change;
     }
     let seen = format!("{}; {}", missing(), subscription.waiting_for());

@@ -136,6 +136,16 @@ async fn replicated(endpoint: &Endpoint, name: &str, folder: &Path) -> Answer<()
     Ok(())
 }
 
+/// Publishes all tables of the database, and makes one.
+async fn with_five_orders(endpoint: &Endpoint, name: &str) -> Answer<Client> {
+    publish_all_tables(endpoint, name).await?;
+    let client = Address::of(endpoint, name).connect().await?;
+    client
+        .batch_execute("CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders SELECT generate_series(1, 5)")
+        .await?;
+    Ok(client)
+}
+
 /// Makes the server speak TLS, by a certificate that an authority of the test's own has signed for `localhost`. Returns the
 /// authority's.
 async fn speak_tls(admin: &Client) -> Answer<String> {
@@ -158,11 +168,7 @@ async fn speak_tls(admin: &Client) -> Answer<String> {
 }
 
 async fn encrypted(endpoint: &Endpoint, name: &str, folder: &Path) -> Answer<()> {
-    publish_all_tables(endpoint, name).await?;
-    let admin = Address::of(endpoint, name).connect().await?;
-    admin
-        .batch_execute("CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders SELECT generate_series(1, 5)")
-        .await?;
+    let admin = with_five_orders(endpoint, name).await?;
     let roots = folder.join("authority.pem");
     std::fs::create_dir_all(folder)?;
     std::fs::write(&roots, speak_tls(&admin).await?)?;
@@ -251,11 +257,7 @@ impl Measured {
 
 #[expect(clippy::float_cmp, reason = "counts are whole numbers")]
 async fn measured(endpoint: &Endpoint, name: &str, folder: &Path) -> Answer<()> {
-    publish_all_tables(endpoint, name).await?;
-    let client = Address::of(endpoint, name).connect().await?;
-    client
-        .batch_execute("CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders SELECT generate_series(1, 5)")
-        .await?;
+    let client = with_five_orders(endpoint, name).await?;
     let pipeline =
         Pipeline { url: endpoint.url(name), sink: folder.to_string_lossy().into_owned(), slot: format!("{name}_cdc") };
     let mut measured = Measured::start(&pipeline)?;

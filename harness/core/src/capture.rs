@@ -181,6 +181,14 @@ pub const CAPTURE: &str = "the capture";
 /// A capture that says nothing for so long is given up.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// The next change, or none if nothing comes for a minute.
+pub async fn next_unless_silent(subscription: &mut dyn Subscription) -> Option<Result<Change>> {
+    if let Some(change) = subscription.next_ready() {
+        return Some(Ok(change));
+    }
+    tokio::time::timeout(SILENCE, subscription.next()).await.ok()
+}
+
 /// Collects changes until the fence of the number has come by; then everything committed before it has.
 ///
 /// # Errors
@@ -188,18 +196,17 @@ const SILENCE: Duration = Duration::from_secs(60);
 pub async fn collect_until_fence(subscription: &mut dyn Subscription, fence: i64) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     loop {
-        let change = if let Some(change) = subscription.next_ready() {
-            change
-        } else {
-            let Ok(next) = tokio::time::timeout(SILENCE, subscription.next()).await else {
-                let doing = format!("wait for fence {fence}");
-                let (silent, count) = (SILENCE.as_secs(), changes.len());
-                let waiting = subscription.waiting_for();
-                let seen = format!("nothing came for {silent} s after {count} changes; {waiting}");
-                return Err(Error::new(CAPTURE, doing, seen));
-            };
-            next?
+        let Some(next) = next_unless_silent(subscription).await else {
+            let doing = format!("wait for fence {fence}");
+            let seen = format!(
+                "nothing came for {} s after {} changes; {}",
+                SILENCE.as_secs(),
+                changes.len(),
+                subscription.waiting_for()
+            );
+            return Err(Error::new(CAPTURE, doing, seen));
         };
+        let change = next?;
         match fence_number(&change) {
             Some(number) if number >= i128::from(fence) => return Ok(changes),
             Some(_) => {}

@@ -4,7 +4,7 @@
 const DAY_US: i64 = 86_400_000_000;
 
 /// `YYYY-MM-DD HH:MM:SS.ffffff+00`, and some room.
-const LONGEST_USUAL: usize = 32;
+pub(crate) const LONGEST_USUAL: usize = 32;
 
 /// A date, from its days since 1970-01-01.
 ///

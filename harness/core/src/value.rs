@@ -309,11 +309,6 @@ impl Row {
         self.0.push((column, value));
     }
 
-    /// The value at this place, if the row has as many.
-    pub(crate) fn nth(&self, at: usize) -> Option<&Value> {
-        self.0.get(at).map(|(_, value)| value)
-    }
-
     fn put(&mut self, column: Arc<str>, value: Value) {
         match self.0.iter_mut().find(|(name, _)| *name == column) {
             Some((_, old)) => *old = value,

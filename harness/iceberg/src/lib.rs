@@ -55,7 +55,7 @@ pub use self::{
     rest::RestSettings,
     rolling::{RowWriter, to_rows},
     snapshots::{ancestors, between, snapshot},
-    source::{Iceberg, Source, ident, one_commit, warehouse_in_bucket, warehouse_of},
+    source::{Iceberg, Source, ident, name_of, one_commit, warehouse_in_bucket, warehouse_of},
     tail::{ChangelogTail, TableSource, TailEvent},
     types::{field, from_iceberg, is_promotion, key_columns},
     upsert::{flat_rows_of, live_files, rows_of, rows_where, with_schema, write_key_deletes},

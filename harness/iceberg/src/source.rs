@@ -116,7 +116,7 @@ pub fn ident(name: &TableName) -> TableIdent {
 }
 
 /// A table's name in scripts and changes.
-pub(crate) fn name_of(ident: &TableIdent) -> TableName {
+pub fn name_of(ident: &TableIdent) -> TableName {
     TableName::new(ident.namespace().to_string(), ident.name())
 }
 

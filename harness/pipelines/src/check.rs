@@ -13,7 +13,7 @@ use changeproof::{
     schema::TableName,
     value::Row,
 };
-use changeproof_iceberg::{Warehouse, from_iceberg};
+use changeproof_iceberg::{Warehouse, from_iceberg, ident};
 use futures_util::StreamExt;
 use iceberg::table::Table;
 use tokio_postgres::Client;
@@ -24,7 +24,6 @@ use crate::{
     copy::{Rows, SETTINGS},
     layout::Layout,
     shape::sink_type,
-    sink::ident_of,
     values::{Misfit, fitted},
 };
 
@@ -121,7 +120,7 @@ pub async fn check(
     let there = warehouse.tables().await?;
     let mut checked = Vec::new();
     for known in tables {
-        let ident = ident_of(&known.name);
+        let ident = ident(&known.name);
         checked.push(match there.contains(&ident) {
             true => {
                 compared(

@@ -15,14 +15,13 @@ use changeproof::{
     schema::TableName,
     stack::Service,
 };
-use changeproof_iceberg::{Warehouse, warehouse_in_bucket};
+use changeproof_iceberg::{Warehouse, name_of, warehouse_in_bucket};
 use serde_json::{Map, Value as Json, json};
 use tokio::time::{Instant, interval, sleep};
 
 use crate::{
     contents::{Contents, Reading},
     layout::Layout,
-    sink::name_of,
     topics::{Topics, fence_after_existing, fences, guarantees},
 };
 

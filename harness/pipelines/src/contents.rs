@@ -12,16 +12,11 @@ use changeproof::{
     source::HARNESS_SCHEMA,
     value::sort_by_key,
 };
-use changeproof_iceberg::{Warehouse, key_columns};
+use changeproof_iceberg::{Warehouse, ident, key_columns, name_of};
 use futures_util::TryStreamExt;
 use iceberg::table::Table;
 
-use crate::{
-    changelog,
-    layout::Layout,
-    sink::{ident_of, name_of, shape_of},
-    values::as_in_source,
-};
+use crate::{changelog, layout::Layout, sink::shape_of, values::as_in_source};
 
 /// What is taken for the rows of a source's table.
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +128,7 @@ impl Contents {
 
     /// Looks whether a fence has come by; then everything that was committed before it is in the sink. Returns whether one has.
     pub(crate) async fn look(&mut self) -> Result<bool> {
-        let fence = ident_of(&TableName::new(HARNESS_SCHEMA, "fence"));
+        let fence = ident(&TableName::new(HARNESS_SCHEMA, "fence"));
         if !self.warehouse.tables().await?.contains(&fence) {
             return Ok(false);
         }

@@ -19,7 +19,7 @@ use changeproof::{
     postgres::{Address, end_of_log},
     schema::TableName,
 };
-use changeproof_iceberg::Warehouse;
+use changeproof_iceberg::{Warehouse, ident, name_of};
 use tokio::time::{Instant, interval, sleep_until};
 use tokio_postgres::Client;
 
@@ -29,7 +29,7 @@ use crate::{
     catalogue::{filenode_in_snapshot, has_slot, is_of_all_tables, present_filenode, present_name, system_identifier},
     copy::{Rows, SETTINGS},
     shape::{Evolution, Shape},
-    sink::{Replacement, Sink, Target, ident_of, name_of},
+    sink::{Replacement, Sink, Target},
     values::Misfit,
 };
 
@@ -384,12 +384,12 @@ impl Replication {
     /// Gives the sink's table the name that the source's has by now, and moves another that bears it out of the way.
     async fn rename(&mut self, relation: u32, known: &Known) -> Result<()> {
         let in_the_way =
-            self.targets.iter().find(|(other, target)| **other != relation && target.ident == ident_of(&known.name));
+            self.targets.iter().find(|(other, target)| **other != relation && target.ident == ident(&known.name));
         if let Some(other) = in_the_way.map(|(other, _)| *other) {
             // Its own next change may be far away.
             let now = present_name(self.feed.client(), other).await?;
             let aside = TableName::new(known.name.schema(), format!("{}__{other}", known.name.name()));
-            let free = now.filter(|now| !self.targets.values().any(|target| target.ident == ident_of(now)));
+            let free = now.filter(|now| !self.targets.values().any(|target| target.ident == ident(now)));
             if let Some(target) = self.targets.get_mut(&other) {
                 self.sink.rename(target, &free.unwrap_or(aside)).await?;
             }

@@ -14,11 +14,11 @@ use changeproof::{
     value::{Row, Value},
 };
 use changeproof_iceberg::{
-    Commit, FilesDelta, RowWriter, TableChange, Warehouse, ancestors, commit_of, compact, live_files, rows_of,
-    rows_where, with_schema, write_key_deletes,
+    Commit, FilesDelta, RowWriter, TableChange, Warehouse, ancestors, commit_of, compact, ident, live_files, name_of,
+    rows_of, rows_where, with_schema, write_key_deletes,
 };
 use iceberg::{
-    NamespaceIdent, TableCreation, TableIdent, TableUpdate,
+    TableCreation, TableIdent, TableUpdate,
     expr::{Predicate, Reference},
     spec::{DataFile, Datum},
     table::Table,
@@ -146,7 +146,7 @@ impl Sink {
         let properties = properties.map(|(name, value)| (name.to_owned(), value));
         let creation =
             TableCreation::builder().name(known.name.name().to_owned()).schema(schema).properties(properties).build();
-        let ident = ident_of(&known.name);
+        let ident = ident(&known.name);
         // Only this is for somebody to mend: a catalog that doesn't answer may do so later.
         if self.warehouse.tables().await?.contains(&ident) {
             let cause = "there is one of the name, which is not this pipeline's";
@@ -217,7 +217,7 @@ impl Sink {
     /// # Errors
     /// There is one of the name, or the catalog refuses.
     pub(crate) async fn rename(&self, target: &mut Target, name: &TableName) -> Result<()> {
-        let ident = ident_of(name);
+        let ident = ident(name);
         if ident != target.ident {
             self.warehouse.rename(&target.ident, &ident).await?;
             target.ident = ident;
@@ -390,15 +390,6 @@ impl Following {
         }
         with_schema(now, columns.current_schema().as_ref().clone()).map(|(table, _)| table)
     }
-}
-
-/// The name of a table of the source in the sink: its schema is a namespace.
-pub(crate) fn ident_of(name: &TableName) -> TableIdent {
-    TableIdent::new(NamespaceIdent::new(name.schema().to_owned()), name.name().to_owned())
-}
-
-pub(crate) fn name_of(ident: &TableIdent) -> TableName {
-    TableName::new(ident.namespace().to_string(), ident.name())
 }
 
 /// The types that a table's columns have at the source, as far as values are told apart by them.

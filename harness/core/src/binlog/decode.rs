@@ -61,6 +61,11 @@ impl Open {
         Self { id, tx, commit_time_us, xid, changes, is_group, is_without_effect, prepared_before }
     }
 
+    fn push(&mut self, mut change: Change) {
+        self.stamp(&mut change);
+        self.changes.push(change);
+    }
+
     /// Tells of a change that it belongs to this transaction.
     fn stamp(&self, change: &mut Change) {
         change.position = Some(self.id.position());
@@ -358,18 +363,7 @@ impl Decoder {
             let before = before.as_ref().map(|present| rows.image(present)).transpose()?;
             let after = after.as_ref().map(|present| rows.image(present)).transpose()?;
             let key = key_of(&table, before.as_ref(), after.as_ref());
-            open.changes.push(Change {
-                op,
-                table: table.name.clone(),
-                key,
-                before,
-                after,
-                position: Some(open.id.position()),
-                tx: Some(open.tx.clone()),
-                commit_time_us: open.commit_time_us,
-                tombstone: false,
-                renamed_from: None,
-            });
+            open.push(Change { key, before, after, ..Change::new(op, table.name.clone()) });
         }
         Ok(())
     }
@@ -387,10 +381,9 @@ impl Decoder {
         }
     }
 
-    fn push(&mut self, mut change: Change) {
+    fn push(&mut self, change: Change) {
         if let Some(open) = &mut self.open {
-            open.stamp(&mut change);
-            open.changes.push(change);
+            open.push(change);
         }
     }
 }
@@ -400,10 +393,7 @@ fn key_of(table: &Table, before: Option<&Row>, after: Option<&Row>) -> Row {
     let mut key = Row::with_capacity(table.key.len());
     for at in &table.key {
         let Some(Column { name, .. }) = table.columns.get(*at) else { continue };
-        // In an image of all columns, a column has the place that it has in the table.
-        let in_place = after.filter(|row| row.len() == table.columns.len()).and_then(|row| row.nth(*at));
-        let by_name = || after.and_then(|row| row.get(name)).or_else(|| before?.get(name));
-        if let Some(value) = in_place.or_else(by_name) {
+        if let Some(value) = after.and_then(|row| row.get(name)).or_else(|| before?.get(name)) {
             key.add(Arc::clone(name), value.clone());
         }
     }

@@ -3,10 +3,7 @@
 //! Source: MySQL's `strings/decimal.cc` (`bin2decimal`) and `sql-common/my_time.cc` (`my_time_packed_from_binary` and its
 //! like); MySQL internals manual, "Date and Time Data Type Representation".
 
-use crate::time::{self, put, put_hms, put_ymd};
-
-/// `YYYY-MM-DD HH:MM:SS.ffffff+00`, and some room.
-const LONGEST: usize = 32;
+use crate::time::{self, LONGEST_USUAL, put, put_hms, put_ymd};
 
 /// How many bytes so many decimal digits take.
 const BYTES_OF_DIGITS: [usize; 10] = [0, 1, 1, 2, 2, 3, 3, 4, 4, 4];
@@ -84,7 +81,7 @@ pub(super) fn datetime(bytes: &[u8], digits: u8) -> String {
     let (whole, rest) = bytes.split_at(5.min(bytes.len()));
     let packed = big_endian(whole) & 0x7f_ffff_ffff;
     let (months, day) = (packed >> 22, packed >> 17 & 31);
-    let mut text = String::with_capacity(LONGEST);
+    let mut text = String::with_capacity(LONGEST_USUAL);
     put_ymd(&mut text, months / 13, months % 13, day);
     text.push(' ');
     put_hms(&mut text, packed >> 12 & 31, packed >> 6 & 63, packed & 63);
@@ -112,7 +109,7 @@ impl Second {
 pub(super) fn timestamp(bytes: &[u8], digits: u8, latest: &mut Second) -> String {
     let (seconds, rest) = bytes.split_at(4.min(bytes.len()));
     let (seconds, micros) = (big_endian(seconds), micros(rest));
-    let mut text = String::with_capacity(LONGEST);
+    let mut text = String::with_capacity(LONGEST_USUAL);
     text += if seconds == 0 && micros == 0 { "0000-00-00 00:00:00" } else { latest.text(seconds) };
     put_fraction(&mut text, micros, digits);
     text
@@ -128,7 +125,7 @@ pub(super) fn time_of_day(bytes: &[u8], digits: u8) -> String {
     let fraction_bits = bits.saturating_sub(24);
     let (whole, rest) = (magnitude >> fraction_bits, magnitude & ((1 << fraction_bits) - 1));
     let rest = rest * 100_u64.pow(3 - u32::try_from(fraction_bits / 8).unwrap_or(3).min(3));
-    let mut text = String::with_capacity(LONGEST);
+    let mut text = String::with_capacity(LONGEST_USUAL);
     text += sign;
     put_hms(&mut text, whole >> 12 & 0x3ff, whole >> 6 & 63, whole & 63);
     put_fraction(&mut text, rest, digits);
