@@ -102,8 +102,7 @@ impl Connect {
             let text = response.text().await.while_doing(SERVICE, doing)?;
             match status {
                 StatusCode::NOT_FOUND => return Ok(None),
-                // A worker that is rebalancing refuses for a moment.
-                StatusCode::CONFLICT if Instant::now() < deadline => {
+                status if is_rebalancing(status, &text) && Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 status if status.is_success() => {
@@ -338,6 +337,13 @@ impl Connector {
     }
 }
 
+/// Whether a worker refuses for a moment, since connectors are being dealt out anew: with 409, and with 500 where it is asked for a
+/// configuration, whose handler lets the herder's exception through (`HerderRequestHandler.completeRequest`).
+fn is_rebalancing(status: StatusCode, body: &str) -> bool {
+    status == StatusCode::CONFLICT
+        || status == StatusCode::INTERNAL_SERVER_ERROR && body.contains("because a rebalance is expected")
+}
+
 fn told(status: StatusCode, body: &str) -> String {
     let message = serde_json::from_str::<Json>(body).ok();
     let message = message.as_ref().and_then(|body| body["message"].as_str()).unwrap_or(body);
@@ -363,6 +369,17 @@ mod tests {
     fn the_reasons_of_a_trace_are_its_exceptions() {
         let trace = "org.apache.ConnectException: failed\n\tat a.b(C.java:1)\nCaused by: x.PSQLException: FATAL: no\n\t... 3 more";
         assert_eq!(reasons(trace), "org.apache.ConnectException: failed ← x.PSQLException: FATAL: no");
+    }
+
+    #[test]
+    fn a_worker_that_rebalances_is_asked_again_and_one_that_failed_is_not() {
+        let body = r#"{"error_code":500,"message":"Request cannot be completed because a rebalance is expected"}"#;
+        assert!(is_rebalancing(StatusCode::INTERNAL_SERVER_ERROR, body) && is_rebalancing(StatusCode::CONFLICT, ""));
+        assert!(!is_rebalancing(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            r#"{"error_code":500,"message":"Request timed out"}"#
+        ));
+        assert!(!is_rebalancing(StatusCode::BAD_REQUEST, body));
     }
 
     #[test]
