@@ -52,7 +52,7 @@ impl Connect {
 
     /// That of a running service.
     pub fn at_endpoint(endpoint: &Endpoint) -> Self {
-        Self::by(http::client(), endpoint)
+        Self::by(http::plain_client(), endpoint)
     }
 
     /// The one whose REST interface is at `http://HOST:PORT`, or `http://USER:PASSWORD@HOST:PORT`.

@@ -11,3 +11,9 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 pub fn client() -> Client {
     Client::builder().timeout(ANSWERS_WITHIN).build().unwrap_or_default()
 }
+
+/// Such a client for services of the harness's own, which speak no TLS: reading the certificates that the machine trusts takes
+/// longer than most requests.
+pub(crate) fn plain_client() -> Client {
+    Client::builder().timeout(ANSWERS_WITHIN).tls_built_in_root_certs(false).build().unwrap_or_default()
+}

@@ -243,7 +243,7 @@ async fn start_spark(state: &State, endpoint: &Endpoint) -> Result<u16> {
 }
 
 async fn wait_until_it_answers(service: Service, endpoint: &Endpoint, port: u16, path: &str) -> Result<()> {
-    let client = http::client();
+    let client = http::plain_client();
     let url = format!("http://127.0.0.1:{port}/{path}");
     let deadline = Instant::now() + READY_WITHIN;
     let mut pause = Duration::from_millis(20);
