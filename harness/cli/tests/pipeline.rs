@@ -16,7 +16,7 @@ use changeproof::{
     stack::{Endpoint, Lease, Service, Stack, run_guard_if_asked},
 };
 use libtest_mimic::{Arguments, Failed, Trial};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio_postgres::Client;
 
 type Answer<T> = Result<T, Box<dyn Error>>;
@@ -146,39 +146,52 @@ async fn with_five_orders(endpoint: &Endpoint, name: &str) -> Answer<Client> {
     Ok(client)
 }
 
-/// Makes the server speak TLS, by a certificate that an authority of the test's own has signed for `localhost`. Returns the
-/// authority's.
-async fn speak_tls(admin: &Client) -> Answer<String> {
+/// Makes the server speak TLS, by a certificate that an authority of the test's own has signed for `localhost`, and know clients
+/// by it. Writes the authority's to a folder, and a client's by it, and another client's by itself.
+async fn speak_tls(admin: &Client, folder: &Path) -> Answer<()> {
     let mut authority = CertificateParams::new(Vec::new())?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
     let key = KeyPair::generate()?;
     let certificate = CertificateParams::new(vec!["localhost".to_owned()])?.signed_by(&key, &authority)?;
-    for (file, pem) in [("test.crt", certificate.pem()), ("test.key", key.serialize_pem())] {
+    let server = [("test.crt", certificate.pem()), ("test.key", key.serialize_pem()), ("test.ca", authority.pem())];
+    for (file, pem) in server {
         // The server refuses a key that others can read; programs that it runs write beside its data.
         let write =
             format!(r"COPY (SELECT regexp_split_to_table('{pem}', '\r?\n')) TO PROGRAM 'umask 077; cat > {file}'");
         admin.batch_execute(&write).await?;
     }
-    for set in ["ssl_cert_file = 'test.crt'", "ssl_key_file = 'test.key'", "ssl = on"] {
+    for set in ["ssl_cert_file = 'test.crt'", "ssl_key_file = 'test.key'", "ssl_ca_file = 'test.ca'", "ssl = on"] {
         admin.batch_execute(&format!("ALTER SYSTEM SET {set}")).await?;
     }
     admin.batch_execute("SELECT pg_reload_conf()").await?;
-    Ok(authority.pem())
+    let mut client = CertificateParams::new(Vec::new())?;
+    client.distinguished_name.push(DnType::CommonName, "replicator");
+    let (known, unknown) = (client.clone().signed_by(&key, &authority)?, client.self_signed(&key)?);
+    let files = [("authority", authority.pem()), ("known", known.pem()), ("unknown", unknown.pem())];
+    for (name, pem) in files.into_iter().chain([("key", key.serialize_pem())]) {
+        std::fs::write(folder.join(name).with_extension("pem"), pem)?;
+    }
+    Ok(())
 }
 
 async fn encrypted(endpoint: &Endpoint, name: &str, folder: &Path) -> Answer<()> {
     let admin = with_five_orders(endpoint, name).await?;
-    let roots = folder.join("authority.pem");
     std::fs::create_dir_all(folder)?;
-    std::fs::write(&roots, speak_tls(&admin).await?)?;
+    speak_tls(&admin, folder).await?;
     let sink = folder.join("sink").to_string_lossy().into_owned();
     let to = |host: &str, options: &str| Pipeline {
         url: format!("{}?{options}", endpoint.url(name)).replace("127.0.0.1", host),
         sink: sink.clone(),
         slot: format!("{name}_cdc"),
     };
-    let by = |host: &str, mode: &str| to(host, &format!("sslmode={mode}&sslrootcert={}", roots.display()));
+    let by =
+        |host: &str, mode: &str| to(host, &format!("sslmode={mode}&sslrootcert={}/authority.pem", folder.display()));
+    let as_client = |whose: &str| {
+        let folder = folder.display();
+        let own = format!("sslcert={folder}/{whose}.pem&sslkey={folder}/key.pem");
+        to("localhost", &format!("sslmode=verify-full&sslrootcert={folder}/authority.pem&{own}"))
+    };
 
     let other = by("127.0.0.1", "verify-full").replicate().arg("--once").output()?;
     let told = String::from_utf8_lossy(&other.stderr).into_owned();
@@ -187,13 +200,19 @@ async fn encrypted(endpoint: &Endpoint, name: &str, folder: &Path) -> Answer<()>
     let told = String::from_utf8_lossy(&untrusted.stderr).into_owned();
     assert!(!untrusted.status.success() && told.contains("UnknownIssuer"), "nobody knows the authority: {told}");
 
-    let own = by("localhost", "verify-full");
+    let stranger = as_client("unknown").replicate().arg("--once").output()?;
+    let told = String::from_utf8_lossy(&stranger.stderr).into_owned();
+    assert!(!stranger.status.success() && told.contains("UnknownCA"), "the server does not know the client: {told}");
+
+    let own = as_client("known");
     let mut replicating = own.replicate().stderr(Stdio::null()).spawn()?;
     own.until_equal(&mut replicating)?;
     admin.batch_execute("INSERT INTO orders SELECT generate_series(6, 5000)").await?;
     own.until_equal(&mut replicating)?;
-    let walsender = "SELECT ssl FROM pg_stat_ssl JOIN pg_replication_slots ON pid = active_pid WHERE slot_name = $1";
-    assert!(admin.query_one(walsender, &[&own.slot]).await?.get::<_, bool>(0), "the log comes by TLS");
+    let walsender =
+        "SELECT client_dn FROM pg_stat_ssl JOIN pg_replication_slots ON pid = active_pid WHERE slot_name = $1";
+    let client = admin.query_one(walsender, &[&own.slot]).await?.get::<_, Option<String>>(0);
+    assert_eq!(client.as_deref(), Some("/CN=replicator"), "the log comes by TLS, to a client that is known");
     replicating.kill()?;
     replicating.wait()?;
     for mode in ["verify-ca", "require", "prefer", "disable"] {
