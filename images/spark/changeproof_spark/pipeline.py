@@ -106,6 +106,7 @@ class Pipeline:
         # When the query is to be started again, and since when it has not worked.
         self.restart_at = None
         self.failing_since = None
+        self.has_given_up = False
         self.pause = 0.2
         self.batches_then = 0
         # Whether no batch has been merged since the start.
@@ -121,6 +122,7 @@ class Pipeline:
 
         register(self.spark)
         self.progress.error = None
+        self.has_given_up = False
         self._is_first = True
         self._truncated.clear()
         self._keyed.clear()
@@ -150,6 +152,8 @@ class Pipeline:
                 log.warning("%s: it is started again: %s", self.settings.name, first_line(self.query.exception()))
                 self.restart_at = now + random.uniform(0, self.pause)
                 self.pause = min(self.pause * 2, 10.0)
+            else:
+                self.has_given_up = True
 
     def stop(self):
         self.restart_at = None
@@ -162,7 +166,8 @@ class Pipeline:
         if self.query is not None and self.query.isActive:
             state = "running"
         elif self.query is not None and self.query.exception() is not None:
-            state = "waiting" if self.restart_at is not None else "failed"
+            # One that may pass is waited for, whether or not somebody has looked at it since.
+            state = "waiting" if is_passing(self.query.exception()) and not self.has_given_up else "failed"
             self.progress.error = self.progress.error or str(self.query.exception())
         last = self.query.lastProgress if self.query is not None else None
         sources = json.loads(last.json)["sources"] if last else []
