@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    change::{Change, Op, Position, TxId},
+    change::{Change, LogPlace, Op, Position, TxId},
     mysql::{self, bare, from_text, is_binary, is_of, quote},
     schema::{TableName, Type},
     value::{Row, Value},
@@ -36,6 +36,8 @@ type Columns = IndexMap<String, Box<RawValue>>;
 pub(super) struct Decoder {
     lease: String,
     types: BTreeMap<TableName, Types>,
+    /// Where the log ended when the capture began.
+    since: LogPlace,
 }
 
 #[derive(Deserialize)]
@@ -75,9 +77,9 @@ struct Column {
 }
 
 impl Decoder {
-    /// A decoder that knows the types of these tables.
-    pub(super) fn new(lease: &str, shapes: &BTreeMap<TableName, mysql::TableShape>) -> Self {
-        let mut decoder = Self { lease: lease.to_owned(), types: BTreeMap::new() };
+    /// A decoder of what comes after a place in the log, where the tables had these types.
+    pub(super) fn new(lease: &str, since: LogPlace, shapes: &BTreeMap<TableName, mysql::TableShape>) -> Self {
+        let mut decoder = Self { lease: lease.to_owned(), types: BTreeMap::new(), since };
         for (name, shape) in shapes.iter().map(|(name, shape)| (name.clone(), shape.clone())).chain([mysql::fence()]) {
             let types = shape.columns.into_iter().map(|column| (column.name, column.ty));
             decoder.types.insert(name, types.collect());
@@ -92,6 +94,9 @@ impl Decoder {
         }
         let object: Object = serde_json::from_str(line).map_err(|error| error.to_string())?;
         let Some(table) = self.table(&object.database, &object.table) else { return Ok(Told::Nothing) };
+        if object.place()?.is_some_and(|place| place <= self.since) {
+            return Ok(Told::Nothing);
+        }
         let op = match object.r#type.as_str() {
             "insert" => Op::Insert,
             "update" => Op::Update,
@@ -165,8 +170,12 @@ impl Decoder {
 }
 
 impl Object {
+    fn place(&self) -> Result<Option<LogPlace>, String> {
+        self.position.as_ref().map(|place| place.parse()).transpose()
+    }
+
     fn position(&self) -> Result<Option<Position>, String> {
-        self.position.as_ref().map(|place| place.parse().map(Position::Log)).transpose()
+        Ok(self.place()?.map(Position::Log))
     }
 
     /// A statement that changes a definition is a transaction of its own, known by its place in the log.
@@ -244,11 +253,13 @@ mod tests {
         }
     }
 
+    const START: LogPlace = LogPlace { file: 1, offset_bytes: 0 };
+
     const MADE: &str = r#"{"type":"table-create","database":"cp_1","table":"t","def":{"database":"cp_1","charset":"utf8mb4","table":"t","columns":[{"type":"int","name":"id","signed":true},{"type":"decimal","name":"price"},{"type":"bit","name":"bits"},{"type":"longblob","name":"raw","charset":"binary"},{"type":"datetime","name":"at","column-length":6}],"primary-key":["id"]},"ts":1700000000000,"sql":"CREATE TABLE t (…)","position":"binlog.000001:90"}"#;
 
     #[test]
     fn rows_are_read_by_the_types_that_definitions_tell() -> Result<(), String> {
-        let mut decoder = Decoder::new("cp_1", &BTreeMap::new());
+        let mut decoder = Decoder::new("cp_1", START, &BTreeMap::new());
         assert!(matches!(decoder.read("Using kafka version: 1.0.0")?, Told::Nothing));
         assert!(matches!(decoder.read(MADE)?, Told::Nothing), "who makes a table changes none");
         let line = r#"{"database":"cp_1","table":"t","type":"update","ts":1700000000,"xid":7,"commit":true,"position":"binlog.000001:120","primary_key_columns":["id"],"data":{"id":1,"price":12.50,"bits":513,"raw":"AAFh","at":"2024-02-29 12:00:00.120000"},"old":{"price":null}}"#;
@@ -268,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_definition_that_changes_nothing_that_is_told_is_no_change() -> Result<(), String> {
-        let mut decoder = Decoder::new("cp_1", &BTreeMap::new());
+        let mut decoder = Decoder::new("cp_1", START, &BTreeMap::new());
         let def = |table: &str, columns: &str| {
             format!(
                 r#"{{"database":"cp_1","charset":"utf8mb4","table":"{table}","columns":[{columns}],"primary-key":[]}}"#
@@ -292,7 +303,7 @@ mod tests {
 
     #[test]
     fn what_is_not_captured_tells_nothing_and_what_is_read_has_no_place() -> Result<(), String> {
-        let mut decoder = Decoder::new("cp_1", &BTreeMap::new());
+        let mut decoder = Decoder::new("cp_1", START, &BTreeMap::new());
         decoder.read(MADE)?;
         let other = r#"{"database":"maxwell","table":"bootstrap","type":"insert","ts":1,"data":{"id":1}}"#;
         assert!(matches!(decoder.read(other)?, Told::Nothing));
@@ -302,6 +313,21 @@ mod tests {
         let done =
             r#"{"database":"cp_1","table":"t","type":"bootstrap-complete","ts":1,"primary_key_columns":[],"data":{}}"#;
         assert!(matches!(decoder.read(done)?, Told::Bootstrapped(table) if table == "t".into()));
+        Ok(())
+    }
+
+    #[test]
+    fn what_came_before_the_capture_is_not_told() -> Result<(), String> {
+        let mut decoder = Decoder::new("cp_1", LogPlace { file: 2, offset_bytes: 120 }, &BTreeMap::new());
+        let at = |place: &str| {
+            format!(
+                r#"{{"database":"cp_1","table":"t","type":"insert","ts":1,"position":"b.{place}","data":{{"id":1}}}}"#
+            )
+        };
+        for (place, is_told) in [("000001:900", false), ("000002:120", false), ("000002:121", true), ("000003:4", true)]
+        {
+            assert_eq!(matches!(decoder.read(&at(place))?, Told::Change(_)), is_told, "{place}");
+        }
         Ok(())
     }
 }

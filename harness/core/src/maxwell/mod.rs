@@ -3,6 +3,7 @@
 //!
 //! It keeps its position, and what the tables look like, in a database of its own on the same server.
 
+mod daemon;
 mod line;
 mod subscription;
 
@@ -21,7 +22,7 @@ use crate::{
         Truncate, UnchangedToast, Values,
     },
     kafka,
-    mysql::{self, Server},
+    mysql::{self, Conn, Server},
     source::{Source, Storage},
     stack::{Service, USER, docker},
 };
@@ -98,13 +99,7 @@ impl Capture for Maxwell {
     /// It tells places in the log.
     async fn end_of_history(&self, source: &dyn Source) -> Result<Position> {
         let mut admin = source.as_a::<mysql::Source>()?.admin().lock().await;
-        let doing = "ask where the log ends";
-        let status: Option<mysql_async::Row> =
-            admin.query_first("SHOW BINLOG STATUS").await.while_doing(SERVICE, doing)?;
-        let place = status.and_then(|status| Some((status.get::<String, _>(0)?, status.get::<u64, _>(1)?)));
-        let (file, offset) = place.ok_or_else(|| Error::new(SERVICE, doing, "the server writes none"))?;
-        let place: LogPlace = format!("{file}:{offset}").parse().map_err(|cause| Error::new(SERVICE, doing, cause))?;
-        Ok(Position::Log(place))
+        end_of_log(&mut admin).await.map(Position::Log)
     }
 
     async fn start(&self, subject: Subject<'_>, options: &Options) -> Result<Box<dyn Subscription>> {
@@ -130,4 +125,12 @@ fn own_database(subject: Subject<'_>) -> String {
 
 fn container(subject: Subject<'_>) -> String {
     format!("{}-{}", docker::network_name(subject.stack.state()), subject.name.replace('_', "-"))
+}
+
+async fn end_of_log(conn: &mut Conn) -> Result<LogPlace> {
+    let doing = "ask where the log ends";
+    let status: Option<mysql_async::Row> = conn.query_first("SHOW BINLOG STATUS").await.while_doing(SERVICE, doing)?;
+    let place = status.and_then(|status| Some((status.get::<String, _>(0)?, status.get::<u64, _>(1)?)));
+    let (file, offset) = place.ok_or_else(|| Error::new(SERVICE, doing, "the server writes none"))?;
+    format!("{file}:{offset}").parse().map_err(|cause| Error::new(SERVICE, doing, cause))
 }

@@ -1,18 +1,16 @@
 //! Maxwell at work in a container: started, read, stopped, and started again.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    time::Duration,
-};
+use std::collections::{BTreeSet, VecDeque};
 
 use async_trait::async_trait;
 use mysql_async::prelude::Queryable;
 use rdkafka::Message;
 
 use super::{
-    SERVICE, container,
+    SERVICE,
+    daemon::{Daemon, LOST_ITS_WAY},
+    end_of_log,
     line::{Decoder, Told},
-    own_database,
 };
 use crate::{
     capture::{Options, SnapshotMode, Subject, Subscription},
@@ -21,28 +19,18 @@ use crate::{
     kafka::{self, Reader},
     mysql::{self, Conn, quote},
     schema::TableName,
-    stack::{Endpoint, Line, Service, Task, Worker, jaas_login},
+    stack::{Endpoint, Line, Service, Worker},
 };
-
-/// Where it finds its settings.
-const SETTINGS: &str = "/etc/maxwell.properties";
-
-const READY_WITHIN: Duration = Duration::from_secs(90);
-
-/// The memory that its container may use, in MiB.
-const MEMORY_MB: u32 = 512;
 
 /// What it writes when it has lost its connection, and ends: whoever runs it starts it again.
 const PASSING_FAILURE: &str = "Communications link failure";
-
-/// What it writes when it can't make sense of the log, and goes on without a word to its consumers.
-const LOST_ITS_WAY: &str = "Unknown event type";
 
 /// A capture by Maxwell.
 pub(super) struct MaxwellSubscription {
     worker: Worker,
     source: Endpoint,
-    lease: String,
+    /// The user that Maxwell is to the server.
+    user: String,
     /// The topic, if it writes to Kafka.
     reader: Option<Reader>,
     decoder: Decoder,
@@ -57,55 +45,45 @@ impl MaxwellSubscription {
     pub(super) async fn start(subject: Subject<'_>, options: &Options) -> Result<Self> {
         let endpoint = subject.stack.endpoint(Service::Mariadb)?;
         let mut conn = mysql::connect(endpoint, subject.database).await?;
-        let shapes = mysql::shapes(&mut conn, subject.database).await?;
-        let decoder = Decoder::new(subject.database, &shapes);
         let is_to_kafka = options.settings.get("producer").is_some_and(|producer| producer == "kafka");
+        let topic = format!("{}.changes", subject.name);
         let broker = if is_to_kafka { Some(subject.stack.also(Service::Kafka).await?) } else { None };
         let reader = match &broker {
             Some(broker) => {
-                let topic = topic(subject.name);
                 kafka::create_ordered(broker, &[&topic]).await?;
                 Some(Reader::open(broker, subject.name, &[&topic]).await?)
             }
             None => None,
         };
-        let task = Task {
-            title: SERVICE,
-            image: "maxwell",
-            container: container(subject),
-            command: vec!["maxwell".to_owned(), format!("--config={SETTINGS}")],
-            file: (SETTINGS, settings(subject, endpoint, broker.as_ref(), options)),
-            is_ready: "Binlog connected.",
-            ready_within: READY_WITHIN,
-            memory_mb: MEMORY_MB,
-        };
-        let worker = Worker::start(subject.stack, task).await?;
+        let daemon = Daemon::of(subject, options, broker.as_ref().map(|broker| (broker, topic.as_str())))?;
+        let worker = daemon.at_work().await?;
+        let since = end_of_log(&mut conn).await?;
+        let shapes = mysql::shapes(&mut conn, subject.database).await?;
         let mut subscription = Self {
             worker,
             source: endpoint.clone(),
-            lease: subject.database.to_owned(),
+            user: daemon.user.clone(),
             reader,
-            decoder,
+            decoder: Decoder::new(subject.database, since, &shapes),
             ready: VecDeque::new(),
             to_read: BTreeSet::new(),
             is_stopped: false,
         };
         if options.snapshot == SnapshotMode::Initial {
             subscription.to_read = shapes.into_keys().collect();
-            subscription.read_existing(&mut conn, subject).await?;
+            subscription.read_existing(&mut conn, subject, &daemon.database).await?;
         }
         Ok(subscription)
     }
 
     /// Has it read all rows of the tables, as `maxwell-bootstrap` does: by a row in a table of its own (its documentation,
     /// "Bootstrapping"). It goes on telling changes meanwhile.
-    async fn read_existing(&mut self, conn: &mut Conn, subject: Subject<'_>) -> Result<()> {
-        let client = quote(subject.database);
+    async fn read_existing(&mut self, conn: &mut Conn, subject: Subject<'_>, its_database: &str) -> Result<()> {
+        let client = quote(&self.user);
         for table in &self.to_read {
             let (database, name) = (mysql::database_of(subject.database, table.schema()), quote(table.name()));
             let ask = format!(
-                "INSERT INTO {}.bootstrap (database_name, table_name, client_id) VALUES ({}, {name}, {client})",
-                own_database(subject),
+                "INSERT INTO {its_database}.bootstrap (database_name, table_name, client_id) VALUES ({}, {name}, {client})",
                 quote(&database)
             );
             conn.query_drop(ask).await.while_doing(SERVICE, format!("have the table {table} read"))?;
@@ -159,43 +137,6 @@ impl MaxwellSubscription {
     }
 }
 
-fn topic(name: &str) -> String {
-    format!("{name}.changes")
-}
-
-/// Its settings: what the capture needs, and those asked for over them.
-fn settings(subject: Subject<'_>, source: &Endpoint, broker: Option<&Endpoint>, options: &Options) -> String {
-    let lease = subject.database;
-    let (server_id, ..) = uuid::Uuid::new_v4().as_fields();
-    let mut settings = vec![
-        ("producer", if broker.is_some() { "kafka" } else { "stdout" }.to_owned()),
-        ("host", source.container.clone()),
-        ("user", lease.to_owned()),
-        ("password", source.password.clone()),
-        ("client_id", lease.to_owned()),
-        ("replica_server_id", (server_id >> 1).to_string()),
-        ("schema_database", own_database(subject)),
-        ("filter", format!("exclude: *.*, include: /^{lease}(_.*)?$/.*")),
-        ("output_ddl", "true".to_owned()),
-        ("output_binlog_position", "true".to_owned()),
-        ("output_primary_key_columns", "true".to_owned()),
-        // Its own tables are made in `utf8`, which it can't read itself where that is utf8mb3.
-        ("jdbc_options", "sessionVariables=old_mode=''".to_owned()),
-    ];
-    if let Some(broker) = broker {
-        settings.extend([
-            ("kafka_topic", topic(subject.name)),
-            ("kafka.bootstrap.servers", format!("{}:19092", broker.container)),
-            ("kafka.security.protocol", "SASL_PLAINTEXT".to_owned()),
-            ("kafka.sasl.mechanism", "PLAIN".to_owned()),
-            ("kafka.sasl.jaas.config", format!("{};", jaas_login(&broker.password))),
-        ]);
-    }
-    let asked = options.settings.iter().filter(|(name, _)| *name != "producer");
-    let settings = settings.into_iter().chain(asked.map(|(name, value)| (name.as_str(), value.clone())));
-    settings.map(|(name, value)| [name, "=", &value, "\n"].concat()).collect()
-}
-
 #[async_trait]
 impl Subscription for MaxwellSubscription {
     async fn next(&mut self) -> Result<Change> {
@@ -220,7 +161,7 @@ impl Subscription for MaxwellSubscription {
         for line in self.worker.stop().await? {
             self.take(&line)?;
         }
-        mysql::hang_up(&self.source, &self.lease).await
+        mysql::hang_up(&self.source, &self.user).await
     }
 
     async fn resume(&mut self) -> Result<()> {

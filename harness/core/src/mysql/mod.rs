@@ -51,7 +51,7 @@ const SERVICE: &str = "MySQL or MariaDB";
 pub const HIDDEN_TIME: &str = "changeproof_updated_at";
 
 /// The table of the harness's database that fences are written to.
-const FENCE: &str = "fence";
+pub(crate) const FENCE: &str = "fence";
 
 /// The fence's table, as methods see it that look at tables.
 pub(crate) fn fence() -> (TableName, TableShape) {
@@ -92,8 +92,11 @@ pub fn schema_of<'a>(lease: &str, database: &'a str) -> Option<&'a str> {
     }
 }
 
+/// The user of a program that captures for whoever has a server to themselves, one after the other.
+pub(crate) const DAEMON: &str = "daemon";
+
 /// What a user may that captures: read tables and the log (MySQL manual, 8.2.2 "Privileges Provided by MySQL").
-const RIGHTS: &str = "SELECT, RELOAD, SHOW DATABASES, REPLICATION SLAVE, REPLICATION CLIENT, LOCK TABLES";
+pub(crate) const RIGHTS: &str = "SELECT, RELOAD, SHOW DATABASES, REPLICATION SLAVE, REPLICATION CLIENT, LOCK TABLES";
 
 /// A lease's databases, and the sessions that a script runs on.
 pub struct Source {
@@ -313,7 +316,7 @@ impl source::Source for Source {
         let mut admin = self.admin.lock().await;
         loop {
             let mut theirs = connections(&mut admin).await?;
-            theirs.retain(|connection| connection.user == self.lease);
+            theirs.retain(|connection| connection.user == self.lease || connection.user == DAEMON);
             for Connection { id, .. } in &theirs {
                 // One that has ended by itself meanwhile is as good.
                 let _ = admin.query_drop(format!("KILL {id}")).await;

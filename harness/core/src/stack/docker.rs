@@ -3,7 +3,7 @@
 use std::{collections::HashMap, path::Path, time::Duration};
 
 use futures_util::{Stream, StreamExt};
-use testcontainers_modules::testcontainers::{
+use testcontainers::{
     bollard::{
         Docker,
         container::LogOutput,
@@ -228,6 +228,20 @@ pub async fn remove_container(container: &str) -> Result<()> {
         Err(EngineError::DockerResponseServerError { status_code: 404 | 409, .. }) | Ok(()) => Ok(()),
         Err(error) => Err(error).while_doing(ENGINE, format!("remove {container}")),
     }
+}
+
+/// Removes a server's container, and those of programs that work for it, which begin with its name.
+///
+/// # Errors
+/// The engine can't be reached.
+pub(crate) async fn remove_with_company(server: &str) -> Result<()> {
+    let filters = HashMap::from([("name", vec![format!("^/{server}")])]);
+    let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+    let found = engine().await?.list_containers(Some(options)).await.while_doing(ENGINE, "list containers")?;
+    for container in found.into_iter().filter_map(|container| container.id) {
+        remove_container(&container).await?;
+    }
+    Ok(())
 }
 
 /// Ends a container at once, as a power cut would (SIGKILL), and leaves its files.

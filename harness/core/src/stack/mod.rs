@@ -109,7 +109,7 @@ impl Stack {
 
     /// A client of the services that speak HTTP. All share one: each that is made anew reads the machine's certificate authorities.
     pub fn http(&self) -> reqwest::Client {
-        self.http.get_or_init(http::client).clone()
+        self.http.get_or_init(http::plain_client).clone()
     }
 
     /// How to reach a service that is needed beyond those acquired; it is started if it doesn't run.
@@ -174,7 +174,7 @@ impl Stack {
     pub async fn give_back(&mut self) -> Result<()> {
         for service in std::mem::take(&mut self.apart) {
             if let Some(endpoint) = self.endpoints.remove(&service) {
-                docker::remove_container(&endpoint.container).await?;
+                docker::remove_with_company(&endpoint.container).await?;
                 self.state.remove_shared_folder(&endpoint.container)?;
             }
         }

@@ -263,7 +263,7 @@ pub(crate) async fn take_secluded(service: Service, state: &State) -> Result<End
         if left.image == image::tag_of(service.image()).await? && docker::is_running(&left.container).await? {
             return Ok(left);
         }
-        docker::remove_container(&left.container).await?;
+        docker::remove_with_company(&left.container).await?;
     }
     drop(lock);
     start_apart(service, state).await

@@ -1,8 +1,9 @@
-//! A container of a capture's own: a program that is no service, started for one capture and removed with it.
+//! A container of a capture's own: a program that is no service, started for one capture and removed with it, or left beside a server for
+//! the next one.
 
 use std::{collections::VecDeque, pin::Pin, time::Duration};
 
-use testcontainers_modules::testcontainers::{ContainerAsync, GenericImage, ImageExt, runners::AsyncRunner};
+use testcontainers::{ContainerAsync, GenericImage, ImageExt, ReuseDirective, runners::AsyncRunner};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt, Lines},
     time::timeout,
@@ -35,6 +36,8 @@ pub(crate) struct Task<'a> {
     pub(crate) ready_within: Duration,
     /// The memory that its container may use, in MiB.
     pub(crate) memory_mb: u32,
+    /// Whether one of this name that is at work already will do, and it stays for others.
+    pub(crate) is_shared: bool,
 }
 
 /// A line that a worker wrote.
@@ -98,7 +101,9 @@ impl Worker {
         let memory_bytes = i64::from(task.memory_mb) << 20;
         let (path, text) = task.file;
         // One of this name may be left of a process that was killed.
-        docker::remove_container(&task.container).await?;
+        if !task.is_shared {
+            docker::remove_container(&task.container).await?;
+        }
         let (name, version) = split_tag(&tag);
         let request = GenericImage::new(name, version)
             .with_container_name(&task.container)
@@ -106,6 +111,7 @@ impl Worker {
             .with_labels([(docker::LABEL, stack.state().id())])
             .with_cmd(task.command)
             .with_copy_to(path, text.into_bytes())
+            .with_reuse(if task.is_shared { ReuseDirective::Always } else { ReuseDirective::Never })
             .with_host_config_modifier(move |host| {
                 host.memory = Some(memory_bytes);
                 host.memory_swap = Some(memory_bytes);
