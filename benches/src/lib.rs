@@ -86,9 +86,9 @@ pub fn main(storage: &'static str, idle: &'static dyn Capture, setups: &[Setup])
     }
 }
 
-/// Where the two ends run: each on a thread of its own, so that neither waits for the other's.
+/// Where the two ends run: each on threads of its own, so that neither waits for the other's.
 struct Ends {
-    /// Takes changes.
+    /// Takes changes, and has a thread beside for a capture that reads ahead, as `cdc` has.
     reader: Runtime,
     /// Writes rows under load.
     writers: Runtime,
@@ -97,9 +97,11 @@ struct Ends {
 impl Ends {
     fn new() -> Result<Self> {
         let doing = "start its threads";
-        let reader = Builder::new_current_thread().enable_all().build().while_doing("the bench", doing)?;
-        let writers = Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        Ok(Self { reader, writers: writers.while_doing("the bench", doing)? })
+        let runtime = || Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        Ok(Self {
+            reader: runtime().while_doing("the bench", doing)?,
+            writers: runtime().while_doing("the bench", doing)?,
+        })
     }
 }
 

@@ -283,70 +283,83 @@ impl<T: Into<Self>> From<Vec<T>> for Value {
 ///
 /// A row may be partial: a before-image often holds the key only. A column that isn't there is something else than NULL.
 ///
-/// Rows are narrow and come by the hundred thousand, so this is a list, which shares the columns' names with other rows.
+/// Rows are narrow and come by the hundred thousand, so these are lists, and that of the names is shared by the rows of a table.
 #[derive(Clone, Default, Eq)]
-pub struct Row(Vec<(Arc<str>, Value)>);
+pub struct Row {
+    columns: Columns,
+    values: Vec<Value>,
+}
+
+/// The names of a row's columns, which many rows can share.
+pub(crate) type Columns = Arc<Vec<Arc<str>>>;
 
 impl Row {
+    /// A row of these columns, which have different names; it has a value for each of them.
+    pub(crate) fn of(columns: &Columns, values: Vec<Value>) -> Self {
+        debug_assert_eq!(columns.len(), values.len(), "a value for each of {columns:?}");
+        Self { columns: Arc::clone(columns), values }
+    }
+
+    fn place(&self, column: &str) -> Option<usize> {
+        self.columns.iter().position(|name| **name == *column)
+    }
+
     /// The value of a column, if the row has that column.
     pub fn get(&self, column: &str) -> Option<&Value> {
-        self.0.iter().find(|(name, _)| **name == *column).map(|(_, value)| value)
+        self.values.get(self.place(column)?)
+    }
+
+    /// The value of the column at this place.
+    pub(crate) fn at(&self, place: usize) -> Option<&Value> {
+        self.values.get(place)
     }
 
     /// Sets a column, keeping its place if it was there already.
     pub fn set(&mut self, column: impl AsRef<str>, value: impl Into<Value>) {
-        self.put(column.as_ref().into(), value.into());
-    }
-
-    /// An empty row, with room for so many columns.
-    pub(crate) fn with_capacity(columns: usize) -> Self {
-        Self(Vec::with_capacity(columns))
-    }
-
-    /// Adds a column that the row doesn't have yet: a table's columns have different names.
-    pub(crate) fn add(&mut self, column: Arc<str>, value: Value) {
-        debug_assert!(self.get(&column).is_none(), "the column {column} is there already");
-        self.0.push((column, value));
-    }
-
-    fn put(&mut self, column: Arc<str>, value: Value) {
-        match self.0.iter_mut().find(|(name, _)| *name == column) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((column, value)),
+        let column = column.as_ref();
+        match self.place(column) {
+            Some(at) => self.values[at] = value.into(),
+            None => self.push(column.into(), value.into()),
         }
+    }
+
+    fn push(&mut self, column: Arc<str>, value: Value) {
+        Arc::make_mut(&mut self.columns).push(column);
+        self.values.push(value);
     }
 
     /// Removes a column; the others keep their order.
     pub fn remove(&mut self, column: &str) -> Option<Value> {
-        let at = self.0.iter().position(|(name, _)| **name == *column)?;
-        Some(self.0.remove(at).1)
+        let at = self.place(column)?;
+        Arc::make_mut(&mut self.columns).remove(at);
+        Some(self.values.remove(at))
     }
 
     /// Columns and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.0.iter().map(|(column, value)| (&**column, value))
+        self.columns().zip(&self.values)
     }
 
     /// The column names in order.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(column, _)| &**column)
+        self.columns.iter().map(|column| &**column)
     }
 
     /// How many columns the row has.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.values.len()
     }
 
     /// Whether the row has no column at all.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.values.is_empty()
     }
 
     /// The part of the row that the columns name, in their order; columns it doesn't have are left out.
     #[must_use]
     pub fn project<'a>(&self, columns: impl IntoIterator<Item = &'a str>) -> Self {
-        let of_this = |column: &'a str| self.0.iter().find(|(name, _)| **name == *column).cloned();
-        columns.into_iter().filter_map(of_this).collect()
+        let places = columns.into_iter().filter_map(|column| self.place(column));
+        places.map(|at| (Arc::clone(&self.columns[at]), self.values[at].clone())).collect()
     }
 
     /// Whether every column of `part` has the same value here.
@@ -371,15 +384,23 @@ pub fn sort_by_key(rows: &mut [Row], key: &[String]) {
 impl<C: Into<Arc<str>>, V: Into<Value>> FromIterator<(C, V)> for Row {
     fn from_iter<I: IntoIterator<Item = (C, V)>>(columns: I) -> Self {
         let columns = columns.into_iter();
-        let mut row = Self(Vec::with_capacity(columns.size_hint().0));
-        columns.for_each(|(column, value)| row.put(column.into(), value.into()));
+        let room = columns.size_hint().0;
+        let mut row = Self { columns: Arc::new(Vec::with_capacity(room)), values: Vec::with_capacity(room) };
+        for (column, value) in columns {
+            let column = column.into();
+            match row.place(&column) {
+                Some(at) => row.values[at] = value.into(),
+                None => row.push(column, value.into()),
+            }
+        }
         row
     }
 }
 
 impl PartialEq for Row {
     fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0 || (self.len() == other.len() && self.contains(other))
+        let is_alike = Arc::ptr_eq(&self.columns, &other.columns) || self.columns == other.columns;
+        if is_alike { self.values == other.values } else { self.len() == other.len() && self.contains(other) }
     }
 }
 
@@ -436,6 +457,15 @@ mod tests {
         row.set("b", 4);
         assert_eq!(row.iter().collect::<Vec<_>>(), [("a", &Value::Int(3)), ("b", &Value::Int(4))]);
         assert_eq!((row.remove("a"), row.remove("a")), (Some(Value::Int(3)), None));
+    }
+
+    #[test]
+    fn a_row_that_changes_leaves_alone_those_that_share_its_columns() {
+        let first = row! { a: 1, b: 2 };
+        let mut second = first.clone();
+        second.set("c", 3);
+        second.remove("a");
+        assert_eq!((first, second), (row! { a: 1, b: 2 }, row! { b: 2, c: 3 }));
     }
 
     #[test]

@@ -13,16 +13,16 @@ use super::{
     columns,
     ddl::{self, Effect},
     mariadb::{self, Rows},
-    row::Reader,
+    row::{Image, Reader},
     seen::Id,
-    table::{self, Column, Table},
+    table::{self, Table},
 };
 use crate::{
     change::{Change, Gtid, Op, TxId},
     error::{Context, Error, Result},
     mysql::schema_of,
     schema::TableName,
-    value::Row,
+    value::{Columns, Row},
 };
 
 /// MySQL's `HEARTBEAT_LOG_EVENT_V2`, which the library doesn't know: that nothing is to be told.
@@ -358,11 +358,14 @@ impl Decoder {
             (_, None) => Op::Delete,
             _ => Op::Update,
         };
+        let before = before.as_ref().map(|present| Image::new(&table, present));
+        let after = after.as_ref().map(|present| Image::new(&table, present));
+        let key = Key::new(&table, before.as_ref(), after.as_ref());
         let mut rows = Reader::new(bytes, &table);
         while rows.has_more() {
-            let before = before.as_ref().map(|present| rows.image(present)).transpose()?;
-            let after = after.as_ref().map(|present| rows.image(present)).transpose()?;
-            let key = key_of(&table, before.as_ref(), after.as_ref());
+            let before = before.as_ref().map(|image| rows.image(image)).transpose()?;
+            let after = after.as_ref().map(|image| rows.image(image)).transpose()?;
+            let key = key.of(before.as_ref(), after.as_ref());
             open.push(Change { key, before, after, ..Change::new(op, table.name.clone()) });
         }
         Ok(())
@@ -388,14 +391,28 @@ impl Decoder {
     }
 }
 
-/// The key as the change leaves it. An image need not have all columns of the key that stayed the same.
-fn key_of(table: &Table, before: Option<&Row>, after: Option<&Row>) -> Row {
-    let mut key = Row::with_capacity(table.key.len());
-    for at in &table.key {
-        let Some(Column { name, .. }) = table.columns.get(*at) else { continue };
-        if let Some(value) = after.and_then(|row| row.get(name)).or_else(|| before?.get(name)) {
-            key.add(Arc::clone(name), value.clone());
+/// Where the images of an event have the key as the change leaves it. One need not have all columns of the key that stayed the same.
+struct Key {
+    columns: Columns,
+    before: Vec<Option<usize>>,
+    after: Vec<Option<usize>>,
+}
+
+impl Key {
+    fn new(table: &Table, before: Option<&Image>, after: Option<&Image>) -> Self {
+        let find = |image: Option<&Image>, place| image.and_then(|image| image.find(place));
+        let has = |place: &&usize| find(before, **place).or_else(|| find(after, **place)).is_some();
+        let places: Vec<_> = table.key.iter().filter(has).copied().collect();
+        Self {
+            columns: table.names(&places),
+            before: places.iter().map(|place| find(before, *place)).collect(),
+            after: places.iter().map(|place| find(after, *place)).collect(),
         }
     }
-    key
+
+    fn of(&self, before: Option<&Row>, after: Option<&Row>) -> Row {
+        let at = |row: Option<&Row>, place: Option<usize>| row?.at(place?).cloned();
+        let places = self.after.iter().zip(&self.before);
+        Row::of(&self.columns, places.filter_map(|(new, old)| at(after, *new).or_else(|| at(before, *old))).collect())
+    }
 }

@@ -12,6 +12,7 @@ mod gtids;
 mod json;
 mod mariadb;
 mod numbers;
+mod reading;
 mod row;
 mod seen;
 mod subscription;
@@ -113,8 +114,8 @@ impl Capture for NativeBinlog {
 
     async fn start(&self, subject: Subject<'_>, options: &Options) -> Result<Box<dyn Subscription>> {
         let endpoint = subject.stack.endpoint(self.0.server().service)?.clone();
-        let subscription = subscription::Binlog::start(self.0, endpoint, subject.database, options.snapshot).await?;
-        Ok(Box::new(subscription))
+        let log = reading::Log { flavour: self.0, endpoint, lease: subject.database.to_owned() };
+        Ok(Box::new(subscription::Binlog::start(log, options.snapshot).await?))
     }
 
     /// Nothing of it stays on the server.

@@ -1,9 +1,6 @@
 //! Rows as the log holds them: which columns are there, which of them are NULL, and the values of the others.
 
-use std::{
-    net::{Ipv4Addr, Ipv6Addr},
-    sync::Arc,
-};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use mysql_common::{binlog::jsonb, io::ParseBuf};
 use uuid::Uuid;
@@ -18,8 +15,28 @@ use crate::{
     error::{Error, Result},
     mysql,
     schema::{TableName, Type},
-    value::{Float, Row, Value, widen},
+    value::{Columns, Float, Row, Value, widen},
 };
+
+/// Which of a table's columns the images of an event have.
+pub(super) struct Image {
+    places: Vec<usize>,
+    columns: Columns,
+}
+
+impl Image {
+    /// The columns that are present, of those that the table has.
+    pub(super) fn new(table: &Table, present: &[bool]) -> Self {
+        let places = present.iter().enumerate().filter(|(_, is_present)| **is_present).map(|(place, _)| place);
+        let places: Vec<_> = places.filter(|place| *place < table.columns.len()).collect();
+        Self { columns: table.names(&places), places }
+    }
+
+    /// Where a column of the table stands in them.
+    pub(super) fn find(&self, place: usize) -> Option<usize> {
+        self.places.iter().position(|present| *present == place)
+    }
+}
 
 /// The rows' part of an event, being read.
 pub(super) struct Reader<'a> {
@@ -54,17 +71,15 @@ impl<'a> Reader<'a> {
         usize::try_from(length).map_err(|error| unreadable(&self.table.name, &error.to_string()))
     }
 
-    /// The next image of a row, in which these columns are present.
-    pub(super) fn image(&mut self, present: &[bool]) -> Result<Row> {
+    /// The next image of a row.
+    pub(super) fn image(&mut self, image: &Image) -> Result<Row> {
         let table = self.table;
-        let nulls = self.take(present.iter().filter(|is_present| **is_present).count().div_ceil(8))?;
-        let columns = table.columns.iter().zip(present).filter(|(_, is_present)| **is_present);
-        let mut row = Row::with_capacity(table.columns.len());
-        for (at, (column, _)) in columns.enumerate() {
-            let value = if is_set(nulls, at) { Value::Null } else { self.value(column)? };
-            row.add(Arc::clone(&column.name), value);
+        let nulls = self.take(image.places.len().div_ceil(8))?;
+        let mut values = Vec::with_capacity(image.places.len());
+        for (at, place) in image.places.iter().enumerate() {
+            values.push(if is_set(nulls, at) { Value::Null } else { self.value(&table.columns[*place])? });
         }
-        Ok(row)
+        Ok(Row::of(&image.columns, values))
     }
 
     fn value(&mut self, column: &Column) -> Result<Value> {
@@ -208,7 +223,8 @@ mod tests {
         ]);
         // The second column is absent, the third is NULL.
         let mut rows = Reader::new(&[0b010, 0xff, 0xff, 0xff, 0b11], &table);
-        assert_eq!(rows.image(&[true, false, true, true])?, row! { c0: -1, c2: None::<i64>, c3: "a,b" });
+        let image = Image::new(&table, &[true, false, true, true]);
+        assert_eq!(rows.image(&image)?, row! { c0: -1, c2: None::<i64>, c3: "a,b" });
         assert!(!rows.has_more());
         Ok(())
     }
@@ -216,7 +232,7 @@ mod tests {
     #[test]
     fn a_row_that_is_cut_short_is_an_error() {
         let table = table(vec![Encoding::Integer { bytes: 4, is_unsigned: true }]);
-        assert!(Reader::new(&[0, 1, 2], &table).image(&[true]).is_err());
+        assert!(Reader::new(&[0, 1, 2], &table).image(&Image::new(&table, &[true])).is_err());
     }
 
     #[test]

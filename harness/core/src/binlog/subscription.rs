@@ -1,19 +1,27 @@
 //! The log being read: from an initial snapshot, or from now on, and again after a broken connection.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+};
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
-use mysql_async::{BinlogStream, Conn, Error as DriverError, prelude::Queryable};
+use mysql_async::{Conn, Error as DriverError, prelude::Queryable};
 
-use super::{SERVICE, charset::Collations, decode::Decoder, earlier, seen::Seen, table};
+use super::{
+    SERVICE,
+    charset::Collations,
+    decode::{Decoder, Transaction},
+    reading::{Ended, Log, Reading},
+    seen::Seen,
+    table,
+};
 use crate::{
     capture::{SnapshotMode, Subscription},
     change::{Change, Op},
     error::{Context, Error, Result},
     mysql::{self, Flavour, TableShape},
     schema::{TableName, Type},
-    stack::Endpoint,
     value::{Row, Value},
 };
 
@@ -22,34 +30,29 @@ const CANT_GIVE: u16 = 1236;
 
 /// A capture by the binary log.
 pub(super) struct Binlog {
-    flavour: Flavour,
-    endpoint: Endpoint,
-    lease: String,
+    log: Log,
     /// By which the server knows a replica from others; each capture has one of its own.
     server_id: u32,
-    stream: Option<BinlogStream>,
+    reading: Option<Reading>,
     is_stopped: bool,
+    /// What is known of the log, while nobody reads it.
     decoder: Decoder,
-    /// What has been delivered, or was there before the capture began.
+    /// What has been taken from the log, or was there before the capture began.
     seen: Seen,
     ready: VecDeque<Change>,
 }
 
 impl Binlog {
     /// Begins to capture: with an initial snapshot after what that has read, else after what there is now.
-    pub(super) async fn start(
-        flavour: Flavour,
-        endpoint: Endpoint,
-        lease: &str,
-        snapshot: SnapshotMode,
-    ) -> Result<Self> {
-        let mut conn = mysql::connect_to_capture(&endpoint, lease).await?;
+    pub(super) async fn start(log: Log, snapshot: SnapshotMode) -> Result<Self> {
+        let lease = log.lease.as_str();
+        let mut conn = mysql::connect_to_capture(&log.endpoint, lease).await?;
         let collations = Collations::of(&mut conn).await?;
         let is_initial = snapshot == SnapshotMode::Initial;
         if is_initial {
             begin_snapshot(&mut conn).await?;
         }
-        let seen = Seen::executed(flavour, &mut conn).await?;
+        let seen = Seen::executed(log.flavour, &mut conn).await?;
         let shapes = mysql::shapes(&mut conn, lease).await?;
         let mut ready = VecDeque::new();
         if is_initial {
@@ -59,19 +62,18 @@ impl Binlog {
         }
         let shapes = shapes.into_iter().map(|(name, shape)| (name, told_shape(&shape)));
         let decoder = Decoder::new(lease, collations, shapes);
-        let (server_id, lease) = (server_id(), lease.to_owned());
-        let (stream, is_stopped) = (None, false);
-        let mut binlog = Self { flavour, endpoint, lease, server_id, stream, is_stopped, decoder, seen, ready };
+        let (server_id, reading, is_stopped) = (server_id(), None, false);
+        let mut binlog = Self { log, server_id, reading, is_stopped, decoder, seen, ready };
         binlog.connect().await?;
         Ok(binlog)
     }
 
     async fn connect(&mut self) -> Result<()> {
-        self.decoder.reconnected();
-        let mut conn = connect_as_replica(self.flavour, &self.endpoint, &self.lease).await?;
+        let mut conn = connect_as_replica(&self.log).await?;
         let request = self.seen.request_others(&mut conn, self.server_id).await?;
-        let stream = conn.get_binlog_stream(request).await;
-        self.stream = Some(stream.map_err(|error| self.told(error))?);
+        let stream = conn.get_binlog_stream(request).await.map_err(|error| self.told(error))?;
+        self.decoder.reconnected();
+        self.reading = Some(Reading::begin(self.log.clone(), stream, mem::take(&mut self.decoder)));
         Ok(())
     }
 
@@ -90,35 +92,43 @@ impl Binlog {
         }
     }
 
-    /// Reads an event. Returns whether the connection is still there.
-    async fn read(&mut self) -> Result<bool> {
-        let Some(stream) = &mut self.stream else { return Ok(false) };
-        let event = match stream.next().await {
-            None | Some(Err(DriverError::Io(_))) => return Ok(false),
-            Some(Err(error)) => return Err(self.told(error)),
-            Some(Ok(event)) => event,
-        };
-        if let Some(mut transaction) = self.decoder.event(&event)? {
-            if let Some(name) = &transaction.prepared_before {
-                let log = earlier::Log { flavour: self.flavour, endpoint: &self.endpoint, lease: &self.lease };
-                transaction.changes = log.prepared(name, transaction.id).await?;
-            }
-            self.seen.insert(transaction.id);
-            if self.ready.is_empty() {
-                self.ready = transaction.changes.into();
-            } else {
-                self.ready.extend(transaction.changes);
-            }
+    fn take(&mut self, transaction: Transaction) {
+        self.seen.insert(transaction.id);
+        if self.ready.is_empty() {
+            self.ready = transaction.changes.into();
+        } else {
+            self.ready.extend(transaction.changes);
         }
-        Ok(true)
+    }
+
+    /// The next transaction; none once the reading has ended.
+    async fn read(&mut self) -> Option<Transaction> {
+        self.reading.as_mut()?.next().await
+    }
+
+    /// Takes all that has been read, and learns why there is no more.
+    async fn finish(&mut self) -> Result<()> {
+        while let Some(transaction) = self.read().await {
+            self.take(transaction);
+        }
+        let Some(reading) = &mut self.reading else { return Ok(()) };
+        let ended = reading.ended().await;
+        self.reading = None;
+        let (decoder, ended) = ended?;
+        self.decoder = decoder;
+        match ended {
+            Ended::Here => Ok(()),
+            Ended::Refused(error) => Err(self.told(error)),
+            Ended::Failed(error) => Err(error),
+        }
     }
 }
 
 /// Opens a connection that may become a stream of the log, with all that is in it: a replica that doesn't say so is sent MariaDB's
 /// transactions without their identifiers.
-pub(super) async fn connect_as_replica(flavour: Flavour, endpoint: &Endpoint, lease: &str) -> Result<Conn> {
-    let mut conn = mysql::connect_to_capture(endpoint, lease).await?;
-    if flavour == Flavour::MariaDb {
+pub(super) async fn connect_as_replica(log: &Log) -> Result<Conn> {
+    let mut conn = mysql::connect_to_capture(&log.endpoint, &log.lease).await?;
+    if log.flavour == Flavour::MariaDb {
         run(&mut conn, "SET @mariadb_slave_capability = 4").await?;
     }
     Ok(conn)
@@ -166,23 +176,30 @@ fn told_shape(shape: &TableShape) -> Row {
 #[async_trait]
 impl Subscription for Binlog {
     fn next_ready(&mut self) -> Option<Change> {
-        self.ready.pop_front()
+        loop {
+            if let Some(change) = self.ready.pop_front() {
+                return Some(change);
+            }
+            let transaction = self.reading.as_mut()?.next_ready()?;
+            self.take(transaction);
+        }
     }
 
     async fn next(&mut self) -> Result<Change> {
         loop {
-            if let Some(change) = self.ready.pop_front() {
+            if let Some(change) = self.next_ready() {
                 return Ok(change);
             }
-            if self.is_stopped {
-                return Err(Error::new(SERVICE, "deliver the next change", "the capture is stopped"));
-            }
-            if self.stream.is_none() {
+            if self.reading.is_none() {
+                if self.is_stopped {
+                    return Err(Error::new(SERVICE, "deliver the next change", "the capture is stopped"));
+                }
                 self.connect().await?;
             }
-            // A connection that broke is made again, and the log goes on after what has been delivered.
-            if !self.read().await? {
-                self.stream = None;
+            // A connection that broke is made again, and the log goes on after what has been taken of it.
+            match self.read().await {
+                Some(transaction) => self.take(transaction),
+                None => self.finish().await?,
             }
         }
     }
@@ -193,8 +210,11 @@ impl Subscription for Binlog {
 
     async fn stop(&mut self) -> Result<()> {
         self.is_stopped = true;
-        self.stream = None;
-        mysql::hang_up(&self.endpoint, &self.lease).await
+        if let Some(reading) = &mut self.reading {
+            reading.stop();
+        }
+        self.finish().await?;
+        mysql::hang_up(&self.log.endpoint, &self.log.lease).await
     }
 
     async fn resume(&mut self) -> Result<()> {

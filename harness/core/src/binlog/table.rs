@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     mysql::type_named,
     schema::{TableName, Type},
-    value::{Row, Value},
+    value::{Columns, Row, Value},
 };
 
 /// A table at the moment at which its rows changed.
@@ -39,6 +39,11 @@ impl Table {
                 column.encoding = encoding.clone();
             }
         }
+    }
+
+    /// The names of the columns at these places.
+    pub(super) fn names(&self, places: &[usize]) -> Columns {
+        Arc::new(places.iter().map(|place| Arc::clone(&self.columns[*place].name)).collect())
     }
 
     /// The columns with their types, as a change of the definition tells them.

@@ -69,6 +69,7 @@ impl FeedSettings {
 
 /// What a feed tells.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "almost all are changes, and boxing each would cost more than moving it")]
 pub enum Event {
     /// A change of a committed transaction, and its table as the log knew it then.
     Change {
