@@ -366,6 +366,9 @@ impl Decoder {
             let before = before.as_ref().map(|image| rows.image(image)).transpose()?;
             let after = after.as_ref().map(|image| rows.image(image)).transpose()?;
             let key = key.of(before.as_ref(), after.as_ref());
+            if open.changes.len() == open.changes.capacity() {
+                open.changes.reserve(1 + rows.length_bytes() / (bytes.len() - rows.length_bytes()));
+            }
             open.push(Change { key, before, after, ..Change::new(op, table.name.clone()) });
         }
         Ok(())

@@ -1,9 +1,14 @@
 //! The log being read and decoded on a task of its own, ahead of whoever takes the changes.
 
-use futures_util::StreamExt;
+use std::mem;
+
+use futures_util::{FutureExt, StreamExt};
 use mysql_async::{BinlogStream, Error as DriverError};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{
+        mpsc,
+        oneshot::{self, error::TryRecvError},
+    },
     task::JoinSet,
 };
 
@@ -18,8 +23,11 @@ use crate::{
     stack::Endpoint,
 };
 
-/// How many transactions are read ahead: as few as keep both sides busy, since one may be large.
-const AHEAD: usize = 8;
+/// How many times as many changes as belong together are read ahead.
+const AHEAD: usize = 4;
+
+/// How many changes are handed over together, if they are there: waking who takes them costs as much as decoding dozens.
+const TOGETHER: usize = 2048;
 
 /// Whose log is read.
 #[derive(Clone, Debug)]
@@ -41,7 +49,7 @@ pub(super) enum Ended {
 
 /// A log that is being read.
 pub(super) struct Reading {
-    transactions: mpsc::Receiver<Transaction>,
+    transactions: mpsc::Receiver<Vec<Transaction>>,
     /// Dropped with this, and the reading ends.
     task: JoinSet<(Decoder, Ended)>,
     goes_on: Option<oneshot::Sender<()>>,
@@ -57,13 +65,13 @@ impl Reading {
         Self { transactions, task, goes_on: Some(goes_on) }
     }
 
-    /// The next transaction; none once the reading has ended.
-    pub(super) async fn next(&mut self) -> Option<Transaction> {
+    /// The next transactions; none once the reading has ended.
+    pub(super) async fn next(&mut self) -> Option<Vec<Transaction>> {
         self.transactions.recv().await
     }
 
-    /// The next transaction, if it has been read.
-    pub(super) fn next_ready(&mut self) -> Option<Transaction> {
+    /// The next transactions, if they have been read.
+    pub(super) fn next_ready(&mut self) -> Option<Vec<Transaction>> {
         self.transactions.try_recv().ok()
     }
 
@@ -88,18 +96,36 @@ async fn read(
     log: Log,
     mut stream: BinlogStream,
     mut decoder: Decoder,
-    transactions: mpsc::Sender<Transaction>,
+    transactions: mpsc::Sender<Vec<Transaction>>,
     mut stopped: oneshot::Receiver<()>,
 ) -> (Decoder, Ended) {
-    loop {
-        let event = tokio::select! {
-            biased;
-            _ = &mut stopped => return (decoder, Ended::Here),
-            event = stream.next() => match event {
-                None | Some(Err(DriverError::Io(_))) => return (decoder, Ended::Here),
-                Some(Err(error)) => return (decoder, Ended::Refused(error)),
-                Some(Ok(event)) => event,
-            },
+    let (mut read, mut changes) = (Vec::new(), 0);
+    let ended = loop {
+        let event = match stream.next().now_or_never() {
+            Some(event) if changes < TOGETHER => event,
+            event => {
+                changes = 0;
+                // Who doesn't take it any more has dropped this.
+                if !read.is_empty() && transactions.send(mem::take(&mut read)).await.is_err() {
+                    break Ended::Here;
+                }
+                if stopped.try_recv() == Err(TryRecvError::Closed) {
+                    break Ended::Here;
+                }
+                match event {
+                    Some(event) => event,
+                    None => tokio::select! {
+                        biased;
+                        _ = &mut stopped => break Ended::Here,
+                        event = stream.next() => event,
+                    },
+                }
+            }
+        };
+        let event = match event {
+            None | Some(Err(DriverError::Io(_))) => break Ended::Here,
+            Some(Err(error)) => break Ended::Refused(error),
+            Some(Ok(event)) => event,
         };
         let transaction = match decoder.event(&event) {
             Ok(Some(transaction)) => completed(&log, transaction).await,
@@ -107,15 +133,18 @@ async fn read(
             Err(error) => Err(error),
         };
         match transaction {
-            // Nobody takes it any more: this has been dropped.
             Ok(transaction) => {
-                if transactions.send(transaction).await.is_err() {
-                    return (decoder, Ended::Here);
-                }
+                changes += transaction.changes.len();
+                read.push(transaction);
             }
-            Err(error) => return (decoder, Ended::Failed(error)),
+            Err(error) => break Ended::Failed(error),
         }
+    };
+    if !read.is_empty() {
+        // It has been dropped, or takes what there is.
+        let _ = transactions.send(read).await;
     }
+    (decoder, ended)
 }
 
 /// With its changes, if they stand in log from before this capture.

@@ -59,6 +59,11 @@ impl<'a> Reader<'a> {
         !self.bytes.is_empty()
     }
 
+    /// How many bytes of rows there are still to read.
+    pub(super) fn length_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     fn take(&mut self, count: usize) -> Result<&'a [u8]> {
         let taken = self.bytes.split_at_checked(count);
         let (taken, rest) = taken.ok_or_else(|| unreadable(&self.table.name, "it ends within a row"))?;

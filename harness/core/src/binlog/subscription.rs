@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    mem,
+    mem, vec,
 };
 
 use async_trait::async_trait;
@@ -39,7 +39,8 @@ pub(super) struct Binlog {
     decoder: Decoder,
     /// What has been taken from the log, or was there before the capture began.
     seen: Seen,
-    ready: VecDeque<Change>,
+    /// What is to be delivered next, as it was read.
+    ready: VecDeque<vec::IntoIter<Change>>,
 }
 
 impl Binlog {
@@ -57,7 +58,7 @@ impl Binlog {
         let mut ready = VecDeque::new();
         if is_initial {
             run(&mut conn, "UNLOCK TABLES").await?;
-            ready = reads(&mut conn, lease, &shapes).await?;
+            ready.push_back(reads(&mut conn, lease, &shapes).await?.into_iter());
             run(&mut conn, "COMMIT").await?;
         }
         let shapes = shapes.into_iter().map(|(name, shape)| (name, told_shape(&shape)));
@@ -92,24 +93,22 @@ impl Binlog {
         }
     }
 
-    fn take(&mut self, transaction: Transaction) {
-        self.seen.insert(transaction.id);
-        if self.ready.is_empty() {
-            self.ready = transaction.changes.into();
-        } else {
-            self.ready.extend(transaction.changes);
+    fn take(&mut self, transactions: Vec<Transaction>) {
+        for Transaction { id, changes, .. } in transactions {
+            self.seen.insert(id);
+            self.ready.push_back(changes.into_iter());
         }
     }
 
-    /// The next transaction; none once the reading has ended.
-    async fn read(&mut self) -> Option<Transaction> {
+    /// The next transactions; none once the reading has ended.
+    async fn read(&mut self) -> Option<Vec<Transaction>> {
         self.reading.as_mut()?.next().await
     }
 
     /// Takes all that has been read, and learns why there is no more.
     async fn finish(&mut self) -> Result<()> {
-        while let Some(transaction) = self.read().await {
-            self.take(transaction);
+        while let Some(transactions) = self.read().await {
+            self.take(transactions);
         }
         let Some(reading) = &mut self.reading else { return Ok(()) };
         let ended = reading.ended().await;
@@ -153,8 +152,8 @@ async fn begin_snapshot(conn: &mut Conn) -> Result<()> {
 }
 
 /// All rows of the snapshot, with values as the log will tell them.
-async fn reads(conn: &mut Conn, lease: &str, shapes: &BTreeMap<TableName, TableShape>) -> Result<VecDeque<Change>> {
-    let mut reads = VecDeque::new();
+async fn reads(conn: &mut Conn, lease: &str, shapes: &BTreeMap<TableName, TableShape>) -> Result<Vec<Change>> {
+    let mut reads = Vec::new();
     for (name, shape) in shapes {
         let mut shape = shape.clone();
         for column in shape.columns.iter_mut().filter(|column| column.ty == Type::Bool) {
@@ -162,7 +161,7 @@ async fn reads(conn: &mut Conn, lease: &str, shapes: &BTreeMap<TableName, TableS
         }
         for row in mysql::rows(conn, lease, name, &shape).await? {
             let key = row.project(shape.key.iter().map(String::as_str));
-            reads.push_back(Change { key, after: Some(row), ..Change::new(Op::Read, name.clone()) });
+            reads.push(Change { key, after: Some(row), ..Change::new(Op::Read, name.clone()) });
         }
     }
     Ok(reads)
@@ -177,11 +176,14 @@ fn told_shape(shape: &TableShape) -> Row {
 impl Subscription for Binlog {
     fn next_ready(&mut self) -> Option<Change> {
         loop {
-            if let Some(change) = self.ready.pop_front() {
-                return Some(change);
+            while let Some(first) = self.ready.front_mut() {
+                if let Some(change) = first.next() {
+                    return Some(change);
+                }
+                self.ready.pop_front();
             }
-            let transaction = self.reading.as_mut()?.next_ready()?;
-            self.take(transaction);
+            let transactions = self.reading.as_mut()?.next_ready()?;
+            self.take(transactions);
         }
     }
 
@@ -198,7 +200,7 @@ impl Subscription for Binlog {
             }
             // A connection that broke is made again, and the log goes on after what has been taken of it.
             match self.read().await {
-                Some(transaction) => self.take(transaction),
+                Some(transactions) => self.take(transactions),
                 None => self.finish().await?,
             }
         }
