@@ -101,27 +101,25 @@ async fn read(
 ) -> (Decoder, Ended) {
     let (mut read, mut changes) = (Vec::new(), 0);
     let ended = loop {
-        let event = match stream.next().now_or_never() {
-            Some(event) if changes < TOGETHER => event,
-            event => {
-                changes = 0;
-                // Who doesn't take it any more has dropped this.
-                if !read.is_empty() && transactions.send(mem::take(&mut read)).await.is_err() {
-                    break Ended::Here;
-                }
-                if stopped.try_recv() == Err(TryRecvError::Closed) {
-                    break Ended::Here;
-                }
-                match event {
-                    Some(event) => event,
-                    None => tokio::select! {
-                        biased;
-                        _ = &mut stopped => break Ended::Here,
-                        event = stream.next() => event,
-                    },
-                }
+        let mut event = stream.next().now_or_never();
+        if event.is_none() || changes >= TOGETHER {
+            changes = 0;
+            // Who doesn't take it any more has dropped this.
+            if !read.is_empty() && transactions.send(mem::take(&mut read)).await.is_err() {
+                break Ended::Here;
             }
-        };
+            if stopped.try_recv() == Err(TryRecvError::Closed) {
+                break Ended::Here;
+            }
+        }
+        if event.is_none() {
+            event = tokio::select! {
+                biased;
+                _ = &mut stopped => break Ended::Here,
+                event = stream.next() => Some(event),
+            };
+        }
+        let event = event.flatten();
         let event = match event {
             None | Some(Err(DriverError::Io(_))) => break Ended::Here,
             Some(Err(error)) => break Ended::Refused(error),
