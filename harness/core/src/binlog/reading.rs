@@ -119,8 +119,7 @@ async fn read(
                 event = stream.next() => Some(event),
             };
         }
-        let event = event.flatten();
-        let event = match event {
+        let event = match event.flatten() {
             None | Some(Err(DriverError::Io(_))) => break Ended::Here,
             Some(Err(error)) => break Ended::Refused(error),
             Some(Ok(event)) => event,

@@ -1,4 +1,4 @@
-//! The log being read: from an initial snapshot, or from now on, and again after a broken connection.
+//! The capture by the log: from an initial snapshot, or from now on, and again after a broken connection.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -215,8 +215,9 @@ impl Subscription for Binlog {
         if let Some(reading) = &mut self.reading {
             reading.stop();
         }
-        self.finish().await?;
-        mysql::hang_up(&self.log.endpoint, &self.log.lease).await
+        let finished = self.finish().await;
+        mysql::hang_up(&self.log.endpoint, &self.log.lease).await?;
+        finished
     }
 
     async fn resume(&mut self) -> Result<()> {
