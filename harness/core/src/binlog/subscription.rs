@@ -2,18 +2,20 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    mem, vec,
+    vec,
 };
 
 use async_trait::async_trait;
 use mysql_async::{Conn, Error as DriverError, prelude::Queryable};
+use mysql_common::binlog::events::Event;
 
 use super::{
     SERVICE,
     charset::Collations,
     decode::{Decoder, Transaction},
-    reading::{Ended, Log, Reading},
-    seen::Seen,
+    earlier,
+    reading::{Log, Reading},
+    seen::{Id, Seen},
     table,
 };
 use crate::{
@@ -28,6 +30,14 @@ use crate::{
 /// The server's error for a log that it can't give (`ER_SOURCE_FATAL_ERROR_READING_BINLOG`).
 const CANT_GIVE: u16 = 1236;
 
+/// What keeps the transaction that was decoded last from being taken at once.
+enum Obstacle {
+    /// It was prepared under this name in log from before the capture: its changes stand there.
+    PreparedBefore(Id, String),
+    /// The log can't be made sense of.
+    Unreadable(Error),
+}
+
 /// A capture by the binary log.
 pub(super) struct Binlog {
     log: Log,
@@ -35,8 +45,10 @@ pub(super) struct Binlog {
     server_id: u32,
     reading: Option<Reading>,
     is_stopped: bool,
-    /// What is known of the log, while nobody reads it.
     decoder: Decoder,
+    /// What has been read and not decoded yet.
+    read: VecDeque<Event>,
+    obstacle: Option<Obstacle>,
     /// What has been taken from the log, or was there before the capture began.
     seen: Seen,
     /// What is to be delivered next, as it was read.
@@ -64,7 +76,8 @@ impl Binlog {
         let shapes = shapes.into_iter().map(|(name, shape)| (name, told_shape(&shape)));
         let decoder = Decoder::new(lease, collations, shapes);
         let (server_id, reading, is_stopped) = (server_id(), None, false);
-        let mut binlog = Self { log, server_id, reading, is_stopped, decoder, seen, ready };
+        let (read, obstacle) = (VecDeque::new(), None);
+        let mut binlog = Self { log, server_id, reading, is_stopped, decoder, read, obstacle, seen, ready };
         binlog.connect().await?;
         Ok(binlog)
     }
@@ -74,7 +87,9 @@ impl Binlog {
         let request = self.seen.request_others(&mut conn, self.server_id).await?;
         let stream = conn.get_binlog_stream(request).await.map_err(|error| self.told(error))?;
         self.decoder.reconnected();
-        self.reading = Some(Reading::begin(self.log.clone(), stream, mem::take(&mut self.decoder)));
+        self.read.clear();
+        self.obstacle = None;
+        self.reading = Some(Reading::begin(stream));
         Ok(())
     }
 
@@ -93,32 +108,61 @@ impl Binlog {
         }
     }
 
-    fn take(&mut self, transactions: Vec<Transaction>) {
-        for Transaction { id, changes, .. } in transactions {
-            self.seen.insert(id);
-            self.ready.push_back(changes.into_iter());
-        }
+    fn take(&mut self, id: Id, changes: Vec<Change>) {
+        self.seen.insert(id);
+        self.ready.push_back(changes.into_iter());
     }
 
-    /// The next transactions; none once the reading has ended.
-    async fn read(&mut self) -> Option<Vec<Transaction>> {
-        self.reading.as_mut()?.next().await
+    /// Decodes and takes the next transaction of what has been read. Returns whether there was one, and no obstacle.
+    fn decode(&mut self) -> bool {
+        while self.obstacle.is_none() {
+            let Some(event) = self.read.pop_front() else { return false };
+            match self.decoder.event(&event) {
+                Ok(None) => {}
+                Ok(Some(Transaction { id, prepared_before: Some(name), .. })) => {
+                    self.obstacle = Some(Obstacle::PreparedBefore(id, name));
+                }
+                Ok(Some(Transaction { id, changes, .. })) => {
+                    self.take(id, changes);
+                    return true;
+                }
+                Err(error) => self.obstacle = Some(Obstacle::Unreadable(error)),
+            }
+        }
+        false
+    }
+
+    /// Takes the transaction that an obstacle kept from being taken. Returns whether there was one.
+    ///
+    /// # Errors
+    /// The log can't be made sense of; it will be read again after what has been taken of it.
+    async fn overcome(&mut self) -> Result<bool> {
+        match &self.obstacle {
+            None => return Ok(false),
+            Some(Obstacle::PreparedBefore(id, name)) => {
+                let (id, changes) = (*id, earlier::prepared(&self.log, name, *id).await?);
+                self.take(id, changes);
+            }
+            Some(Obstacle::Unreadable(_)) => self.reading = None,
+        }
+        match self.obstacle.take() {
+            Some(Obstacle::Unreadable(error)) => Err(error),
+            _ => Ok(true),
+        }
     }
 
     /// Takes all that has been read, and learns why there is no more.
     async fn finish(&mut self) -> Result<()> {
-        while let Some(transactions) = self.read().await {
-            self.take(transactions);
-        }
         let Some(reading) = &mut self.reading else { return Ok(()) };
-        let ended = reading.ended().await;
+        while let Some(events) = reading.next().await {
+            self.read.extend(events);
+        }
+        let refused = reading.ended().await;
         self.reading = None;
-        let (decoder, ended) = ended?;
-        self.decoder = decoder;
-        match ended {
-            Ended::Here => Ok(()),
-            Ended::Refused(error) => Err(self.told(error)),
-            Ended::Failed(error) => Err(error),
+        while self.decode() || self.overcome().await? {}
+        match refused? {
+            Some(error) => Err(self.told(error)),
+            None => Ok(()),
         }
     }
 }
@@ -182,8 +226,13 @@ impl Subscription for Binlog {
                 }
                 self.ready.pop_front();
             }
-            let transactions = self.reading.as_mut()?.next_ready()?;
-            self.take(transactions);
+            if self.decode() {
+                continue;
+            }
+            if self.obstacle.is_some() {
+                return None;
+            }
+            self.read.extend(self.reading.as_mut()?.next_ready()?);
         }
     }
 
@@ -192,16 +241,19 @@ impl Subscription for Binlog {
             if let Some(change) = self.next_ready() {
                 return Ok(change);
             }
-            if self.reading.is_none() {
-                if self.is_stopped {
+            if self.overcome().await? {
+                continue;
+            }
+            match &mut self.reading {
+                // A connection that broke is made again, and the log goes on after what has been taken of it.
+                Some(reading) => match reading.next().await {
+                    Some(events) => self.read.extend(events),
+                    None => self.finish().await?,
+                },
+                None if self.is_stopped => {
                     return Err(Error::new(SERVICE, "deliver the next change", "the capture is stopped"));
                 }
-                self.connect().await?;
-            }
-            // A connection that broke is made again, and the log goes on after what has been taken of it.
-            match self.read().await {
-                Some(transactions) => self.take(transactions),
-                None => self.finish().await?,
+                None => self.connect().await?,
             }
         }
     }
