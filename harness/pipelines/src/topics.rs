@@ -14,6 +14,11 @@ use changeproof::{
     stack::Service,
 };
 
+/// What a connector has its producer do: records that bear their schema are the same again and again, and hundreds of them are sent
+/// together if they are there.
+const PRODUCER: [(&str, &str); 2] =
+    [("producer.override.compression.type", "lz4"), ("producer.override.batch.size", "131072")];
+
 /// The topic of fences, without the prefix and its dot. The sinks needn't have them: what they have merged is known by offsets and counts.
 pub(crate) fn fences() -> String {
     format!("{HARNESS_SCHEMA}.fence")
@@ -45,7 +50,10 @@ impl Topics {
     /// Starts the connector. What is there already is copied in any case: a pipeline that keeps a table as another one is can't begin
     /// without.
     pub(crate) async fn start(subject: Subject<'_>, options: &Options) -> Result<Self> {
-        let options = Options { snapshot: SnapshotMode::Initial, ..options.clone() };
+        let mut options = Options { snapshot: SnapshotMode::Initial, ..options.clone() };
+        for (name, value) in PRODUCER {
+            options.settings.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        }
         Ok(Self { connector: DebeziumPostgres.start(subject, &options).await?, records: BTreeMap::new() })
     }
 

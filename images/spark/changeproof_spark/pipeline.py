@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import dataclass, field
 
-from .connect_schema import Unreadable, key_columns, quoted, row_columns, text
+from .connect_schema import Unreadable, key_columns, quoted, row_columns, taken_apart, text
 from .evolution import Existing, Refused, fill, fills, statements
 from .merge import LSN, merge, reduced
 
@@ -27,13 +27,13 @@ FILLING = "changeproof.filling"
 
 SNAPSHOT_PROPERTY = "spark.sql.iceberg.snapshot-property."
 
-ENVELOPE = (
-    "STRUCT<schema: STRING, payload: STRUCT<op: STRING, ts_ms: BIGINT, "
-    "source: STRUCT<schema: STRING, `table`: STRING, lsn: BIGINT, ts_ms: BIGINT>>>"
-)
+ENVELOPE = "STRUCT<op: STRING, source: STRUCT<schema: STRING, `table`: STRING, lsn: BIGINT, ts_ms: BIGINT>>"
+
+# Of so many schemas records are told by how they begin.
+AT_ONCE = 16
 
 # What is no record of Debezium's.
-UNREADABLE = "op IS NULL OR e.schema IS NULL OR e.payload.source.`table` IS NULL"
+UNREADABLE = "op IS NULL OR NOT has_schema OR name IS NULL"
 
 # What doesn't change rows: messages of pg_logical_emit_message.
 NO_ROWS = "('m')"
@@ -115,6 +115,8 @@ class Pipeline:
         self._truncated = {}
         # The tables that are known to have been made with their key.
         self._keyed = set()
+        # By version the schema of the records that bear it, and of their keys.
+        self._schemas = {}
 
     def start(self):
         """Starts the streaming query; it goes on where its checkpoint says."""
@@ -126,6 +128,7 @@ class Pipeline:
         self._is_first = True
         self._truncated.clear()
         self._keyed.clear()
+        self._schemas.clear()
         prefix = re.escape(self.settings.topics)
         source = self.spark.readStream.format("kafka").options(**self._kafka())
         left_out = "|".join(filter(None, ["transaction", "notification", "message", self.settings.without]))
@@ -204,36 +207,40 @@ class Pipeline:
 
     def _merge(self, batch, number):
         spark = batch.sparkSession
-        records = batch.selectExpr(
-            "topic", "partition", "offset", "key AS key_bytes", "value AS value_bytes", "cast(key AS STRING) AS key",
-            "cast(value AS STRING) AS value",
-        ).where("value IS NOT NULL")
-        records = records.selectExpr("*", f"from_json(value, '{ENVELOPE}') AS e", "from_json(key, 'STRUCT<schema: STRING>') AS k")
-        records = records.selectExpr(
-            "*", "e.payload.op AS op", "coalesce(e.payload.source.lsn, 0L) AS lsn",
-            "xxhash64(e.schema, if(e.payload.op = 't', NULL, k.schema)) AS version",
+        known = list(self._schemas.values())[-AT_ONCE:]
+        read = batch.where("value IS NOT NULL").selectExpr(
+            "topic", "partition", "offset", f"{taken_apart('key', {one['key'] for one in known})} AS k",
+            f"{taken_apart('value', {one['schema'] for one in known})} AS v",
+        ).selectExpr("*", f"from_json(v.payload, '{ENVELOPE}') AS e").selectExpr(
+            "*", "xxhash64(v.schema, if(e.op = 't', NULL, k.schema)) AS version",
+        )
+        # Without the schemas, which are most of each record.
+        records = read.selectExpr(
+            "topic", "partition", "offset", "version", "v.schema IS NOT NULL AS has_schema", "e.op AS op", "e.source.schema AS namespace",
+            "e.source.`table` AS name", "coalesce(e.source.lsn, 0L) AS lsn", "e.source.ts_ms AS ts_ms", "k.payload AS key",
+            "v.payload AS value",
         ).persist()
         try:
-            tables, unreadable = self._tables(records)
+            tables, unreadable = self._tables(read, records)
             for which, why, count in unreadable:
-                self._bury(records.where(which), text(f"not a record of Debezium's: {why}"), count)
+                self._bury(batch, records.where(which), text(f"not a record of Debezium's: {why}"), count)
             # The one that was changed last comes last: when it has, everything before it has.
             for table in sorted(tables, key=lambda table: table.last_lsn):
-                self._merge_table(spark, table, records, number)
+                self._merge_table(spark, batch, table, records, number)
         finally:
             records.unpersist()
 
-    def _tables(self, records):
+    def _tables(self, read, records):
         """What there is for which table; and which records can't be read, why, and how many they are."""
         told = records.groupBy("topic", "version").agg(*[
             _sql(expression) for expression in (
-                "first(e.schema) AS schema", "max(k.schema) AS key", "first(e.payload.source.schema) AS namespace",
-                "first(e.payload.source.`table`) AS name", "min(lsn) AS first_lsn", "max(lsn) AS last_lsn", "count(*) AS records",
-                "max(lsn) FILTER (WHERE op = 't') AS truncated_at", "max(e.payload.source.ts_ms) AS ts_ms",
+                "first(namespace) AS namespace", "first(name) AS name", "min(lsn) AS first_lsn", "max(lsn) AS last_lsn",
+                "count(*) AS records", "max(lsn) FILTER (WHERE op = 't') AS truncated_at", "max(ts_ms) AS ts_ms",
                 f"count(*) FILTER (WHERE {UNREADABLE}) AS unreadable",
                 f"count(*) FILTER (WHERE NOT ({UNREADABLE}) AND op NOT IN {NO_ROWS}) AS of_rows",
             )
         ]).collect()
+        self._learn(read, {row["version"] for row in told if row["of_rows"]} - self._schemas.keys())
         tables, unreadable = {}, 0
         refused = []
         for row in told:
@@ -242,7 +249,7 @@ class Pipeline:
             if not row["of_rows"]:
                 continue
             try:
-                version = Version.of(row)
+                version = Version.of({**row.asDict(), **self._schemas[row["version"]]})
             except (Unreadable, ValueError, KeyError, TypeError, AttributeError) as error:
                 which = f"topic = {text(row['topic'])} AND version = {row['version']}L AND NOT ({UNREADABLE})"
                 refused.append((which, str(error), row["of_rows"]))
@@ -258,7 +265,16 @@ class Pipeline:
             refused.append((UNREADABLE, "it has no schema, no operation or no table", unreadable))
         return list(tables.values()), refused
 
-    def _merge_table(self, spark, batch, records, number):
+    def _learn(self, read, versions):
+        """Looks up schemas that have not been seen."""
+        if not versions:
+            return
+        listed = ", ".join(f"{version}L" for version in versions)
+        told = read.where(f"version IN ({listed})").groupBy("version")
+        for row in told.agg(_sql("first(v.schema) AS schema"), _sql("first(k.schema) AS key")).collect():
+            self._schemas[row["version"]] = {"schema": row["schema"], "key": row["key"]}
+
+    def _merge_table(self, spark, raw, batch, records, number):
         namespace = self.settings.namespace.replace("{schema}", batch.schema)
         table = f"{CATALOG}.{quoted(namespace)}.{quoted(batch.name)}"
         keyed = [version for version in batch.versions.values() if version.key]
@@ -292,7 +308,7 @@ class Pipeline:
                 raise
             # Only now it is worth a look for them.
             unfit = changes.where("size(_unfit) > 0").persist()
-            self._bury(unfit, f"concat('{UNFIT}: ', array_join(_unfit, ', '))", unfit.count())
+            self._bury(raw, unfit, f"concat('{UNFIT}: ', array_join(_unfit, ', '))", unfit.count())
             unfit.unpersist()
             fit = changes.where("size(_unfit) = 0")
             self._merge_changes(spark, table, fit, name, keys, columns, number)
@@ -399,14 +415,13 @@ class Pipeline:
         told_keys = {column.name: column.kind for column in version.key}
         row = _struct(told)
         parsed = records.selectExpr(
-            "*", f"from_json(value, {text(f'STRUCT<payload: STRUCT<after: {row}>>')}) AS v",
-            f"from_json(key, {text(f'STRUCT<payload: {_struct(told_keys)}>')}) AS i",
+            "*", f"from_json(value, {text(f'STRUCT<after: {row}>')}) AS v", f"from_json(key, {text(_struct(told_keys))}) AS k",
         )
-        made = ["op AS _op", "lsn AS _lsn", "offset AS _offset", "topic", "partition", "offset", "key_bytes", "value_bytes"]
+        made = ["op AS _op", "lsn AS _lsn", "offset AS _offset", "topic", "partition", "offset"]
         unfit = []
         for number, key in enumerate(keys):
             kind = told_keys.get(key.name, key.kind)
-            raw = f"i.payload.{quoted(key.name)}"
+            raw = f"k.{quoted(key.name)}"
             made.append(f"{kind.decode.replace('{}', raw)} AS _key_{number}")
             unfit.append(f"if({kind.decode.replace('{}', raw)} IS NULL, {text(key.name)}, NULL)")
         for number, column in enumerate(columns):
@@ -414,7 +429,7 @@ class Pipeline:
             if kind is None:
                 made.append(f"cast(NULL AS STRUCT<value: {column.type}>) AS _column_{number}")
                 continue
-            raw = f"v.payload.after.{quoted(column.name)}"
+            raw = f"v.after.{quoted(column.name)}"
             value = f"cast({kind.decode.replace('{}', raw)} AS {column.type})"
             is_kept = f"coalesce({kind.unavailable.replace('{}', raw)}, false)"
             made.append(f"if(op = 'd' OR {is_kept}, NULL, named_struct('value', {value})) AS _column_{number}")
@@ -424,7 +439,7 @@ class Pipeline:
         made.append(f"filter(array({', '.join(unfit)}), column -> column IS NOT NULL) AS _unfit")
         return parsed.selectExpr(*made)
 
-    def _bury(self, records, why, count):
+    def _bury(self, raw, records, why, count):
         """Sends records to the dead letters, as they came, with headers that say where from and why (KIP-298)."""
         if self.settings.dead_letters is None:
             first = records.selectExpr("topic", "partition", "offset", f"{why} AS why").first()
@@ -439,7 +454,9 @@ class Pipeline:
         listed = ", ".join(
             f"named_struct('key', {text(name)}, 'value', cast(cast({value} AS STRING) AS BINARY))" for name, value in headers.items()
         )
-        letters = records.selectExpr("key_bytes AS key", "value_bytes AS value", f"array({listed}) AS headers")
+        place = ["topic", "partition", "offset"]
+        letters = records.selectExpr(*place, f"array({listed}) AS headers").join(raw.select(*place, "key", "value"), place)
+        letters = letters.select("key", "value", "headers")
         letters.write.format("kafka").options(**self._kafka()).option("topic", self.settings.dead_letters).save()
         self.progress.dead_letters += count
 

@@ -29,6 +29,10 @@ def session(catalog, options=None):
         "spark.sql.caseSensitive": "true",
         # What has no place becomes NULL here, and is then looked for: see `Pipeline._of_version`.
         "spark.sql.ansi.enabled": "false",
+        # It has a record parsed once for each of its parts that is used.
+        "spark.sql.optimizer.enableJsonExpressionOptimization": "false",
+        # What is kept of a micro-batch is kept for seconds.
+        "spark.sql.inMemoryColumnarStorage.compressed": "false",
         "spark.sql.streaming.stopTimeout": "60s",
         "spark.ui.showConsoleProgress": "false",
     }
@@ -36,7 +40,11 @@ def session(catalog, options=None):
     builder = SparkSession.builder.appName("changeproof")
     # What `spark-submit` was told only its JVM knows yet, so that a `SparkConf` is empty here; this is how pyspark finds that JVM.
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
-        local = {"spark.master": "local[*]", "spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "2"}
+        local = {
+            "spark.master": "local[*]", "spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "2",
+            # Micro-batches are to be done soon; a pause among them does no harm.
+            "spark.driver.defaultJavaOptions": "-XX:+UseParallelGC",
+        }
         settings = local | settings
     for name, value in (settings | (options or {})).items():
         builder = builder.config(name, value)
