@@ -273,6 +273,8 @@ class Pipeline:
         told = read.where(f"version IN ({listed})").groupBy("version")
         for row in told.agg(_sql("first(v.schema) AS schema"), _sql("first(k.schema) AS key")).collect():
             self._schemas[row["version"]] = {"schema": row["schema"], "key": row["key"]}
+        if versions - self._schemas.keys():
+            raise RuntimeError("the topics have lost records while they were read: they are read again")
 
     def _merge_table(self, spark, raw, batch, records, number):
         namespace = self.settings.namespace.replace("{schema}", batch.schema)
@@ -455,7 +457,7 @@ class Pipeline:
             f"named_struct('key', {text(name)}, 'value', cast(cast({value} AS STRING) AS BINARY))" for name, value in headers.items()
         )
         place = ["topic", "partition", "offset"]
-        letters = records.selectExpr(*place, f"array({listed}) AS headers").join(raw.select(*place, "key", "value"), place)
+        letters = records.selectExpr(*place, f"array({listed}) AS headers").join(raw.select(*place, "key", "value"), place, "left")
         letters = letters.select("key", "value", "headers")
         letters.write.format("kafka").options(**self._kafka()).option("topic", self.settings.dead_letters).save()
         self.progress.dead_letters += count

@@ -1,8 +1,8 @@
-"""The reduction of a micro-batch, and times of day, in a session of Spark."""
+"""The reduction of a micro-batch, records and times of day, in a session of Spark."""
 
 import pytest
 
-from changeproof_spark.connect_schema import Column, Kind, kind_of
+from changeproof_spark.connect_schema import Column, Kind, kind_of, taken_apart
 from changeproof_spark.decimals import register
 from changeproof_spark.merge import merge, reduced
 from changeproof_spark.session import BRIEF
@@ -62,3 +62,24 @@ def test_the_merge_leaves_alone_what_has_seen_more():
 def test_times_of_day(spark, micros, clock):
     decode = kind_of({"type": "int64", "name": "io.debezium.time.MicroTime"}).decode
     assert spark.sql(f"SELECT {decode.replace('{}', f'{micros}L')}").first()[0] == clock
+
+
+def test_a_record_of_a_known_schema_is_taken_apart_as_one_of_another(spark):
+    schema = r'''{"type":"struct","fields":[{"type":"string","field":"it's \\ \"naïve\""},{"type":"string","field":"payload"}]}'''
+    records = [
+        f'{{"schema":{schema},"payload":{{"n":"é","payload":{{"payload":1}}}}}}', f'{{"schema":{schema},"payload":null}}',
+        f'{{"schema": {schema}, "payload": {{"n": 2}}}}', f'{{"schema":{schema},"payload":{{"n":3}}', f'{{"schema":{schema},"payl',
+        '{"schema":{"type":"struct"},"payload":{"n":4}}', "no JSON", None,
+    ]
+
+    def of(known):
+        rows = spark.createDataFrame([(at, record and record.encode()) for at, record in enumerate(records)], "at INT, r BINARY")
+        taken = rows.selectExpr("at", f"{taken_apart('r', known)} AS v")
+        payload = "from_json(v.payload, 'STRUCT<n: STRING, payload: STRING>')"
+        read = taken.selectExpr("at", f"{payload}.n AS n", f"{payload}.payload AS payload", "v.schema AS schema").orderBy("at").collect()
+        return [(row["n"], row["payload"], row["n"] and row["schema"]) for row in read]
+
+    told = of({schema, '{"type":"int32"}', None})
+    assert told == of(set())
+    assert [n for n, *_ in told] == ["é", None, "2", None, None, "4", None, None]
+    assert told[0][1:] == ('{"payload":1}', schema)
