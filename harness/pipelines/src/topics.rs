@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use changeproof::{
     Change, Op, Value,
-    capture::{Capture, Options, SnapshotMode, Subject, Subscription},
+    capture::{Capture, Options, Profile, SnapshotMode, Subject, Subscription},
     debezium::DebeziumPostgres,
     error::{Context, Result},
     guarantees::{AfterABreak, Granularity, Guarantees, KeyChange, SchemaChanges, UnchangedToast},
@@ -14,8 +14,8 @@ use changeproof::{
     stack::Service,
 };
 
-/// What a connector has its producer do: records that bear their schema are the same again and again, and hundreds of them are sent
-/// together if they are there.
+/// What a connector has its producer do by the reference profile: records that bear their schema are the same again and again, and
+/// hundreds of them are sent together if they are there.
 const PRODUCER: [(&str, &str); 2] =
     [("producer.override.compression.type", "lz4"), ("producer.override.batch.size", "131072")];
 
@@ -51,8 +51,8 @@ impl Topics {
     /// without.
     pub(crate) async fn start(subject: Subject<'_>, options: &Options) -> Result<Self> {
         let mut options = Options { snapshot: SnapshotMode::Initial, ..options.clone() };
-        for (name, value) in PRODUCER {
-            options.settings.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+        for (name, value) in PRODUCER.iter().filter(|_| options.profile == Profile::Reference) {
+            options.settings.entry((*name).to_owned()).or_insert_with(|| (*value).to_owned());
         }
         Ok(Self { connector: DebeziumPostgres.start(subject, &options).await?, records: BTreeMap::new() })
     }

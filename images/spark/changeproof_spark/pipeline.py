@@ -32,6 +32,9 @@ ENVELOPE = "STRUCT<op: STRING, source: STRUCT<schema: STRING, `table`: STRING, l
 # Of so many schemas records are told by how they begin.
 AT_ONCE = 16
 
+# So many schemas are kept, or those of a batch if they are more.
+REMEMBERED = 1000
+
 # What is no record of Debezium's.
 UNREADABLE = "op IS NULL OR NOT has_schema OR name IS NULL"
 
@@ -234,13 +237,14 @@ class Pipeline:
         """What there is for which table; and which records can't be read, why, and how many they are."""
         told = records.groupBy("topic", "version").agg(*[
             _sql(expression) for expression in (
-                "first(namespace) AS namespace", "first(name) AS name", "min(lsn) AS first_lsn", "max(lsn) AS last_lsn",
-                "count(*) AS records", "max(lsn) FILTER (WHERE op = 't') AS truncated_at", "max(ts_ms) AS ts_ms",
-                f"count(*) FILTER (WHERE {UNREADABLE}) AS unreadable",
+                f"first(namespace) FILTER (WHERE NOT ({UNREADABLE})) AS namespace",
+                f"first(name) FILTER (WHERE NOT ({UNREADABLE})) AS name", f"min(lsn) FILTER (WHERE NOT ({UNREADABLE})) AS first_lsn",
+                "max(lsn) AS last_lsn", "count(*) AS records", "max(lsn) FILTER (WHERE op = 't') AS truncated_at",
+                "max(ts_ms) AS ts_ms", f"count(*) FILTER (WHERE {UNREADABLE}) AS unreadable",
                 f"count(*) FILTER (WHERE NOT ({UNREADABLE}) AND op NOT IN {NO_ROWS}) AS of_rows",
             )
         ]).collect()
-        self._learn(read, {row["version"] for row in told if row["of_rows"]} - self._schemas.keys())
+        self._learn(read, [row["version"] for row in told if row["of_rows"]])
         tables, unreadable = {}, 0
         refused = []
         for row in told:
@@ -266,15 +270,18 @@ class Pipeline:
         return list(tables.values()), refused
 
     def _learn(self, read, versions):
-        """Looks up schemas that have not been seen."""
-        if not versions:
-            return
-        listed = ", ".join(f"{version}L" for version in versions)
-        told = read.where(f"version IN ({listed})").groupBy("version")
-        for row in told.agg(_sql("first(v.schema) AS schema"), _sql("first(k.schema) AS key")).collect():
-            self._schemas[row["version"]] = {"schema": row["schema"], "key": row["key"]}
-        if versions - self._schemas.keys():
-            raise RuntimeError("the topics have lost records while they were read: they are read again")
+        """Looks up those of the versions that have not been seen; in the end those of this batch are the latest."""
+        unknown = [version for version in versions if version not in self._schemas]
+        if unknown:
+            told = read.where(f"version IN ({', '.join(f'{version}L' for version in unknown)})").groupBy("version")
+            for row in told.agg(_sql("first(v.schema) AS schema"), _sql("first(k.schema) AS key")).collect():
+                self._schemas[row["version"]] = {"schema": row["schema"], "key": row["key"]}
+        for version in versions:
+            if version not in self._schemas:
+                raise RuntimeError("the topics have lost records while they were read: they are read again")
+            self._schemas[version] = self._schemas.pop(version)
+        for version in list(self._schemas)[:-max(REMEMBERED, len(versions))]:
+            del self._schemas[version]
 
     def _merge_table(self, spark, raw, batch, records, number):
         namespace = self.settings.namespace.replace("{schema}", batch.schema)

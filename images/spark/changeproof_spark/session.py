@@ -40,11 +40,10 @@ def session(catalog, options=None):
     builder = SparkSession.builder.appName("changeproof")
     # What `spark-submit` was told only its JVM knows yet, so that a `SparkConf` is empty here; this is how pyspark finds that JVM.
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
-        local = {
-            "spark.master": "local[*]", "spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "2",
-            # Micro-batches are to be done soon; a pause among them does no harm.
-            "spark.driver.defaultJavaOptions": "-XX:+UseParallelGC",
-        }
+        local = {"spark.master": "local[*]", "spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "2"}
+        # Micro-batches are to be done soon; a pause among them does no harm. A JVM that is told of two collectors doesn't start.
+        if "spark.driver.extraJavaOptions" not in (options or {}):
+            local["spark.driver.defaultJavaOptions"] = "-XX:+UseParallelGC"
         settings = local | settings
     for name, value in (settings | (options or {})).items():
         builder = builder.config(name, value)

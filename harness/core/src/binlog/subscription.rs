@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    vec,
+    mem, vec,
 };
 
 use async_trait::async_trait;
 use mysql_async::{Conn, Error as DriverError, prelude::Queryable};
 use mysql_common::binlog::events::Event;
+use tokio::task::JoinSet;
 
 use super::{
     SERVICE,
@@ -32,8 +33,8 @@ const CANT_GIVE: u16 = 1236;
 
 /// What keeps the transaction that was decoded last from being taken at once.
 enum Obstacle {
-    /// It was prepared under this name in log from before the capture: its changes stand there.
-    PreparedBefore(Id, String),
+    /// It was prepared in log from before the capture: its changes are looked for there.
+    PreparedBefore(Id, JoinSet<Result<Vec<Change>>>),
     /// The log can't be made sense of.
     Unreadable(Error),
 }
@@ -86,9 +87,7 @@ impl Binlog {
         let mut conn = connect_as_replica(&self.log).await?;
         let request = self.seen.request_others(&mut conn, self.server_id).await?;
         let stream = conn.get_binlog_stream(request).await.map_err(|error| self.told(error))?;
-        self.decoder.reconnected();
-        self.read.clear();
-        self.obstacle = None;
+        self.forget_connection();
         self.reading = Some(Reading::begin(stream));
         Ok(())
     }
@@ -108,6 +107,14 @@ impl Binlog {
         }
     }
 
+    /// Forgets what was read and not taken: it is read again.
+    fn forget_connection(&mut self) {
+        self.reading = None;
+        self.read.clear();
+        self.obstacle = None;
+        self.decoder.reconnected();
+    }
+
     fn take(&mut self, id: Id, changes: Vec<Change>) {
         self.seen.insert(id);
         self.ready.push_back(changes.into_iter());
@@ -120,7 +127,9 @@ impl Binlog {
             match self.decoder.event(&event) {
                 Ok(None) => {}
                 Ok(Some(Transaction { id, prepared_before: Some(name), .. })) => {
-                    self.obstacle = Some(Obstacle::PreparedBefore(id, name));
+                    let (log, mut search) = (self.log.clone(), JoinSet::new());
+                    search.spawn(async move { earlier::prepared(&log, &name, id).await });
+                    self.obstacle = Some(Obstacle::PreparedBefore(id, search));
                 }
                 Ok(Some(Transaction { id, changes, .. })) => {
                     self.take(id, changes);
@@ -132,23 +141,30 @@ impl Binlog {
         false
     }
 
-    /// Takes the transaction that an obstacle kept from being taken. Returns whether there was one.
+    /// Takes the transaction that an obstacle kept from being taken. Returns whether there was one. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// The log can't be made sense of; it will be read again after what has been taken of it.
+    /// The log can't be made sense of; it is read again after what has been taken of it.
     async fn overcome(&mut self) -> Result<bool> {
-        match &self.obstacle {
-            None => return Ok(false),
-            Some(Obstacle::PreparedBefore(id, name)) => {
-                let (id, changes) = (*id, earlier::prepared(&self.log, name, *id).await?);
+        let found = match &mut self.obstacle {
+            Some(Obstacle::PreparedBefore(_, search)) => search.join_next().await,
+            _ => None,
+        };
+        let failure = match (self.obstacle.take(), found) {
+            (None, _) => return Ok(false),
+            (Some(Obstacle::PreparedBefore(id, _)), Some(Ok(Ok(changes)))) => {
                 self.take(id, changes);
+                return Ok(true);
             }
-            Some(Obstacle::Unreadable(_)) => self.reading = None,
-        }
-        match self.obstacle.take() {
-            Some(Obstacle::Unreadable(error)) => Err(error),
-            _ => Ok(true),
-        }
+            (Some(Obstacle::PreparedBefore(..)), Some(Ok(Err(error)))) | (Some(Obstacle::Unreadable(error)), _) => {
+                error
+            }
+            (Some(Obstacle::PreparedBefore(id, _)), _) => {
+                Error::new(SERVICE, format!("look for {id}"), "it was given up")
+            }
+        };
+        self.forget_connection();
+        Err(failure)
     }
 
     /// Takes all that has been read, and learns why there is no more.
@@ -219,6 +235,7 @@ fn told_shape(shape: &TableShape) -> Row {
 #[async_trait]
 impl Subscription for Binlog {
     fn next_ready(&mut self) -> Option<Change> {
+        let mut may_take = true;
         loop {
             while let Some(first) = self.ready.front_mut() {
                 if let Some(change) = first.next() {
@@ -229,7 +246,8 @@ impl Subscription for Binlog {
             if self.decode() {
                 continue;
             }
-            if self.obstacle.is_some() {
+            // Transactions of others may go on without end.
+            if self.obstacle.is_some() || !mem::take(&mut may_take) {
                 return None;
             }
             self.read.extend(self.reading.as_mut()?.next_ready()?);

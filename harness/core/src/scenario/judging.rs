@@ -141,7 +141,11 @@ impl Scenario {
                 self.must_have_refused(went_on, told, |_| Verdict::KnownFlaw { reference, kinds })
             }
             Shown::Refusal { told } => {
-                let went_on = self.catch_up().await;
+                let mut went_on = self.catch_up().await;
+                if went_on.is_err() {
+                    // Who asks again is told again, and not given what stands after that.
+                    went_on = self.catch_up().await;
+                }
                 self.must_have_refused(went_on, told, |told| Verdict::Refused { told: told.to_owned() })
             }
         }
