@@ -392,7 +392,7 @@ impl Scenario {
     /// The capture has none, or the server refuses.
     pub async fn break_connections(&mut self) -> Result<()> {
         self.workspace.source.end_captures().await?;
-        self.watch.is_broken = true;
+        self.watch.breaks += 1;
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use crate::{
     files::Manifests,
     filter::Filter,
     guarded::streamed,
-    plan::{plan, plan_rows},
+    plan::{Plan, plan, plan_rows},
     snapshots::{between, snapshot},
 };
 
@@ -195,8 +195,19 @@ impl ChangelogScan {
 pub fn rows_at(table: &Table, at: &SnapshotRef, schema: SchemaRef) -> BoxStream<'static, Result<ChangeBatch>> {
     let (table, at) = (table.clone(), at.clone());
     streamed(|sender| async move {
-        let manifests = Manifests::new(&table);
-        let plan = Arc::new(plan_rows(&manifests, &at, schema).await?);
+        let plan = Arc::new(plan_rows(&Manifests::new(&table), &at, schema).await?);
+        let comparison = Comparison { table: &table, plan: &plan, ordinal: 0, snapshot: &at, sender: &sender };
+        comparison.tell_all(Kind::Insert).await
+    })
+}
+
+/// The rows that a plan has, of which nothing was there before, batch by batch.
+///
+/// # Errors
+/// As of [`rows_at`].
+pub(crate) fn rows_by(table: &Table, at: &SnapshotRef, plan: Plan) -> BoxStream<'static, Result<ChangeBatch>> {
+    let (table, at, plan) = (table.clone(), at.clone(), Arc::new(plan));
+    streamed(|sender| async move {
         let comparison = Comparison { table: &table, plan: &plan, ordinal: 0, snapshot: &at, sender: &sender };
         comparison.tell_all(Kind::Insert).await
     })

@@ -10,12 +10,16 @@ use std::{
 };
 
 use changeproof::error::{Context, Error, Result};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use iceberg::{
     spec::{DataContentType, DataFile, Manifest, ManifestContentType, ManifestFile, SnapshotRef},
     table::Table,
 };
 
 use crate::{SERVICE, filter::Filter, guarded::guarded};
+
+/// So many manifests are read at a time.
+const READ_TOGETHER: usize = 8;
 
 /// See [`LiveFile::identity`].
 pub(crate) type FileIdentity = (String, Option<i64>);
@@ -135,10 +139,22 @@ impl<'a> Manifests<'a> {
             .collect()
     }
 
+    /// Reads those of these manifests that have not been read, several at a time.
+    pub(crate) async fn read_all(&self, list: &[ManifestFile]) -> Result<()> {
+        // Each future by itself: as closures of the stream the compiler doesn't find them general enough.
+        let reading: Vec<_> = list.iter().map(|file| self.manifest(file)).collect();
+        let mut read = stream::iter(reading).buffer_unordered(READ_TOGETHER);
+        while read.try_next().await?.is_some() {}
+        Ok(())
+    }
+
     /// All files of a kind that a snapshot holds.
     pub(crate) async fn all(&self, snapshot: &SnapshotRef, content: ManifestContentType) -> Result<Vec<LiveFile>> {
+        let mut list = self.list(snapshot).await?;
+        list.retain(|manifest| manifest.content == content);
+        self.read_all(&list).await?;
         let mut files = Vec::new();
-        for manifest in self.list(snapshot).await?.iter().filter(|manifest| manifest.content == content) {
+        for manifest in &list {
             files.extend(self.live(manifest).await?);
         }
         Ok(files)

@@ -56,7 +56,8 @@ impl<T> Drop for Running<T> {
     }
 }
 
-fn told(error: JoinError) -> Error {
+/// What has ended a task before its time, as an error.
+pub(crate) fn told(error: JoinError) -> Error {
     let cause = match error.try_into_panic() {
         Ok(panic) => {
             let text = panic.downcast_ref::<String>().cloned();

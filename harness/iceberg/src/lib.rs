@@ -14,6 +14,7 @@ mod capture;
 mod carried;
 mod changelog;
 mod changes;
+mod compaction;
 mod comparison;
 mod deletes;
 mod equal;
@@ -48,8 +49,8 @@ pub use self::{
     capture::{IcebergChangelogScan, IcebergManifestDiff, told_files},
     changelog::{ChangeBatch, ChangelogScan, Kind, rows_at},
     changes::changes,
+    compaction::{FileCounts, Rewriting, Rewritten, SMALL_BYTES, compact},
     files::{FilesDiff, LiveFile, diff_files},
-    maintenance::compact,
     mutation::WriteMode,
     open::{open_in_bucket, open_table},
     rest::RestSettings,

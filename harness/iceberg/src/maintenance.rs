@@ -1,28 +1,23 @@
 //! What operators do to tables: compaction, rollback, expiry, another partition spec.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use changeproof::{
     error::{Error, Result},
     schema::TableName,
 };
-use futures_util::StreamExt;
 use iceberg::{
-    TableIdent, TableRequirement, TableUpdate,
+    TableRequirement, TableUpdate,
     spec::{MAIN_BRANCH, Transform},
     table::Table,
 };
 
 use crate::{
     SERVICE,
-    changelog::rows_at,
-    rolling::{RowWriter, in_schema_of},
+    compaction::compact,
     snapshots::ancestors,
     source::{Source, ident, partition_spec},
-    upsert::live_files,
-    warehouse::{Commit, TableChange, Warehouse},
-    writer::{FilesDelta, commit_of, to_main},
+    warehouse::{Commit, TableChange},
+    writer::to_main,
 };
 
 impl Source {
@@ -61,35 +56,6 @@ impl Source {
     }
 }
 
-/// Rewrites all data files of a table as few, and drops the delete files; no row changes, and no more of them are in memory than
-/// some batches.
-///
-/// # Errors
-/// A file can't be read or written.
-pub async fn compact(warehouse: &Warehouse, table: &TableIdent) -> Result<()> {
-    warehouse.commit(table, &Compaction).await.map(drop)
-}
-
-struct Compaction;
-
-#[async_trait]
-impl TableChange for Compaction {
-    async fn on(&self, table: &Table) -> Result<Option<Commit>> {
-        let Some(current) = table.metadata().current_snapshot() else { return Ok(None) };
-        let removed = live_files(table).await?;
-        let mut writer = RowWriter::new(table)?;
-        let mut rows = rows_at(table, current, Arc::clone(table.metadata().current_schema()));
-        while let Some(batch) = rows.next().await {
-            if let Some(after) = &batch?.after {
-                writer.write_batch(in_schema_of(table, after)?).await?;
-            }
-        }
-        let added = writer.finish().await?;
-        let delta = FilesDelta { added, removed, is_replacement: true, ..FilesDelta::default() };
-        commit_of(table, &delta).await.map(Some)
-    }
-}
-
 struct Rollback {
     commits: usize,
 }
@@ -100,8 +66,7 @@ impl TableChange for Rollback {
         let doing = || format!("roll the table {} back", table.identifier());
         let none = || Error::new(SERVICE, doing(), format!("it has no snapshot {} commits ago", self.commits));
         let current = table.metadata().current_snapshot().ok_or_else(none)?;
-        let line = ancestors(table.metadata(), current);
-        let target = line.get(self.commits).ok_or_else(none)?.snapshot_id();
+        let target = ancestors(table.metadata(), current).nth(self.commits).ok_or_else(none)?.snapshot_id();
         Ok(Some(Commit { requirements: vec![is_current(table)], updates: vec![to_main(target)] }))
     }
 }

@@ -7,7 +7,10 @@ use std::{
 
 use arrow_array::RecordBatch;
 use changeproof::error::Result;
-use iceberg::spec::{DataContentType, ManifestContentType, SchemaRef, SnapshotRef};
+use iceberg::{
+    spec::{DataContentType, ManifestContentType, SchemaRef, SnapshotRef},
+    table::Table,
+};
 use roaring::RoaringTreemap;
 
 use crate::{
@@ -134,6 +137,25 @@ pub(crate) async fn plan_rows(manifests: &Manifests<'_>, snapshot: &SnapshotRef,
     plan(manifests, None, snapshot, schema).await
 }
 
+/// The live rows of some data files of a snapshot, which has these delete files.
+pub(crate) async fn plan_files(
+    manifests: &Manifests<'_>,
+    data: &[LiveFile],
+    deletes: &[LiveFile],
+    schema: SchemaRef,
+) -> Result<Plan> {
+    let compared: BTreeSet<i32> = deletes.iter().filter_map(|file| file.file.equality_ids()).flatten().collect();
+    let compared: Vec<i32> = compared.into_iter().collect();
+    let read_schema = with_columns(manifests.table(), &schema, &compared)?;
+    let mut planner = Planner { manifests, schema: &read_schema, files: DeleteFiles::default() };
+    let mut work = Vec::new();
+    for file in data {
+        let dead = planner.dead(file, deletes).await?;
+        work.push(Work { file: file.clone(), before: None, after: Some(dead) });
+    }
+    Ok(Plan { work, schema, read_schema, filter: None })
+}
+
 struct Planner<'a, 'm> {
     manifests: &'m Manifests<'a>,
     schema: &'m SchemaRef,
@@ -164,8 +186,7 @@ impl Planner<'_, '_> {
     }
 
     fn applies(&self, delete: &LiveFile, data: &LiveFile) -> bool {
-        let spec = self.manifests.table().metadata().partition_spec_by_id(delete.spec_id);
-        may_apply(delete, data, spec.is_some_and(|spec| spec.is_unpartitioned())) && may_match(delete, data)
+        applies(self.manifests.table(), delete, data)
     }
 
     /// Whether one of the delete files says anything of a data file.
@@ -181,6 +202,16 @@ impl Planner<'_, '_> {
         }
         Ok(false)
     }
+}
+
+/// Whether a delete file may delete rows of a data file, as far as the metadata tell.
+pub(crate) fn applies(table: &Table, delete: &LiveFile, data: &LiveFile) -> bool {
+    may_apply(delete, data, is_unpartitioned(table, delete)) && may_match(delete, data)
+}
+
+/// Whether a file was written by a spec without partitions, so that equality deletes of it are of the whole table.
+pub(crate) fn is_unpartitioned(table: &Table, file: &LiveFile) -> bool {
+    table.metadata().partition_spec_by_id(file.spec_id).is_some_and(|spec| spec.is_unpartitioned())
 }
 
 /// Whether the statistics leave it open that an equality delete file names a row of a data file.

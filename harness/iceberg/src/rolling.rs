@@ -25,7 +25,7 @@ use crate::{
 
 /// A data file is ended when it has grown to this size (`write.target-file-size-bytes` of a table is 512 MiB by default, which
 /// readers on small machines don't like).
-const TARGET_BYTES: usize = 128 << 20;
+pub(crate) const TARGET_BYTES: usize = 128 << 20;
 
 /// So many rows are made columns of at a time.
 const BATCH_ROWS: usize = 8192;

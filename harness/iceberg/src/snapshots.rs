@@ -1,6 +1,8 @@
 //! Which snapshots lie between two others: the ancestry is followed, not time (specification, "Snapshots": a snapshot names
 //! its parent, and `main` may have been rolled back).
 
+use std::{collections::HashSet, iter::successors};
+
 use changeproof::error::{Error, Result};
 use iceberg::{spec::SnapshotRef, spec::TableMetadata, table::Table};
 
@@ -26,17 +28,14 @@ fn unknown(table: &Table, id: i64) -> Error {
 }
 
 /// A snapshot and its ancestors, the youngest first, as far back as they are still there.
-pub fn ancestors(metadata: &TableMetadata, snapshot: &SnapshotRef) -> Vec<SnapshotRef> {
-    let mut ancestors = vec![snapshot.clone()];
-    while let Some(parent) = ancestors.last().and_then(|last| last.parent_snapshot_id()) {
-        let Some(parent) = metadata.snapshot_by_id(parent) else { break };
-        // Metadata that is damaged may go in a circle.
-        if ancestors.iter().any(|known| known.snapshot_id() == parent.snapshot_id()) {
-            break;
-        }
-        ancestors.push(parent.clone());
-    }
-    ancestors
+pub fn ancestors<'a>(
+    metadata: &'a TableMetadata,
+    snapshot: &SnapshotRef,
+) -> impl Iterator<Item = SnapshotRef> + use<'a> {
+    let parent = |last: &SnapshotRef| metadata.snapshot_by_id(last.parent_snapshot_id()?).cloned();
+    let mut known = HashSet::new();
+    // Metadata that is damaged may go in a circle.
+    successors(Some(snapshot.clone()), parent).take_while(move |snapshot| known.insert(snapshot.snapshot_id()))
 }
 
 /// The snapshots after `from` up to `to`, the oldest first. Without `from` all since the table's beginning.
@@ -44,15 +43,14 @@ pub fn ancestors(metadata: &TableMetadata, snapshot: &SnapshotRef) -> Vec<Snapsh
 /// # Errors
 /// `from` is no ancestor of `to`; or one in between has expired, so that what it changed can't be told.
 pub fn between(table: &Table, from: Option<i64>, to: &SnapshotRef) -> Result<Vec<SnapshotRef>> {
-    let mut range = ancestors(table.metadata(), to);
+    let mut range: Vec<SnapshotRef> = ancestors(table.metadata(), to).collect();
     let doing = |from: &str| format!("follow {} from {from} to {}", table.identifier(), to.snapshot_id());
     match from {
         Some(from) => {
             let Some(at) = range.iter().position(|snapshot| snapshot.snapshot_id() == from) else {
                 let known = snapshot(table, from)?;
-                let theirs = ancestors(table.metadata(), &known);
-                let common =
-                    range.iter().find(|one| theirs.iter().any(|other| other.snapshot_id() == one.snapshot_id()));
+                let theirs: HashSet<i64> = ancestors(table.metadata(), &known).map(|one| one.snapshot_id()).collect();
+                let common = range.iter().find(|one| theirs.contains(&one.snapshot_id()));
                 let common = common.map_or("they have no common ancestor".to_owned(), |common| {
                     format!("their last common ancestor is {}", common.snapshot_id())
                 });

@@ -174,8 +174,8 @@ impl<'a> Since<'a> {
     pub(crate) fn new(table: &'a Table, told: Option<i64>, current: &'a SnapshotRef) -> Self {
         // One that has expired is for the scan to complain of.
         let known = told.filter(|told| table.metadata().snapshot_by_id(*told).is_some());
-        let line = ancestors(table.metadata(), current);
-        let is_rollback = known.is_some_and(|told| line.iter().all(|ancestor| ancestor.snapshot_id() != told));
+        let mut line = ancestors(table.metadata(), current);
+        let is_rollback = known.is_some_and(|told| line.all(|ancestor| ancestor.snapshot_id() != told));
         Self { table, told, current, is_rollback }
     }
 

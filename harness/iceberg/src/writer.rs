@@ -4,7 +4,7 @@
 //! (specification, "Manifests", "Snapshots" and "Delete Formats").
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     sync::Arc,
 };
 
@@ -53,14 +53,25 @@ impl Partition {
 /// What a snapshot changes in a table's files.
 #[derive(Clone, Debug, Default)]
 pub struct FilesDelta {
-    /// Data and delete files that come.
+    /// Data and delete files that come, each with the number of its partition spec.
     pub added: Vec<(DataFile, i32)>,
+    /// Files that come in the place of others, and besides have the data sequence number of these, so that the same deletes apply to
+    /// them, or they to the same rows.
+    pub rewritten: Vec<(DataFile, i32, i64)>,
     /// Data and delete files that go.
     pub removed: Vec<LiveFile>,
     /// Whether rows stay as they are: a compaction.
     pub is_replacement: bool,
     /// More for the snapshot's summary.
     pub properties: HashMap<String, String>,
+}
+
+impl FilesDelta {
+    /// All that comes. A sequence number of -1 is given when it is committed: that of the snapshot.
+    fn coming(&self) -> impl Iterator<Item = (&DataFile, i32, i64)> {
+        let added = self.added.iter().map(|(file, spec)| (file, *spec, -1));
+        added.chain(self.rewritten.iter().map(|(file, spec, number)| (file, *spec, *number)))
+    }
 }
 
 fn new_path(table: &Table, ending: &str) -> String {
@@ -231,13 +242,19 @@ pub(crate) async fn write_deletion_vectors(
 /// The commit that puts a delta into a table as its next snapshot.
 ///
 /// # Errors
-/// A manifest can't be read or written.
+/// A manifest can't be read or written, or a file that is to go isn't there.
 pub async fn commit_of(table: &Table, delta: &FilesDelta) -> Result<Commit> {
+    commit_by(&Manifests::new(table), delta).await
+}
+
+/// As [`commit_of`], by manifests some of which have been read.
+pub(crate) async fn commit_by(manifests_read: &Manifests<'_>, delta: &FilesDelta) -> Result<Commit> {
+    let table = manifests_read.table();
     let metadata = table.metadata();
     let parent = metadata.current_snapshot();
     let snapshot = NewSnapshot { table, id: new_snapshot_id(), uuid: Uuid::new_v4(), delta };
     let mut manifests = match parent {
-        Some(parent) => snapshot.kept_manifests(&Manifests::new(table), parent).await?,
+        Some(parent) => snapshot.kept_manifests(manifests_read, parent).await?,
         None => Vec::new(),
     };
     for content in [ManifestContentType::Data, ManifestContentType::Deletes] {
@@ -299,54 +316,66 @@ struct NewSnapshot<'a> {
 }
 
 impl NewSnapshot<'_> {
-    /// The parent's manifests; those with files that go are written anew.
+    /// The parent's manifests; those with files that go are written anew, all of a kind and a partition spec as one.
     async fn kept_manifests(
         &self,
         manifests: &Manifests<'_>,
         parent: &iceberg::spec::SnapshotRef,
     ) -> Result<Vec<ManifestFile>> {
-        let gone: BTreeSet<_> = self.delta.removed.iter().map(LiveFile::identity).collect();
+        let doing = "write a manifest";
+        let mut gone: BTreeSet<_> = self.delta.removed.iter().map(LiveFile::identity).collect();
+        let mut list = manifests.list(parent).await?;
+        list.retain(|manifest| manifest.has_added_files() || manifest.has_existing_files());
+        if gone.is_empty() {
+            return Ok(list);
+        }
+        manifests.read_all(&list).await?;
         let mut kept = Vec::new();
-        for manifest in manifests.list(parent).await? {
-            if !manifest.has_added_files() && !manifest.has_existing_files() {
-                continue;
-            }
-            // It is read only to look for files that go.
-            let live = if gone.is_empty() { Vec::new() } else { manifests.live(&manifest).await? };
+        let mut anew: BTreeMap<(bool, i32), ManifestWriter> = BTreeMap::new();
+        for manifest in list {
+            let live = manifests.live(&manifest).await?;
             if !live.iter().any(|file| gone.contains(&file.identity())) {
                 kept.push(manifest);
                 continue;
             }
-            let mut writer = self.writer(manifest.content, manifest.partition_spec_id)?;
+            let key = (manifest.content == ManifestContentType::Deletes, manifest.partition_spec_id);
+            let writer = match anew.entry(key) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(self.writer(manifest.content, manifest.partition_spec_id)?),
+            };
             for live in live {
-                let is_gone = gone.contains(&live.identity());
+                let is_gone = gone.remove(&live.identity());
                 let LiveFile { file, sequence_number, file_sequence_number, snapshot_id, .. } = live;
                 let written = if is_gone {
                     writer.add_delete_file(file, sequence_number, file_sequence_number)
                 } else {
                     writer.add_existing_file(file, snapshot_id, sequence_number, file_sequence_number)
                 };
-                written.while_doing(SERVICE, "write a manifest")?;
+                written.while_doing(SERVICE, doing)?;
             }
-            kept.push(writer.write_manifest_file().await.while_doing(SERVICE, "write a manifest")?);
+        }
+        if let Some((path, _)) = gone.first() {
+            return Err(Error::new(SERVICE, format!("remove the file {path}"), "it is not in the table"));
+        }
+        for writer in anew.into_values() {
+            kept.push(writer.write_manifest_file().await.while_doing(SERVICE, doing)?);
         }
         Ok(kept)
     }
 
     /// Manifests of the new files of a kind, one for each partition spec.
     async fn added_manifests(&self, content: ManifestContentType) -> Result<Vec<ManifestFile>> {
-        let mut by_spec: BTreeMap<i32, Vec<&DataFile>> = BTreeMap::new();
-        for (file, spec) in &self.delta.added {
+        let mut by_spec: BTreeMap<i32, Vec<(&DataFile, i64)>> = BTreeMap::new();
+        for (file, spec, sequence_number) in self.delta.coming() {
             if (file.content_type() == DataContentType::Data) == (content == ManifestContentType::Data) {
-                by_spec.entry(*spec).or_default().push(file);
+                by_spec.entry(spec).or_default().push((file, sequence_number));
             }
         }
         let mut written = Vec::new();
         for (spec, files) in by_spec {
             let mut writer = self.writer(content, spec)?;
-            for file in files {
-                // The number is the snapshot's own, and given when the list is written.
-                writer.add_file(file.clone(), -1).while_doing(SERVICE, "write a manifest")?;
+            for (file, sequence_number) in files {
+                writer.add_file(file.clone(), sequence_number).while_doing(SERVICE, "write a manifest")?;
             }
             written.push(writer.write_manifest_file().await.while_doing(SERVICE, "write a manifest")?);
         }
@@ -395,7 +424,7 @@ impl NewSnapshot<'_> {
     /// What the snapshot has changed, and what the table then holds (specification, appendix F.1 "Optional Snapshot Summary
     /// Fields"). Totals that the parent lacks can't be known.
     fn summary(&self) -> Summary {
-        let added: Vec<&DataFile> = self.delta.added.iter().map(|(file, _)| file).collect();
+        let added: Vec<&DataFile> = self.delta.coming().map(|(file, ..)| file).collect();
         let removed: Vec<&DataFile> = self.delta.removed.iter().map(|file| &file.file).collect();
         let mut properties = self.delta.properties.clone();
         let previous = self.table.metadata().current_snapshot().map(|parent| &parent.summary().additional_properties);

@@ -14,6 +14,7 @@ mod batch;
 mod catalogue;
 mod changelog;
 mod check;
+mod compacting;
 mod connect_sink;
 mod contents;
 mod copy;

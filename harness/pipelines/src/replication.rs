@@ -19,14 +19,15 @@ use changeproof::{
     postgres::{Address, end_of_log},
     schema::TableName,
 };
-use changeproof_iceberg::{Warehouse, ident, name_of};
-use tokio::time::{Instant, interval, sleep_until};
+use changeproof_iceberg::{Rewritten, Warehouse, ident, name_of};
+use tokio::time::{Instant, interval, sleep_until, timeout};
 use tokio_postgres::Client;
 
 use crate::{
     SERVICE,
     batch::Batch,
     catalogue::{filenode_in_snapshot, has_slot, is_of_all_tables, present_filenode, present_name, system_identifier},
+    compacting::Compacting,
     copy::{Rows, SETTINGS},
     shape::{Evolution, Shape},
     sink::{Replacement, Sink, Target},
@@ -60,7 +61,7 @@ pub struct Settings {
     pub cadence: Cadence,
     /// What to do with values that the sink has no place for.
     pub misfit: Misfit,
-    /// A table of more data files or delete files than this is compacted.
+    /// A table of more data files or delete files than this is compacted, not counted those that compaction leaves as they are.
     pub compact_above: u64,
 }
 
@@ -103,6 +104,7 @@ pub struct Replication {
     sink: Sink,
     targets: BTreeMap<u32, Target>,
     waiting: HashMap<u32, Waiting>,
+    compacting: Compacting,
     /// Whether the publication is of all tables: one that comes later then has no row that the log doesn't tell of.
     is_of_all: bool,
     /// How many changes have been taken since the last commit, and when the first of them was.
@@ -142,7 +144,7 @@ impl Replication {
         let feed_settings = FeedSettings::of(&settings.publication);
         let client = address.connect().await?;
         let source = format!("{}/{}", system_identifier(&client).await?, address.database());
-        let sink = Sink::new(warehouse, source, settings.misfit, settings.compact_above);
+        let sink = Sink::new(warehouse, source, settings.misfit);
         let targets = sink.targets().await?;
         let is_there = has_slot(&client, &settings.slot).await?;
         let followed = targets.values().find(|target| target.position.is_some());
@@ -160,6 +162,7 @@ impl Replication {
         let mut replication = Self {
             address: address.clone(),
             is_of_all: is_of_all_tables(&client, &settings.publication).await?,
+            compacting: Compacting::new(settings.compact_above),
             settings,
             feed,
             sink,
@@ -214,9 +217,14 @@ impl Replication {
                     self.flush().await?;
                     self.feed.confirm();
                     progress(&self.progress);
+                    self.end_compacting().await?;
                     return self.feed.stop().await;
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.flush().await?,
+                rewritten = self.compacting.rewritten() => {
+                    let (relation, rewritten) = rewritten?;
+                    self.replace_files(relation, &rewritten).await?;
+                }
                 event = self.feed.next() => {
                     self.take(event?)?;
                     if !self.is_amid && self.taken >= self.settings.cadence.changes {
@@ -319,14 +327,35 @@ impl Replication {
             let Some(target) = self.targets.get_mut(&relation) else { continue };
             self.progress.changes += u64::try_from(batch.changes).unwrap_or(u64::MAX);
             let written = Box::pin(self.sink.write(relation, &known, target, batch, last.end));
-            with_feed_alive(&mut self.feed, written).await?;
+            let table = with_feed_alive(&mut self.feed, written).await?;
             self.progress.commits += 1;
+            self.compacting.look_at(relation, &table);
         }
         self.progress.transactions += std::mem::take(&mut self.ended);
         (self.taken, self.since) = (0, None);
         self.progress.commit_time_us = Some(last.time_us);
         self.is_done(last.end);
         Ok(())
+    }
+
+    async fn replace_files(&mut self, relation: u32, rewritten: &Rewritten) -> Result<()> {
+        let Some(target) = self.targets.get(&relation) else { return Ok(()) };
+        let replaced = Box::pin(self.sink.replace_files(target, rewritten));
+        with_feed_alive(&mut self.feed, replaced).await
+    }
+
+    /// Waits for the compaction that is under way, if it doesn't take long; if it does, it is for the next run to put in.
+    async fn end_compacting(&mut self) -> Result<()> {
+        if !self.compacting.is_running() {
+            return Ok(());
+        }
+        match timeout(COMPACTS_WITHIN, self.compacting.rewritten()).await {
+            Ok(rewritten) => {
+                let (relation, rewritten) = rewritten?;
+                self.replace_files(relation, &rewritten).await
+            }
+            Err(_) => Ok(()),
+        }
     }
 
     /// Copies tables in the snapshot of a slot; a table that was rewritten or removed meanwhile is looked at again.
@@ -440,6 +469,9 @@ impl Origin<'_> {
         Ok(count)
     }
 }
+
+/// How long a stop waits for a compaction that is under way.
+const COMPACTS_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often a table is copied that is rewritten while it is read.
 const COPIES: u32 = 5;

@@ -14,7 +14,7 @@ use changeproof::{
     value::{Row, Value},
 };
 use changeproof_iceberg::{
-    Commit, FilesDelta, RowWriter, TableChange, Warehouse, ancestors, commit_of, compact, ident, live_files, name_of,
+    Commit, FilesDelta, Rewritten, RowWriter, TableChange, Warehouse, ancestors, commit_of, ident, live_files, name_of,
     rows_of, rows_where, with_schema, write_key_deletes,
 };
 use iceberg::{
@@ -50,8 +50,6 @@ pub(crate) struct Sink {
     /// What the source is known by: its system identifier and the database's name.
     source: String,
     misfit: Misfit,
-    /// A table of more delete files, or more data files, than this is compacted.
-    compact_above: u64,
 }
 
 /// A table of the sink.
@@ -65,8 +63,8 @@ pub(crate) struct Target {
 
 impl Sink {
     /// The tables of a warehouse.
-    pub(crate) fn new(warehouse: Warehouse, source: String, misfit: Misfit, compact_above: u64) -> Self {
-        Self { warehouse, source, misfit, compact_above }
+    pub(crate) fn new(warehouse: Warehouse, source: String, misfit: Misfit) -> Self {
+        Self { warehouse, source, misfit }
     }
 
     /// The tables that are there of this source, by the object identifiers of those that they come from.
@@ -157,7 +155,7 @@ impl Sink {
         Ok(ident)
     }
 
-    /// Writes what transactions have done to a table, as one snapshot.
+    /// Writes what transactions have done to a table, as one snapshot. Returns the table as it is then.
     ///
     /// # Errors
     /// The catalog refuses, a file can't be written, or somebody else follows the log into the same table.
@@ -168,7 +166,7 @@ impl Sink {
         target: &mut Target,
         mut batch: Batch,
         position: Lsn,
-    ) -> Result<()> {
+    ) -> Result<Table> {
         let table = self.warehouse.table(&target.ident).await?;
         let looked_up = batch.to_look_up();
         if !looked_up.is_empty() {
@@ -198,7 +196,15 @@ impl Sink {
         let change = Following { expected, begun, evolved, added, replaces: batch.is_truncated, state };
         let table = self.warehouse.commit(&target.ident, &change).await?;
         (target.position, target.shape) = (Some(position), Some(shape));
-        self.compact_if_needed(&table).await
+        Ok(table)
+    }
+
+    /// Puts files that were rewritten in the place of those that they were made of.
+    ///
+    /// # Errors
+    /// The catalog refuses.
+    pub(crate) async fn replace_files(&self, target: &Target, rewritten: &Rewritten) -> Result<()> {
+        self.warehouse.commit(&target.ident, rewritten).await.map(drop)
     }
 
     fn state(&self, relation: u32, shape: &Shape, position: Lsn) -> Result<BTreeMap<String, String>> {
@@ -250,18 +256,6 @@ impl Sink {
             }
         }
         Ok(found)
-    }
-
-    async fn compact_if_needed(&self, table: &Table) -> Result<()> {
-        let Some(current) = table.metadata().current_snapshot() else { return Ok(()) };
-        let total = |name: &str| {
-            let total = current.summary().additional_properties.get(name);
-            total.and_then(|total| total.parse::<u64>().ok()).unwrap_or(0)
-        };
-        if total("total-delete-files").max(total("total-data-files")) > self.compact_above {
-            compact(&self.warehouse, table.identifier()).await?;
-        }
-        Ok(())
     }
 }
 
@@ -339,9 +333,9 @@ fn evolved(table: &Table, known: &Known, now: Shape, before: Option<&Shape>) -> 
 /// How far a table has followed the log: by the youngest snapshot that says so, or else by its properties.
 fn position_of(table: &Table) -> Result<Option<Lsn>> {
     let metadata = table.metadata();
-    let line = metadata.current_snapshot().map(|current| ancestors(metadata, current)).unwrap_or_default();
-    let told = line.iter().find_map(|snapshot| snapshot.summary().additional_properties.get(POSITION));
-    let told = told.or_else(|| metadata.properties().get(POSITION));
+    let mut line = metadata.current_snapshot().into_iter().flat_map(|current| ancestors(metadata, current));
+    let told = line.find_map(|snapshot| snapshot.summary().additional_properties.get(POSITION).cloned());
+    let told = told.or_else(|| metadata.properties().get(POSITION).cloned());
     let doing = || format!("read how far {} has followed the log", table.identifier());
     told.map(|told| told.parse().while_doing(SERVICE, doing())).transpose()
 }

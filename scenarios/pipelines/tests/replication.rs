@@ -79,6 +79,8 @@ impl Bench {
             slot: self.slot.clone(),
             publication: PUBLICATION.to_owned(),
             cadence: Cadence { every: Duration::from_millis(20), ..Cadence::default() },
+            // Amid every load.
+            compact_above: 5,
             ..Settings::default()
         }
     }
@@ -188,8 +190,7 @@ async fn many_commits_leave_few_files(bench: Arc<Bench>) -> Result<()> {
     bench
         .run("CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT n, 0 FROM generate_series(1, 50) n")
         .await?;
-    let settings = Settings { compact_above: 5, ..bench.settings() };
-    let mut replication = Replication::start(&bench.address, bench.warehouse.clone(), settings, |_| {}).await?;
+    let mut replication = bench.replication().await?;
     for round in 1..=12 {
         bench.run(&format!("UPDATE t SET n = {round} WHERE id <= {round}")).await?;
         bench.follow_by(&mut replication).await?;

@@ -234,7 +234,7 @@ async fn judged(subject: Subject<'_>, method: &dyn Capture, written: &mut Writte
     let fence = written.source.write_fence().await?;
     let mut subscription = method.start(subject, &options).await?;
     let stream = collect_until_fence(subscription.as_mut(), fence).await?;
-    written.load.judge(written.source.as_mut(), (method, &options), &stream, false).await
+    written.load.judge(written.source.as_mut(), (method, &options), &stream, 0).await
 }
 
 /// Each change is a row of the sink's changelog: two of each transaction.

@@ -123,7 +123,7 @@ impl Load {
         self.accounts.delete(id)
     }
 
-    /// Judges what a method that began to capture before the first transfer has delivered of all of it, perhaps over breaks.
+    /// Judges what a method that began to capture before the first transfer has delivered of all of it, over so many breaks.
     ///
     /// # Errors
     /// It doesn't keep its promises; or the Model differs from the source.
@@ -132,11 +132,11 @@ impl Load {
         source: &mut dyn Source,
         (method, options): (&dyn Capture, &Options),
         stream: &[Change],
-        is_broken: bool,
+        breaks: usize,
     ) -> Result<()> {
         let contents = source.contents().await?;
         check_model(self.model.tables(), &contents)?;
-        let watch = Watch { began: (self.began, self.began), is_broken, ..Watch::default() };
+        let watch = Watch { began: (self.began, self.began), breaks, ..Watch::default() };
         let verdict = judge_by_both(&self.model, &method.guarantees(options), &watch, stream, &contents).verdict;
         println!("{}: {} transfers, {} changes: {verdict}", method.name(), self.transfers(), stream.len());
         match verdict.is_broken() {

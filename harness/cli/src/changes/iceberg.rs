@@ -157,7 +157,11 @@ async fn tell_files(table: &Table, from: Option<i64>, to: &SnapshotRef, output: 
     // Without a beginning it begins at the oldest snapshot that is still there.
     let range = match from {
         Some(_) => between(table, from, to)?,
-        None => ancestors(table.metadata(), to).into_iter().rev().collect(),
+        None => {
+            let mut line: Vec<_> = ancestors(table.metadata(), to).collect();
+            line.reverse();
+            line
+        }
     };
     for after in range {
         let diff = diff_files(table, before.as_ref(), &after).await?;

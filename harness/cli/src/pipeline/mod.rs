@@ -63,7 +63,7 @@ pub(crate) struct ReplicateArguments {
     /// Or until so many changes wait
     #[arg(long, value_name = "CHANGES", default_value_t = 100_000)]
     at_most: usize,
-    /// Rewrite a table as few files when it has more data files, or delete files, than this
+    /// Make few files of a table's small ones, and of its delete files, when there are more than this
     #[arg(long, value_name = "FILES", default_value_t = 100)]
     compact_above: u64,
     /// Go on trying for so long while the source, the catalog or the storage doesn't answer

@@ -57,6 +57,8 @@ pub enum Loss {
     PartitionNotTold,
     /// After the connection to the source broke, changes may come again, out of their order and their transactions.
     MayComeAgain,
+    /// A delete came without its tombstone: the method was stopped between the two.
+    TombstoneLost,
     /// A truncate is told as a delete of each row.
     TruncateAsDeletes,
     /// An update that leaves its row as it was is not told.
@@ -79,7 +81,7 @@ pub enum Loss {
 
 impl Loss {
     /// Every loss.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::BeforeImageKeyOnly,
         Self::BeforeImageFilled,
         Self::NoBeforeImage,
@@ -104,6 +106,7 @@ impl Loss {
         Self::ColumnNotPublished,
         Self::PartitionNotTold,
         Self::MayComeAgain,
+        Self::TombstoneLost,
         Self::TruncateAsDeletes,
         Self::UnchangedUpdateMissed,
         Self::UpdateSplit,
@@ -142,6 +145,7 @@ impl Loss {
             Self::ColumnNotPublished => "column not published",
             Self::PartitionNotTold => "no partition",
             Self::MayComeAgain => "may come again",
+            Self::TombstoneLost => "no tombstone",
             Self::TruncateAsDeletes => "deletes for truncate",
             Self::UnchangedUpdateMissed => "no empty update",
             Self::UpdateSplit => "update split",
@@ -182,6 +186,7 @@ impl fmt::Display for Loss {
             Self::ColumnNotPublished => "column outside the publication not sent",
             Self::PartitionNotTold => "partition not told, but the partitioned table",
             Self::MayComeAgain => "changes may come again after a broken connection",
+            Self::TombstoneLost => "tombstone of a delete lost by a stop between the two",
             Self::TruncateAsDeletes => "truncate told as a delete of each row",
             Self::UnchangedUpdateMissed => "update that changes nothing not told",
             Self::UpdateSplit => "update told as delete + insert",

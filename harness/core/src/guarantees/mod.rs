@@ -220,8 +220,8 @@ pub enum SchemaChanges {
 pub enum AfterABreak {
     /// Each of them once.
     ExactlyOnce,
-    /// Each of them at least once, and perhaps out of its transaction and its order. How many come again is left to chance,
-    /// so here a method may be better than its promise.
+    /// Each of them at least once, and perhaps out of its transaction and its order; but a delete perhaps without its tombstone.
+    /// How many come again is left to chance, so here a method may be better than its promise.
     AtLeastOnce,
 }
 

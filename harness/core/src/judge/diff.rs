@@ -97,7 +97,7 @@ fn difference(expected: &Expected, change: &Change) -> Option<FaultKind> {
     } else if expected.key != change.key {
         Some(FaultKind::WrongKey)
     } else if expected.tombstone != change.tombstone {
-        Some(FaultKind::WrongTombstone)
+        Some(if expected.tombstone { FaultKind::LostTombstone } else { FaultKind::WrongTombstone })
     } else if expected.renamed_from != change.renamed_from {
         Some(FaultKind::WrongValue)
     } else {

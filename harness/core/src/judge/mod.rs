@@ -169,7 +169,9 @@ pub enum FaultKind {
     WrongBeforeImage,
     /// The change carries another key than the row has.
     WrongKey,
-    /// A tombstone is missing, or there where none belongs.
+    /// A tombstone is missing.
+    LostTombstone,
+    /// A tombstone is there where none belongs.
     WrongTombstone,
     /// A transaction's changes are told as several transactions.
     SplitTransaction,
@@ -193,6 +195,7 @@ impl fmt::Display for FaultKind {
             Self::WrongValue => "wrong value",
             Self::WrongBeforeImage => "wrong before-image",
             Self::WrongKey => "wrong key",
+            Self::LostTombstone => "lost tombstone",
             Self::WrongTombstone => "wrong tombstone",
             Self::SplitTransaction => "split transaction",
             Self::MergedTransactions => "merged transactions",
@@ -244,14 +247,14 @@ pub struct Watch {
     pub began: (usize, usize),
     /// When it was asked for all that there was; a method that looks from time to time has looked then.
     pub looks: Vec<usize>,
-    /// Whether its connection to the source was broken while changes were on their way.
-    pub is_broken: bool,
+    /// How often it was stopped, or its connection to the source was broken, while changes were on their way.
+    pub breaks: usize,
 }
 
 impl Watch {
     /// Whether the method may have delivered changes more often than they happened.
     pub fn may_come_again(&self, guarantees: &Guarantees) -> bool {
-        self.is_broken && guarantees.after_a_break == AfterABreak::AtLeastOnce
+        self.breaks > 0 && guarantees.after_a_break == AfterABreak::AtLeastOnce
     }
 
     /// Whether the method may have told changes that the rows of its first look have already.
@@ -284,6 +287,7 @@ pub fn judge(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Ch
         if watch.may_come_again(guarantees) {
             faults.retain(|fault| !COMES_AGAIN.contains(&fault.kind));
             losses.insert(Loss::MayComeAgain);
+            forgive_tombstones(watch.breaks, &mut faults, &mut losses);
         }
         Judgement { verdict: Verdict::new(faults, losses), matched, transactions, cut, overlap }
     };
@@ -309,6 +313,15 @@ pub fn judge(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Ch
         (began.0..=began.1).find(|cut| remaining[*cut].1 == transactions)
     };
     explained.unwrap_or_else(|| judged(closest().unwrap_or(began.1)))
+}
+
+/// Each break may be between a delete and its tombstone, which have the same offset, so that it isn't sent again (debezium/dbz#2549).
+fn forgive_tombstones(breaks: usize, faults: &mut Vec<Fault>, losses: &mut BTreeSet<Loss>) {
+    let is_it = |fault: &Fault| fault.kind == FaultKind::LostTombstone;
+    if (1..=breaks).contains(&faults.iter().filter(|fault| is_it(fault)).count()) {
+        faults.retain(|fault| !is_it(fault));
+        losses.insert(Loss::TombstoneLost);
+    }
 }
 
 /// The places of changes that happened between the capture's start and the cut: each of them may be told once.

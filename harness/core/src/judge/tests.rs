@@ -120,7 +120,7 @@ impl Case {
 
     /// As if its connection had been broken.
     fn verdict_after_a_break(&self) -> Verdict {
-        let watch = Watch { is_broken: true, ..began(0, 0) };
+        let watch = Watch { breaks: 1, ..began(0, 0) };
         judge(&self.model, &self.guarantees, &watch, &self.stream).verdict
     }
 
@@ -304,7 +304,33 @@ fn keys_and_tombstones_must_be_right() -> Result<(), ModelError> {
     let mut case = Case::usual(DEBEZIUM)?;
     let delete = case.stream.len() - 1;
     case.stream[delete].tombstone = false;
+    assert_eq!(case.faults(), [FaultKind::LostTombstone]);
+    let mut case = Case::usual(DEBEZIUM)?;
+    case.stream[0].tombstone = true;
     assert_eq!(case.faults(), [FaultKind::WrongTombstone]);
+    Ok(())
+}
+
+#[test]
+fn a_lost_tombstone_is_forgiven_once_for_each_break_and_named() -> Result<(), ModelError> {
+    let at_least_once = Guarantees { after_a_break: AfterABreak::AtLeastOnce, ..DEBEZIUM };
+    let without = |guarantees: &Guarantees, count: usize| {
+        let mut case = Case::usual(guarantees.clone())?;
+        case.stream
+            .iter_mut()
+            .filter(|change| change.tombstone)
+            .take(count)
+            .for_each(|delete| delete.tombstone = false);
+        Ok::<_, ModelError>(case.verdict_after_a_break())
+    };
+    let is_named = |verdict: &Verdict| match verdict {
+        Verdict::AsGuaranteed { losses } => Some(losses.contains(&Loss::TombstoneLost)),
+        _ => None,
+    };
+    assert_eq!(is_named(&without(&at_least_once, 0)?), Some(false));
+    assert_eq!(is_named(&without(&at_least_once, 1)?), Some(true));
+    assert!(without(&at_least_once, 2)?.is_broken(), "two tombstones lost by one break");
+    assert!(without(&DEBEZIUM, 1)?.is_broken(), "it promises that each change comes exactly once");
     Ok(())
 }
 

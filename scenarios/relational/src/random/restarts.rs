@@ -14,7 +14,7 @@ use changeproof::{
 use crate::load::{Chance, Load, Signs};
 
 /// How often it is stopped.
-const STOPS: u32 = 4;
+const STOPS: usize = 4;
 
 /// So many transactions are committed before each stop, and before each start.
 const SOME: u32 = 10;
@@ -50,7 +50,7 @@ async fn amid_a_load(stack: &Stack, workspace: &mut Workspace, seed: u64) -> Res
     let fence = workspace.source.write_fence().await?;
     let stream = collect_until_fence(subscription.as_mut(), fence).await?;
     let method = workspace.method();
-    load.judge(workspace.source.as_mut(), (method, &options), &stream, true).await
+    load.judge(workspace.source.as_mut(), (method, &options), &stream, STOPS).await
 }
 
 async fn stop_and_start(subscription: &mut dyn Subscription, signs: &Signs) -> Result<()> {
