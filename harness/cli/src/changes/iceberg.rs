@@ -155,13 +155,12 @@ fn write(batch: &ChangeBatch, parquet: &mut ParquetFile, output: &mut Output) ->
 async fn tell_files(table: &Table, from: Option<i64>, to: &SnapshotRef, output: &mut Output) -> Result<()> {
     let mut before = from.map(|from| snapshot(table, from)).transpose()?;
     // Without a beginning it begins at the oldest snapshot that is still there.
-    let range = match from {
-        Some(_) => between(table, from, to)?,
-        None => {
-            let mut line: Vec<_> = ancestors(table.metadata(), to).collect();
-            line.reverse();
-            line
-        }
+    let range = if from.is_some() {
+        between(table, from, to)?
+    } else {
+        let mut line: Vec<_> = ancestors(table.metadata(), to).collect();
+        line.reverse();
+        line
     };
     for after in range {
         let diff = diff_files(table, before.as_ref(), &after).await?;
