@@ -34,6 +34,8 @@ def session(catalog, options=None):
         # What is kept of a micro-batch is kept for seconds.
         "spark.sql.inMemoryColumnarStorage.compressed": "false",
         "spark.sql.streaming.stopTimeout": "60s",
+        # A query that ends while it writes down its first batch leaves a piece of that, by which it would refuse to start for ever.
+        "spark.sql.streaming.verifyCheckpointDirectoryEmptyOnStart": "false",
         "spark.ui.showConsoleProgress": "false",
     }
     settings |= {f"spark.sql.catalog.{CATALOG}.{name}": value for name, value in catalog.items()}
