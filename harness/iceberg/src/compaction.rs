@@ -13,7 +13,7 @@ use changeproof::error::{Context, Error, Result};
 use futures_util::StreamExt;
 use iceberg::{
     TableIdent,
-    spec::{DataContentType, DataFile, ManifestContentType, Struct},
+    spec::{DataContentType, DataFile, ManifestContentType},
     table::Table,
     writer::file_writer::FileWriter,
 };
@@ -29,6 +29,7 @@ use crate::{
     plan::{applies, is_unpartitioned, plan_files},
     reading::{columns_of, read, with_columns},
     rolling::{RowWriter, TARGET_BYTES, in_schema_of},
+    snapshots::ancestors,
     warehouse::{Commit, TableChange, Warehouse},
     writer::{FilesDelta, commit_by, finish, parquet_writer},
 };
@@ -37,8 +38,8 @@ use crate::{
 /// quarters of what files grow to).
 pub const SMALL_BYTES: u64 = (TARGET_BYTES as u64) / 4 * 3;
 
-/// Large files are rewritten too when equality deletes have so many rows to each of theirs: until then it is less work to read the deletes
-/// with them.
+/// Large files are rewritten too when equality deletes have so many keys to each of their rows: until then it is less work to read the
+/// deletes with them.
 const DELETES_PER_ROW: (u64, u64) = (1, 4);
 
 /// How many files a table has.
@@ -54,6 +55,9 @@ pub struct FileCounts {
 #[derive(Debug)]
 pub struct Rewritten {
     uuid: Uuid,
+    /// The snapshot whose files they were, and by which schema they are written.
+    snapshot: Option<i64>,
+    schema: i32,
     delta: FilesDelta,
     /// The position delete files that they were made by.
     known: BTreeSet<FileIdentity>,
@@ -90,8 +94,8 @@ impl Drop for Rewriting {
     }
 }
 
-/// Rewrites all data files of a table as few, and drops the delete files. Of a table that other writers have taken files from meanwhile
-/// nothing changes.
+/// Rewrites all data files of a table as few, and drops the delete files. If other writers have removed files of it meanwhile, or changed
+/// its schema, nothing changes.
 ///
 /// # Errors
 /// A file can't be read or written.
@@ -103,9 +107,13 @@ pub async fn compact(warehouse: &Warehouse, table: &TableIdent) -> Result<()> {
 #[async_trait]
 impl TableChange for Rewritten {
     async fn on(&self, table: &Table) -> Result<Option<Commit>> {
-        let is_same = table.metadata().uuid() == self.uuid;
-        let Some(current) = table.metadata().current_snapshot().filter(|_| is_same) else { return Ok(None) };
-        if self.delta.removed.is_empty() {
+        let metadata = table.metadata();
+        // Readers take the schema of the snapshot that a file comes with for that of the file.
+        let is_same = metadata.uuid() == self.uuid && metadata.current_schema_id() == self.schema;
+        let Some(current) = metadata.current_snapshot().filter(|_| is_same) else { return Ok(None) };
+        // After a rollback the deletes that went may apply again.
+        let is_ahead = ancestors(metadata, current).any(|known| Some(known.snapshot_id()) == self.snapshot);
+        if self.delta.removed.is_empty() || !is_ahead {
             return Ok(None);
         }
         let manifests = Manifests::new(table);
@@ -140,11 +148,12 @@ fn is_by_values(delete: &LiveFile) -> bool {
 }
 
 async fn rewrite(table: &Table, extent: Extent) -> Result<Rewritten> {
-    let uuid = table.metadata().uuid();
+    let (uuid, schema) = (table.metadata().uuid(), table.metadata().current_schema_id());
     let Some(current) = table.metadata().current_snapshot() else {
         let (delta, known, left) = (FilesDelta::default(), BTreeSet::new(), FileCounts::default());
-        return Ok(Rewritten { uuid, delta, known, left });
+        return Ok(Rewritten { uuid, snapshot: None, schema, delta, known, left });
     };
+    let snapshot = Some(current.snapshot_id());
     let manifests = Manifests::new(table);
     let (data, deletes) = live(&manifests, current).await?;
     let known = deletes.iter().filter(|delete| !is_by_values(delete)).map(LiveFile::identity).collect();
@@ -152,8 +161,8 @@ async fn rewrite(table: &Table, extent: Extent) -> Result<Rewritten> {
 
     let mut rewritten = Vec::new();
     if !choice.small.is_empty() {
-        let schema = table.metadata().current_schema();
-        let plan = plan_files(&manifests, &choice.small, &deletes, schema.clone()).await?;
+        let columns = table.metadata().current_schema();
+        let plan = plan_files(&manifests, &choice.small, &deletes, columns.clone()).await?;
         let (mut rows, mut writer) = (rows_by(table, current, plan), RowWriter::new(table)?);
         while let Some(batch) = rows.next().await {
             if let Some(after) = &batch?.after {
@@ -170,7 +179,7 @@ async fn rewrite(table: &Table, extent: Extent) -> Result<Rewritten> {
     let left = FileCounts { data: count(choice.large + made), deletes: count(choice.others + merged) };
     let removed = choice.small.into_iter().chain(choice.done).chain(choice.merged.into_iter().flatten()).collect();
     let delta = FilesDelta { rewritten, removed, is_replacement: true, ..FilesDelta::default() };
-    Ok(Rewritten { uuid, delta, known, left })
+    Ok(Rewritten { uuid, snapshot, schema, delta, known, left })
 }
 
 fn count(files: usize) -> u64 {
@@ -181,7 +190,7 @@ fn count(files: usize) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Extent {
     All,
-    /// Those that are smaller than this, in bytes, if that makes fewer of them or rows of them are deleted.
+    /// Those that are smaller than this, in bytes; but not a single one of which no row is deleted.
     Below(u64),
 }
 
@@ -197,7 +206,7 @@ struct Choice {
     /// How many data files and delete files stay as they are.
     large: usize,
     others: usize,
-    /// How many rows the former have, and the equality deletes that apply to them.
+    /// How many rows the former have, and at least how many of different keys the equality deletes that apply to them.
     large_rows: u64,
     deleted_rows: u64,
 }
@@ -230,7 +239,6 @@ impl Choice {
             if !large.iter().any(|data| applies(table, delete, data)) {
                 choice.done.push(delete.clone());
             } else if is_by_values(delete) && is_unpartitioned(table, delete) {
-                choice.deleted_rows += delete.file.record_count();
                 let older = numbers.partition_point(|number| *number < delete.sequence_number);
                 alike.entry((older, delete.spec_id, delete.file.equality_ids())).or_default().push(delete.clone());
             } else {
@@ -238,6 +246,8 @@ impl Choice {
             }
         }
         for group in alike.into_values() {
+            // Two commits may delete by the same keys.
+            choice.deleted_rows += group.iter().map(|delete| delete.file.record_count()).max().unwrap_or_default();
             if group.len() > 1 {
                 choice.merged.push(group);
             } else {
@@ -270,7 +280,7 @@ async fn merge_deletes(table: &Table, files: &[LiveFile]) -> Result<(DataFile, i
     let mut file = written.pop().ok_or_else(nothing)?;
     file.content(DataContentType::EqualityDeletes)
         .equality_ids(Some(ids))
-        .partition(Struct::empty())
+        .partition(first.file.partition().clone())
         .partition_spec_id(first.spec_id);
     Ok((finish(&file)?, first.spec_id, number))
 }

@@ -22,7 +22,7 @@ use crate::{
 
 impl Source {
     /// Rewrites all data files of a table as one for each partition, and drops the delete files: what Spark's procedure
-    /// `rewrite_data_files` does.
+    /// `rewrite_data_files` does. See [`compact`].
     ///
     /// # Errors
     /// A file can't be read or written.

@@ -55,8 +55,8 @@ impl Partition {
 pub struct FilesDelta {
     /// Data and delete files that come, each with the number of its partition spec.
     pub added: Vec<(DataFile, i32)>,
-    /// Files that come in the place of others, and besides have the data sequence number of these, so that the same deletes apply to
-    /// them, or they to the same rows.
+    /// Files that come in the place of others, each with its partition spec's number and the data sequence number that it has, so that
+    /// later deletes apply to it as they did to these, or it to the same rows.
     pub rewritten: Vec<(DataFile, i32, i64)>,
     /// Data and delete files that go.
     pub removed: Vec<LiveFile>,
@@ -82,7 +82,10 @@ fn new_path(table: &Table, ending: &str) -> String {
 pub(crate) async fn parquet_writer(table: &Table, schema: &SchemaRef) -> Result<ParquetWriter> {
     let path = new_path(table, "parquet");
     let doing = || format!("write the file {path}");
-    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    // One row group: of several, the `iceberg` crate takes the bounds of those whose statistics are exact for the whole file's, and of a
+    // long text they aren't. Readers would leave the file out for rows that it has.
+    let properties =
+        WriterProperties::builder().set_compression(Compression::SNAPPY).set_max_row_group_row_count(None).build();
     let output = table.file_io().new_output(&path).while_doing(SERVICE, doing())?;
     ParquetWriterBuilder::new(properties, Arc::clone(schema)).build(output).await.while_doing(SERVICE, doing())
 }

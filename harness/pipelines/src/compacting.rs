@@ -24,7 +24,9 @@ impl Compacting {
 
     /// Begins to rewrite the files of a table if they have become too many, and those of no other are being rewritten.
     pub(crate) fn look_at(&mut self, relation: u32, table: &Table) {
-        let (now, left) = (counts(table), self.left.get(&relation).copied().unwrap_or_default());
+        let (now, left) = (counts(table), self.left.entry(relation).or_default());
+        // A truncate leaves fewer.
+        *left = FileCounts { data: left.data.min(now.data), deletes: left.deletes.min(now.deletes) };
         let are_many = now.data > left.data + self.above || now.deletes > left.deletes + self.above;
         if are_many && self.running.is_none() {
             self.running = Some((relation, Rewriting::begin(table, SMALL_BYTES)));

@@ -2,6 +2,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -36,6 +37,11 @@ pub async fn keep_replicating(
     mut progress: impl FnMut(&Progress) + Send,
     mut failed: impl FnMut(&changeproof::error::Error, Duration),
 ) -> Result<()> {
+    let is_stopped = AtomicBool::new(false);
+    let stop = async {
+        stop.await;
+        is_stopped.store(true, Ordering::Relaxed);
+    };
     tokio::pin!(stop);
     let (mut worked, mut longest) = (Instant::now(), FIRST_PAUSE);
     let (mut done, mut is_told) = (Progress::default(), false);
@@ -59,7 +65,10 @@ pub async fn keep_replicating(
             replication.run(&mut stop, &mut tell).await
         };
         let error = match ran.await {
-            Err(error) if !error.has_help() && worked.elapsed() < patience => error,
+            // What stops it can't be waited for again.
+            Err(error) if !error.has_help() && worked.elapsed() < patience && !is_stopped.load(Ordering::Relaxed) => {
+                error
+            }
             ended => return ended,
         };
         let pause = jittered(longest);

@@ -96,10 +96,10 @@ fn difference(expected: &Expected, change: &Change) -> Option<FaultKind> {
         Some(FaultKind::WrongBeforeImage)
     } else if expected.key != change.key {
         Some(FaultKind::WrongKey)
-    } else if expected.tombstone != change.tombstone {
-        Some(if expected.tombstone { FaultKind::LostTombstone } else { FaultKind::WrongTombstone })
     } else if expected.renamed_from != change.renamed_from {
         Some(FaultKind::WrongValue)
+    } else if expected.tombstone != change.tombstone {
+        Some(if expected.tombstone { FaultKind::LostTombstone } else { FaultKind::WrongTombstone })
     } else {
         None
     }

@@ -315,7 +315,7 @@ pub fn judge(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Ch
     explained.unwrap_or_else(|| judged(closest().unwrap_or(began.1)))
 }
 
-/// Each break may be between a delete and its tombstone, which have the same offset, so that it isn't sent again (debezium/dbz#2549).
+/// Each break may be between a delete and its tombstone, which have the same offset, so that it isn't sent again (debezium/debezium#7945).
 fn forgive_tombstones(breaks: usize, faults: &mut Vec<Fault>, losses: &mut BTreeSet<Loss>) {
     let is_it = |fault: &Fault| fault.kind == FaultKind::LostTombstone;
     if (1..=breaks).contains(&faults.iter().filter(|fault| is_it(fault)).count()) {

@@ -1,11 +1,12 @@
 use std::path::PathBuf;
 
 use changeproof::{Op, Row, Value, row, schema::Type, script::TableBuilder, source::Source as _};
+use iceberg::spec::{NestedField, PrimitiveType, Schema};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    ChangelogScan, Source, changes, ident, live_files, rows_of, values, write_key_deletes, write_rows,
+    ChangelogScan, Source, changes, ident, live_files, rows_of, values, with_schema, write_key_deletes, write_rows,
     writer::write_position_deletes,
 };
 
@@ -240,6 +241,38 @@ async fn positions_deleted_meanwhile_stay_deleted() -> Result<()> {
     assert_eq!(rows.len(), 2);
     bench.commit(&rewritten).await?;
     assert_eq!((rows_of(&bench.table().await?).await?, bench.files().await?), (rows, files));
+    bench.close()
+}
+
+/// Gives the table a column more.
+struct AnotherColumn;
+
+#[async_trait]
+impl TableChange for AnotherColumn {
+    async fn on(&self, table: &Table) -> Result<Option<Commit>> {
+        let metadata = table.metadata();
+        let (schema, id) = (metadata.current_schema(), metadata.last_column_id() + 1);
+        let new = NestedField::optional(id, "tags", PrimitiveType::String.into());
+        let fields = schema.as_struct().fields().iter().cloned().chain([new.into()]);
+        let schema = Schema::builder().with_fields(fields).with_identifier_field_ids(schema.identifier_field_ids());
+        with_schema(table, schema.build().while_doing(SERVICE, "make a schema")?).map(|(_, commit)| Some(commit))
+    }
+}
+
+/// A reader takes a file for one that has the columns of the snapshot that it came with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_another_schema_are_not_put_in() -> Result<()> {
+    let mut bench = Bench::open().await?;
+    for id in 0..3 {
+        bench.write(&[], BTreeMap::from([(id, id)])).await?;
+    }
+    let rewritten = rewrite(&bench.table().await?, Extent::Below(SMALL_BELOW)).await?;
+    bench.commit(&AnotherColumn).await?;
+    let files = bench.files().await?;
+    bench.commit(&rewritten).await?;
+    assert_eq!(bench.files().await?, files);
+    bench.commit(&rewrite(&bench.table().await?, Extent::Below(SMALL_BELOW)).await?).await?;
+    assert_eq!(bench.files().await?.data, 1);
     bench.close()
 }
 
