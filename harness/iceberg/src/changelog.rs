@@ -195,9 +195,8 @@ impl ChangelogScan {
 pub fn rows_at(table: &Table, at: &SnapshotRef, schema: SchemaRef) -> BoxStream<'static, Result<ChangeBatch>> {
     let (table, at) = (table.clone(), at.clone());
     streamed(|sender| async move {
-        let plan = Arc::new(plan_rows(&Manifests::new(&table), &at, schema).await?);
-        let comparison = Comparison { table: &table, plan: &plan, ordinal: 0, snapshot: &at, sender: &sender };
-        comparison.tell_all(Kind::Insert).await
+        let plan = plan_rows(&Manifests::new(&table), &at, schema).await?;
+        tell_rows(&table, &at, plan, &sender).await
     })
 }
 
@@ -206,9 +205,11 @@ pub fn rows_at(table: &Table, at: &SnapshotRef, schema: SchemaRef) -> BoxStream<
 /// # Errors
 /// As of [`rows_at`].
 pub(crate) fn rows_by(table: &Table, at: &SnapshotRef, plan: Plan) -> BoxStream<'static, Result<ChangeBatch>> {
-    let (table, at, plan) = (table.clone(), at.clone(), Arc::new(plan));
-    streamed(|sender| async move {
-        let comparison = Comparison { table: &table, plan: &plan, ordinal: 0, snapshot: &at, sender: &sender };
-        comparison.tell_all(Kind::Insert).await
-    })
+    let (table, at) = (table.clone(), at.clone());
+    streamed(|sender| async move { tell_rows(&table, &at, plan, &sender).await })
+}
+
+async fn tell_rows(table: &Table, at: &SnapshotRef, plan: Plan, sender: &Sender<Result<ChangeBatch>>) -> Result<()> {
+    let comparison = Comparison { table, plan: &Arc::new(plan), ordinal: 0, snapshot: at, sender };
+    comparison.tell_all(Kind::Insert).await
 }

@@ -13,7 +13,7 @@ use changeproof::error::{Context, Error, Result};
 use futures_util::StreamExt;
 use iceberg::{
     TableIdent,
-    spec::{DataContentType, DataFile, ManifestContentType},
+    spec::{DataContentType, DataFile},
     table::Table,
     writer::file_writer::FileWriter,
 };
@@ -117,7 +117,7 @@ impl TableChange for Rewritten {
             return Ok(None);
         }
         let manifests = Manifests::new(table);
-        let (data, deletes) = live(&manifests, current).await?;
+        let (data, deletes) = manifests.of_both_kinds(current).await?;
         let there: BTreeSet<FileIdentity> = data.iter().chain(&deletes).map(LiveFile::identity).collect();
         // Positions are those of rows in the files that go.
         let is_new = |delete: &&LiveFile| !is_by_values(delete) && !self.known.contains(&delete.identity());
@@ -129,14 +129,6 @@ impl TableChange for Rewritten {
             || deletes.iter().filter(is_new).any(is_touched);
         if is_overtaken { Ok(None) } else { commit_by(&manifests, &self.delta).await.map(Some) }
     }
-}
-
-async fn live(
-    manifests: &Manifests<'_>,
-    snapshot: &iceberg::spec::SnapshotRef,
-) -> Result<(Vec<LiveFile>, Vec<LiveFile>)> {
-    let data = manifests.all(snapshot, ManifestContentType::Data).await?;
-    Ok((data, manifests.all(snapshot, ManifestContentType::Deletes).await?))
 }
 
 fn is_data(file: &LiveFile) -> bool {
@@ -155,7 +147,7 @@ async fn rewrite(table: &Table, extent: Extent) -> Result<Rewritten> {
     };
     let snapshot = Some(current.snapshot_id());
     let manifests = Manifests::new(table);
-    let (data, deletes) = live(&manifests, current).await?;
+    let (data, deletes) = manifests.of_both_kinds(current).await?;
     let known = deletes.iter().filter(|delete| !is_by_values(delete)).map(LiveFile::identity).collect();
     let choice = Choice::of(table, data, &deletes, extent);
 

@@ -160,6 +160,12 @@ impl<'a> Manifests<'a> {
         Ok(files)
     }
 
+    /// All data files that a snapshot holds, and all delete files.
+    pub(crate) async fn of_both_kinds(&self, snapshot: &SnapshotRef) -> Result<(Vec<LiveFile>, Vec<LiveFile>)> {
+        let data = self.all(snapshot, ManifestContentType::Data).await?;
+        Ok((data, self.all(snapshot, ManifestContentType::Deletes).await?))
+    }
+
     /// The files that two snapshots differ in. Before the first snapshot there is none.
     pub(crate) async fn diff(&self, before: Option<&SnapshotRef>, after: &SnapshotRef) -> Result<FilesDiff> {
         let earlier = match before {

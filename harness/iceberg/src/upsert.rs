@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use iceberg::{
     TableRequirement, TableUpdate,
     expr::Predicate,
-    spec::{DataFile, ManifestContentType, Schema, TableMetadataBuilder},
+    spec::{DataFile, Schema, TableMetadataBuilder},
     table::Table,
 };
 
@@ -72,9 +72,8 @@ pub async fn write_key_deletes(table: &Table, keys: &[Row]) -> Result<(DataFile,
 /// A manifest can't be read.
 pub async fn live_files(table: &Table) -> Result<Vec<LiveFile>> {
     let Some(current) = table.metadata().current_snapshot() else { return Ok(Vec::new()) };
-    let manifests = Manifests::new(table);
-    let mut files = manifests.all(current, ManifestContentType::Data).await?;
-    files.extend(manifests.all(current, ManifestContentType::Deletes).await?);
+    let (mut files, deletes) = Manifests::new(table).of_both_kinds(current).await?;
+    files.extend(deletes);
     Ok(files)
 }
 

@@ -222,10 +222,7 @@ impl Replication {
                     return self.feed.stop().await;
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.flush().await?,
-                rewritten = self.compacting.rewritten() => {
-                    let (relation, rewritten) = rewritten?;
-                    self.replace_files(relation, &rewritten).await?;
-                }
+                rewritten = self.compacting.rewritten() => self.replace_files(rewritten?).await?,
                 event = self.feed.next() => {
                     self.take(event?)?;
                     if !self.is_amid && self.taken >= self.settings.cadence.changes {
@@ -339,9 +336,9 @@ impl Replication {
         Ok(())
     }
 
-    async fn replace_files(&mut self, relation: u32, rewritten: &Rewritten) -> Result<()> {
+    async fn replace_files(&mut self, (relation, rewritten): (u32, Rewritten)) -> Result<()> {
         let Some(target) = self.targets.get(&relation) else { return Ok(()) };
-        let replaced = Box::pin(self.sink.replace_files(target, rewritten));
+        let replaced = Box::pin(self.sink.replace_files(target, &rewritten));
         with_feed_alive(&mut self.feed, replaced).await
     }
 
@@ -351,10 +348,7 @@ impl Replication {
             return Ok(());
         }
         match timeout(COMPACTS_WITHIN, self.compacting.rewritten()).await {
-            Ok(rewritten) => {
-                let (relation, rewritten) = rewritten?;
-                self.replace_files(relation, &rewritten).await
-            }
+            Ok(rewritten) => self.replace_files(rewritten?).await,
             Err(_) => Ok(()),
         }
     }

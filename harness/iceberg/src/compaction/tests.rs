@@ -54,6 +54,15 @@ impl Bench {
         Ok(Self { folder, warehouse: source.warehouse().clone(), ident, rows: BTreeMap::new() })
     }
 
+    /// A row in each.
+    async fn of_three_files() -> Result<Self> {
+        let mut bench = Self::open().await?;
+        for id in 0..3 {
+            bench.write(&[], BTreeMap::from([(id, id)])).await?;
+        }
+        Ok(bench)
+    }
+
     /// As an upsert that doesn't know whether there are rows of these keys.
     async fn write(&mut self, gone: &[i32], come: BTreeMap<i32, i32>) -> Result<()> {
         let gone = gone.iter().chain(come.keys()).copied().collect();
@@ -231,10 +240,7 @@ impl TableChange for FirstRow {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn positions_deleted_meanwhile_stay_deleted() -> Result<()> {
-    let mut bench = Bench::open().await?;
-    for id in 0..3 {
-        bench.write(&[], BTreeMap::from([(id, id)])).await?;
-    }
+    let bench = Bench::of_three_files().await?;
     let rewritten = rewrite(&bench.table().await?, Extent::Below(SMALL_BELOW)).await?;
     bench.commit(&FirstRow).await?;
     let (rows, files) = (rows_of(&bench.table().await?).await?, bench.files().await?);
@@ -262,10 +268,7 @@ impl TableChange for AnotherColumn {
 /// A reader takes a file for one that has the columns of the snapshot that it came with.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_of_another_schema_are_not_put_in() -> Result<()> {
-    let mut bench = Bench::open().await?;
-    for id in 0..3 {
-        bench.write(&[], BTreeMap::from([(id, id)])).await?;
-    }
+    let bench = Bench::of_three_files().await?;
     let rewritten = rewrite(&bench.table().await?, Extent::Below(SMALL_BELOW)).await?;
     bench.commit(&AnotherColumn).await?;
     let files = bench.files().await?;
