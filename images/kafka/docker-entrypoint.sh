@@ -97,6 +97,10 @@ run_connect() {
         printf 'KafkaConnect {\n  %s required file="%s";\n};\n' \
             org.apache.kafka.connect.rest.basic.auth.extension.PropertyFileLoginModule "$run/rest.passwords" > "$run/jaas.conf"
         options+=("-Djava.security.auth.login.config=$run/jaas.conf")
+        # Since JDK-8284910 Java blanks a password once its callback is garbage, which in compiled code it may be while the password is still being
+        # copied: of some hundred thousand requests one was refused. The interpreter keeps the callback until the method returns.
+        local getter=javax.security.auth.callback.PasswordCallback::getPassword
+        options+=(-XX:CompileCommand=quiet "-XX:CompileCommand=dontinline,$getter" "-XX:CompileCommand=exclude,$getter")
     fi
     { cat "$home/config/connect.properties" && settings_from_env CONNECT_; } > "$run/connect.properties"
     exec java "${options[@]}" -cp "$(class_path)" org.apache.kafka.connect.cli.ConnectDistributed "$run/connect.properties"

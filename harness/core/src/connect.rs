@@ -108,8 +108,21 @@ impl Connect {
                 status if status.is_success() => {
                     return Ok(Some(serde_json::from_str(&text).unwrap_or(Json::Null)));
                 }
+                StatusCode::UNAUTHORIZED if self.password.is_some() => {
+                    let cause = format!("{}; {}", told(status, &text), self.told_of_credentials().await);
+                    return Err(Error::new(SERVICE, doing, cause));
+                }
                 status => return Err(Error::new(SERVICE, doing, told(status, &text))),
             }
+        }
+    }
+
+    /// Whether Connect takes the credentials that it has just refused for another request.
+    async fn told_of_credentials(&self) -> String {
+        let asked = self.client.get(format!("{}/", self.url)).basic_auth(USER, self.password.as_ref());
+        match asked.timeout(ANSWERS_WITHIN).send().await {
+            Ok(answer) => format!("with the same credentials it answers the next request with {}", answer.status()),
+            Err(error) => format!("it doesn't answer the next request: {error}"),
         }
     }
 }
