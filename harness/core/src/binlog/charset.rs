@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use mysql_async::{Conn, prelude::Queryable};
 
-use crate::error::{Context, Result};
+use crate::{
+    error::{Context, Result},
+    mysql::Flavour,
+};
 
 /// How the bytes of a text are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,9 +79,16 @@ pub(super) struct Collations(HashMap<u16, (Charset, u32)>);
 
 impl Collations {
     /// Asks the server.
-    pub(super) async fn of(conn: &mut Conn) -> Result<Self> {
-        let question = "SELECT c.ID, c.CHARACTER_SET_NAME, s.MAXLEN FROM information_schema.COLLATIONS c \
-                        JOIN information_schema.CHARACTER_SETS s USING (CHARACTER_SET_NAME) WHERE c.ID IS NOT NULL";
+    pub(super) async fn of(flavour: Flavour, conn: &mut Conn) -> Result<Self> {
+        // MariaDB has collations of one name for several character sets, of which only this table has the numbers.
+        let table = match flavour {
+            Flavour::MySql => "COLLATIONS",
+            Flavour::MariaDb => "COLLATION_CHARACTER_SET_APPLICABILITY",
+        };
+        let question = format!(
+            "SELECT c.ID, c.CHARACTER_SET_NAME, s.MAXLEN FROM information_schema.{table} c \
+             JOIN information_schema.CHARACTER_SETS s USING (CHARACTER_SET_NAME) WHERE c.ID IS NOT NULL"
+        );
         let known: Vec<(u16, String, u32)> =
             conn.query(question).await.while_doing("MySQL or MariaDB", "list its collations")?;
         Ok(Self(known.into_iter().map(|(id, name, longest)| (id, (Charset::named(&name), longest))).collect()))

@@ -12,31 +12,37 @@ use crate::{
     value::{Row, Value},
 };
 
-/// A table's columns with their types after the changes that `ALTER TABLE` lists (manual, 15.1.11), if all are understood.
-pub(super) fn altered(columns: &Row, changes: &[Word]) -> Option<Row> {
-    let mut columns = columns.clone();
-    listed(changes).try_for_each(|change| alter(&mut columns, Reader(change)))?;
-    Some(columns)
+/// Changes a table's columns with their types as `ALTER TABLE` lists it (manual, 15.1.11). Returns whether all of it is understood.
+pub(super) fn alter(columns: &mut Row, changes: &[Word]) -> bool {
+    listed(changes).filter(|change| change_one(columns, Reader(change)).is_none()).count() == 0
 }
 
-/// The columns with their types of a table that `CREATE TABLE` defines (manual, 15.1.24), if all are understood.
-pub(super) fn created(definition: &[Word]) -> Option<Row> {
-    let mut definition = Reader(definition);
+/// The columns with their types of a table that `CREATE TABLE` defines (manual, 15.1.24), and whether all of it is understood.
+pub(super) fn created(definition: &[Word]) -> Option<(Row, bool)> {
     let mut columns = Row::default();
-    listed(definition.in_parentheses()?).try_for_each(|part| add(&mut columns, Reader(part)))?;
-    // Columns may come from a query too.
-    let is_whole = !definition.0.iter().any(|word| Reader(std::slice::from_ref(word)).is_at(&["SELECT", "TABLE"]));
-    is_whole.then_some(columns)
+    let parts = Reader(definition).in_parentheses()?;
+    let unknown = listed(parts).filter(|part| add(&mut columns, Reader(part)).is_none()).count();
+    Some((columns, unknown == 0 && !is_of_a_query(definition)))
+}
+
+/// Whether a new table gets columns and rows from a query.
+pub(super) fn is_of_a_query(definition: &[Word]) -> bool {
+    let mut rest = Reader(definition);
+    rest.in_parentheses();
+    rest.0.iter().any(|word| Reader(std::slice::from_ref(word)).is_at(&["SELECT", "TABLE"]))
 }
 
 /// What begins a definition that is none of a column.
 const NO_COLUMN: [&str; 11] =
     ["INDEX", "KEY", "UNIQUE", "FULLTEXT", "SPATIAL", "PRIMARY", "FOREIGN", "CONSTRAINT", "CHECK", "PARTITION", "LIKE"];
 
-fn alter(columns: &mut Row, mut change: Reader<'_>) -> Option<()> {
+fn change_one(columns: &mut Row, mut change: Reader<'_>) -> Option<()> {
     match change.keyword()?.as_str() {
         "ADD" => {
             change.skip(&["COLUMN"]);
+            if change.skip_condition() && change.clone().part().is_some_and(|name| columns.get(&name).is_some()) {
+                return Some(());
+            }
             match change.in_parentheses() {
                 Some(inside) => listed(inside).try_for_each(|part| add(columns, Reader(part))),
                 None => add(columns, change),
@@ -44,20 +50,25 @@ fn alter(columns: &mut Row, mut change: Reader<'_>) -> Option<()> {
         }
         "DROP" if !change.is_at(&NO_COLUMN) => {
             change.skip(&["COLUMN"]);
-            columns.remove(&change.part()?).map(drop)
+            let is_if_there = change.skip_condition();
+            let removed = columns.remove(&change.part()?);
+            (removed.is_some() || is_if_there).then_some(())
         }
         "RENAME" if change.skip(&["COLUMN"]) => {
+            change.skip_condition();
             let from = change.part()?;
             change.skip(&["TO"]).then_some(())?;
             rename(columns, &from, &change.part()?)
         }
         "CHANGE" => {
             change.skip(&["COLUMN"]);
+            change.skip_condition();
             rename(columns, &change.part()?, &change.clone().part()?)?;
             add(columns, change)
         }
         "MODIFY" => {
             change.skip(&["COLUMN"]);
+            change.skip_condition();
             add(columns, change)
         }
         // It changes types as it needs to.
@@ -144,20 +155,28 @@ mod tests {
     #[test]
     fn columns_that_come_go_and_change_are_known() {
         let columns = row! { id: "int", a: "text", b: "varchar(5)" };
-        for (changes, expected) in [
-            ("ADD COLUMN `c` int NULL", Some(row! { id: "int", a: "text", b: "varchar(5)", c: "int" })),
-            ("ADD (c DECIMAL, d ENUM('x','it''s'))", {
-                Some(row! { id: "int", a: "text", b: "varchar(5)", c: "numeric(10,0)", d: "enum('x','it''s')" })
-            }),
-            ("ADD INDEX i (a, b), ALGORITHM=INPLACE, LOCK = NONE", Some(columns.clone())),
-            ("DROP a, DROP PRIMARY KEY, RENAME COLUMN b TO `c`", Some(row! { id: "int", c: "varchar(5)" })),
-            ("CHANGE a c DATETIME(6) NOT NULL FIRST", Some(row! { id: "int", c: "timestamp", b: "varchar(5)" })),
-            ("MODIFY id BIGINT UNSIGNED", Some(row! { id: "bigint unsigned", a: "text", b: "varchar(5)" })),
-            ("CONVERT TO CHARACTER SET utf8mb4", None),
-            ("ADD c GEOMETRY", None),
-            ("DROP COLUMN unknown", None),
+        for (changes, expected, is_whole) in [
+            ("ADD COLUMN `c` int NULL", row! { id: "int", a: "text", b: "varchar(5)", c: "int" }, true),
+            ("ADD COLUMN IF NOT EXISTS c int", row! { id: "int", a: "text", b: "varchar(5)", c: "int" }, true),
+            ("ADD COLUMN IF NOT EXISTS b int", columns.clone(), true),
+            (
+                "ADD (c DECIMAL, d ENUM('x','it''s'))",
+                {
+                    row! { id: "int", a: "text", b: "varchar(5)", c: "numeric(10,0)", d: "enum('x','it''s')" }
+                },
+                true,
+            ),
+            ("ADD INDEX i (a, b), ALGORITHM=INPLACE, LOCK = NONE", columns.clone(), true),
+            ("DROP a, DROP PRIMARY KEY, RENAME COLUMN b TO `c`", row! { id: "int", c: "varchar(5)" }, true),
+            ("DROP COLUMN IF EXISTS a, DROP IF EXISTS z", row! { id: "int", b: "varchar(5)" }, true),
+            ("CHANGE a c DATETIME(6) NOT NULL FIRST", row! { id: "int", c: "timestamp", b: "varchar(5)" }, true),
+            ("MODIFY id BIGINT UNSIGNED", row! { id: "bigint unsigned", a: "text", b: "varchar(5)" }, true),
+            ("CONVERT TO CHARACTER SET utf8mb4", columns.clone(), false),
+            ("ADD c GEOMETRY, DROP a", row! { id: "int", b: "varchar(5)" }, false),
+            ("DROP COLUMN unknown", columns.clone(), false),
         ] {
-            assert_eq!(altered(&columns, &words(changes)), expected, "{changes}");
+            let mut altered = columns.clone();
+            assert_eq!((alter(&mut altered, &words(changes)), altered), (is_whole, expected), "{changes}");
         }
     }
 
@@ -165,9 +184,10 @@ mod tests {
     fn columns_of_a_new_table_are_known() {
         let created = |sql: &str| created(&words(sql));
         let sql = "(`id` int NOT NULL DEFAULT (1 + 2), n bool, t timestamp(3), PRIMARY KEY (`id`, n)) ENGINE = InnoDB";
-        assert_eq!(created(sql), Some(row! { id: "int", n: "tinyint", t: "timestamp(3)" }));
-        for unknown in ["LIKE u", "(id int) SELECT 1 AS n", "(id int, shape point)", ""] {
-            assert_eq!(created(unknown), None, "{unknown}");
-        }
+        assert_eq!(created(sql), Some((row! { id: "int", n: "tinyint", t: "timestamp(3)" }, true)));
+        assert_eq!(created("(id int) SELECT 1 AS n"), Some((row! { id: "int" }, false)));
+        assert_eq!(created("(id uuid, shape point)"), Some((row! { id: "uuid" }, false)));
+        assert_eq!(created("AS SELECT 1 AS n"), None);
+        assert!(is_of_a_query(&words("AS SELECT 1 AS n")) && !is_of_a_query(&words("(id int DEFAULT (SELECT 1))")));
     }
 }

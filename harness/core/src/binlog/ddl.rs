@@ -1,6 +1,6 @@
 //! What statements in the log do to tables: as much as the table maps that follow don't tell.
 
-use super::words::{Reader, Word, listed, words};
+use super::words::{Reader, Word, after_set_statement, listed};
 use crate::{mysql::schema_of, schema::TableName};
 
 /// What a statement does to tables.
@@ -12,8 +12,8 @@ pub(super) enum Effect {
     Renames(Vec<(TableName, TableName)>),
     /// It changes a table's definition in the ways listed, among which there may be another name.
     Alters { table: TableName, to: Option<TableName>, changes: Vec<Word> },
-    /// It makes a table, by what stands behind its name.
-    Creates { table: TableName, definition: Vec<Word> },
+    /// It makes a table, unless it is there perhaps: as another one is, or by what stands behind its name.
+    Creates { table: TableName, is_unless_there: bool, like: Option<TableName>, definition: Vec<Word> },
     /// It removes tables.
     Drops(Vec<TableName>),
 }
@@ -21,9 +21,8 @@ pub(super) enum Effect {
 /// What a statement does to the tables of a lease, if anything that has to be known.
 ///
 /// `database` is the one that names without a database belong to.
-pub(super) fn effect(sql: &str, lease: &str, database: &str) -> Option<Effect> {
-    let words = words(sql);
-    let mut statement = Statement { words: Reader(&words), lease, database };
+pub(super) fn effect(words: &[Word], lease: &str, database: &str) -> Option<Effect> {
+    let mut statement = Statement { words: Reader(after_set_statement(words)), lease, database };
     match statement.words.keyword()?.as_str() {
         "TRUNCATE" => {
             statement.words.skip(&["TABLE"]);
@@ -31,7 +30,7 @@ pub(super) fn effect(sql: &str, lease: &str, database: &str) -> Option<Effect> {
             statement.table(name).map(Effect::Truncates)
         }
         "RENAME" if statement.words.skip(&["TABLE", "TABLES"]) => {
-            statement.skip_condition();
+            statement.words.skip_condition();
             let rename = |renamed: &[Word]| {
                 let mut renamed = Statement { words: Reader(renamed), ..statement };
                 let from = renamed.name()?;
@@ -43,7 +42,7 @@ pub(super) fn effect(sql: &str, lease: &str, database: &str) -> Option<Effect> {
             Some(Effect::Renames(listed(statement.words.0).filter_map(rename).collect()))
         }
         "ALTER" if statement.is_of_table() => {
-            statement.skip_condition();
+            statement.words.skip_condition();
             let name = statement.name()?;
             statement.skip_patience();
             let table = statement.table(name)?;
@@ -51,12 +50,14 @@ pub(super) fn effect(sql: &str, lease: &str, database: &str) -> Option<Effect> {
             Some(Effect::Alters { table, to, changes: statement.words.0.to_vec() })
         }
         "CREATE" if statement.is_of_table() => {
-            statement.skip_condition();
+            let is_unless_there = statement.words.skip_condition();
             let name = statement.name()?;
-            Some(Effect::Creates { table: statement.table(name)?, definition: statement.words.0.to_vec() })
+            let (table, definition) = (statement.table(name)?, statement.words.0.to_vec());
+            let like = statement.like().and_then(|like| statement.table(like));
+            Some(Effect::Creates { table, is_unless_there, like, definition })
         }
         "DROP" if statement.is_of_table() => {
-            statement.skip_condition();
+            statement.words.skip_condition();
             let name = |named: &[Word]| {
                 let mut named = Statement { words: Reader(named), ..statement };
                 let name = named.name()?;
@@ -82,13 +83,6 @@ impl Statement<'_> {
         self.words.skip(&["TABLE"])
     }
 
-    /// Steps over `IF EXISTS` and `IF NOT EXISTS`.
-    fn skip_condition(&mut self) {
-        if self.words.skip(&["IF"]) {
-            while self.words.skip(&["NOT", "EXISTS"]) {}
-        }
-    }
-
     /// Steps over how long MariaDB waits for a lock: `WAIT n` or `NOWAIT`.
     fn skip_patience(&mut self) {
         if self.words.skip(&["WAIT"]) {
@@ -111,6 +105,12 @@ impl Statement<'_> {
         schema_of(self.lease, &database).map(|schema| TableName::new(schema, name))
     }
 
+    /// The table that a new one is to be like (`LIKE u`, or the same in parentheses).
+    fn like(&mut self) -> Option<(String, String)> {
+        self.words.skip(&["("]);
+        self.words.skip(&["LIKE"]).then(|| self.name())?
+    }
+
     /// The name that `ALTER TABLE` gives its table, among whatever else it does.
     fn new_name(&mut self) -> Option<(String, String)> {
         listed(self.words.0).find_map(|change| {
@@ -124,10 +124,10 @@ impl Statement<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::words::words, *};
 
     fn told(sql: &str) -> Option<Effect> {
-        effect(sql, "cp_1", "cp_1")
+        effect(&words(sql), "cp_1", "cp_1")
     }
 
     fn renames(names: &[(&str, &str)]) -> Effect {
@@ -136,9 +136,14 @@ mod tests {
 
     #[test]
     fn truncates_are_known_however_they_are_written() {
-        for sql in
-            ["TRUNCATE TABLE `cp_1`.`t`", "truncate t", "/* x */ TRUNCATE\n`t`", "-- a 'b\nTRUNCATE TABLE cp_1 . t"]
-        {
+        for sql in [
+            "TRUNCATE TABLE `cp_1`.`t`",
+            "truncate t",
+            "/* x */ TRUNCATE\n`t`",
+            "-- a 'b\nTRUNCATE TABLE cp_1 . t",
+            "SET STATEMENT lock_wait_timeout=5 FOR TRUNCATE TABLE t",
+            "/*!40000 TRUNCATE TABLE t */",
+        ] {
             assert_eq!(told(sql), Some(Effect::Truncates("t".into())), "{sql}");
         }
         assert_eq!(told("TRUNCATE cp_1_sales.t"), Some(Effect::Truncates(TableName::new("sales", "t"))));
@@ -166,8 +171,16 @@ mod tests {
     fn tables_that_come_and_go_are_known() {
         for sql in ["CREATE TABLE t (id int)", "CREATE TABLE IF NOT EXISTS `cp_1`.t (id int)"] {
             assert!(
-                matches!(told(sql), Some(Effect::Creates { table, definition }) if table == "t".into() && definition.len() == 4)
+                matches!(told(sql), Some(Effect::Creates { table, definition, .. }) if table == "t".into() && definition.len() == 4)
             );
+        }
+        for (sql, like, condition) in [
+            ("CREATE TABLE t LIKE u", Some("u"), false),
+            ("CREATE TABLE IF NOT EXISTS t (LIKE cp_1.u)", Some("u"), true),
+            ("CREATE TABLE t (id int)", None, false),
+        ] {
+            let is_it = |told: &Effect| matches!(told, Effect::Creates { like: told, is_unless_there, .. } if *told == like.map(TableName::from) && *is_unless_there == condition);
+            assert!(told(sql).as_ref().is_some_and(is_it), "{sql}");
         }
         let drops = Effect::Drops(vec!["t".into(), "u".into()]);
         assert_eq!(told("DROP TABLE IF EXISTS `t`, u /* generated by server */"), Some(drops));

@@ -10,17 +10,19 @@ use mysql_common::binlog::{
 use super::{
     SERVICE,
     charset::Collations,
-    columns,
-    ddl::{self, Effect},
+    ddl::Effect,
     mariadb::{self, Rows},
+    open::Open,
     row::{Image, Reader},
     seen::Id,
+    statements::Statement,
     table::{self, Table},
+    told::{Tables, Told, schema_change},
 };
 use crate::{
-    change::{Change, Gtid, Op, TxId},
+    change::{Change, Gtid, Op},
     error::{Context, Error, Result},
-    mysql::schema_of,
+    mysql::{Flavour, schema_of},
     schema::TableName,
     value::{Columns, Row},
 };
@@ -37,81 +39,78 @@ pub(super) struct Transaction {
     pub(super) prepared_before: Option<String>,
 }
 
-/// A transaction whose end hasn't come yet.
+/// The number of a table in an event that says no more than that a statement has ended.
+const NO_TABLE: u64 = 0xff_ffff;
+
+/// A transaction in two phases after its first one.
 #[derive(Debug)]
-struct Open {
-    id: Id,
-    tx: TxId,
-    commit_time_us: Option<i64>,
-    /// The name of a transaction in two phases.
-    xid: Option<String>,
+pub(super) struct Prepared {
     changes: Vec<Change>,
-    /// Whether statements don't end it, as one that changes a definition does otherwise.
-    is_group: bool,
-    /// Whether its statement only begins to change a definition, or gave up.
-    is_without_effect: bool,
-    prepared_before: Option<String>,
-}
-
-impl Open {
-    fn new(id: Id, commit_time_us: Option<i64>) -> Self {
-        let (xid, prepared_before) = (None, None);
-        let (is_group, is_without_effect) = (false, false);
-        let (tx, changes) = (TxId::new(id.to_string()), Vec::new());
-        Self { id, tx, commit_time_us, xid, changes, is_group, is_without_effect, prepared_before }
-    }
-
-    fn push(&mut self, mut change: Change) {
-        self.stamp(&mut change);
-        self.changes.push(change);
-    }
-
-    /// Tells of a change that it belongs to this transaction.
-    fn stamp(&self, change: &mut Change) {
-        change.position = Some(self.id.position());
-        change.tx = Some(self.tx.clone());
-        change.commit_time_us = self.commit_time_us;
-    }
-}
-
-/// What was told last of a table: its columns, and its name.
-#[derive(Clone, Debug)]
-struct Told {
-    shape: Row,
-    name: TableName,
+    /// The shapes that its rows have, as far as they had not been told before.
+    shapes: Vec<Told>,
 }
 
 /// What is known of the log so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Decoder {
-    lease: String,
+    pub(super) lease: String,
+    flavour: Flavour,
     collations: Collations,
-    /// The tables of this connection by their numbers; none for those of other leases.
-    tables: HashMap<u64, Option<Arc<Table>>>,
-    told: HashMap<TableName, Told>,
+    /// The tables of this file of the log by their numbers; none for those of other leases.
+    numbered: HashMap<u64, Option<Arc<Table>>>,
+    tables: Tables,
     /// The table told of last, if no definition has changed since.
     latest: Option<Arc<Table>>,
-    /// What statements, and the descriptions of rows since, say of tables: their columns.
-    defined: HashMap<TableName, Row>,
-    open: Option<Open>,
-    /// Transactions in two phases after their first one.
-    prepared: HashMap<String, Vec<Change>>,
+    pub(super) open: Option<Open>,
+    /// By their names.
+    pub(super) prepared: HashMap<String, Prepared>,
 }
 
 impl Decoder {
     /// A decoder of a lease's changes; the tables that there are have these shapes.
-    pub(super) fn new(lease: &str, collations: Collations, shapes: impl IntoIterator<Item = (TableName, Row)>) -> Self {
-        let defined: HashMap<_, _> = shapes.into_iter().collect();
-        let told =
-            |(name, shape): (&TableName, &Row)| (name.clone(), Told { shape: shape.clone(), name: name.clone() });
-        let told = defined.iter().map(told).collect();
-        Self { lease: lease.to_owned(), collations, told, defined, ..Self::default() }
+    pub(super) fn new(
+        lease: &str,
+        flavour: Flavour,
+        collations: Collations,
+        shapes: impl IntoIterator<Item = (TableName, Row)>,
+    ) -> Self {
+        Self {
+            lease: lease.to_owned(),
+            flavour,
+            collations,
+            numbered: HashMap::new(),
+            tables: Tables::of(shapes),
+            latest: None,
+            open: None,
+            prepared: HashMap::new(),
+        }
     }
 
     /// Forgets what belongs to a connection: its tables' numbers, and a transaction that will come again from its beginning.
     pub(super) fn reconnected(&mut self) {
-        self.tables.clear();
+        self.file_begins();
+    }
+
+    /// Forgets what belongs to a file of the log: a server that was started again counts its tables anew, and has given up a transaction of
+    /// which it had written no end.
+    fn file_begins(&mut self) {
+        self.numbered.clear();
+        self.drop_changes();
         self.open = None;
+    }
+
+    /// Drops what the open transaction has changed so far.
+    pub(super) fn drop_changes(&mut self) {
+        let Some(open) = &mut self.open else { return };
+        open.changes.clear();
+        let told_before = mem::take(&mut open.told_before);
+        self.take_back(told_before);
+    }
+
+    /// Forgets that shapes were told, for what told them was dropped.
+    pub(super) fn take_back(&mut self, told_before: Vec<(TableName, Told)>) {
+        self.tables.take_back(told_before);
+        self.latest = None;
     }
 
     /// Takes an event. Returns the transaction that it ends.
@@ -124,7 +123,12 @@ impl Decoder {
                 Err(Error::new(SERVICE, "follow the log", "its transactions have no identifiers")
                     .help("set gtid_mode=ON"))
             }
-            Some(EventData::QueryEvent(event)) => self.query(&event.query(), &event.schema()),
+            Some(EventData::FormatDescriptionEvent(_)) => {
+                self.file_begins();
+                Ok(None)
+            }
+            Some(EventData::QueryEvent(event)) => self.statement(&Statement::of_query(&event)),
+            Some(EventData::ExecuteLoadQueryEvent(event)) => self.statement(&Statement::of_load(&event)),
             Some(EventData::TableMapEvent(map)) => self.table(&map).map(|()| None),
             Some(EventData::RowsEvent(event)) => self.rows(&event).map(|()| None),
             Some(EventData::XidEvent(_)) => Ok(self.end()),
@@ -145,17 +149,15 @@ impl Decoder {
         match header.event_type_raw() {
             mariadb::GTID => {
                 let begin = mariadb::begin(data, header.server_id())?;
-                self.open = Some(Open {
-                    xid: begin.xid,
-                    is_group: !begin.is_single,
-                    is_without_effect: begin.is_without_effect,
-                    ..Open::new(Id::MariaDb(begin.gtid), Some(i64::from(header.timestamp()) * 1_000_000))
-                });
-                Ok(None)
+                let commit_time_us = i64::from(header.timestamp()) * 1_000_000;
+                let mut open = Open::new(Id::MariaDb(begin.gtid), Some(commit_time_us));
+                open.xid = begin.xid;
+                (open.is_group, open.is_without_effect) = (!begin.is_single, begin.is_without_effect);
+                self.opens(open).map(|()| None)
             }
             mariadb::QUERY_COMPRESSED => {
                 let (sql, database) = mariadb::compressed_query(data)?;
-                self.query(&sql, &database)
+                self.statement(&Statement::new(&sql, &database))
             }
             kind @ (mariadb::WRITE_ROWS_COMPRESSED
             | mariadb::UPDATE_ROWS_COMPRESSED
@@ -184,11 +186,19 @@ impl Decoder {
         }
         let gtid = Gtid { server: u128::from_be_bytes(event.sid()), number: event.gno() };
         let commit_time_us = i64::try_from(event.original_commit_timestamp()).ok().filter(|time| *time > 0);
-        self.open = Some(Open::new(Id::MySql(gtid), commit_time_us));
+        self.opens(Open::new(Id::MySql(gtid), commit_time_us))
+    }
+
+    fn opens(&mut self, new: Open) -> Result<()> {
+        if let Some(open) = &self.open {
+            let cause = format!("{} begins within {}, of which a part is missing", new.id, open.id);
+            return Err(Error::new(SERVICE, "follow the log", cause).help("begin anew with an initial snapshot"));
+        }
+        self.open = Some(new);
         Ok(())
     }
 
-    fn end(&mut self) -> Option<Transaction> {
+    pub(super) fn end(&mut self) -> Option<Transaction> {
         let Open { id, changes, prepared_before, .. } = self.open.take()?;
         Some(Transaction { id, changes, prepared_before })
     }
@@ -198,116 +208,37 @@ impl Decoder {
         let open = self.open.as_mut()?;
         let is_whole = event.first().is_some_and(|one_phase| *one_phase != 0);
         if !is_whole && let Some(xid) = open.xid.take() {
-            self.prepared.insert(xid, mem::take(&mut open.changes));
+            let shapes = open.told_before.iter().filter_map(|(table, _)| self.tables.told(table).cloned()).collect();
+            let mut changes = mem::take(&mut open.changes);
+            changes.retain(|change| change.op != Op::Schema);
+            self.prepared.insert(xid, Prepared { changes, shapes });
+            // Who commits first tells them.
+            self.drop_changes();
         }
         self.end()
     }
 
-    /// A statement; names in it without a database belong to this one.
-    fn query(&mut self, sql: &str, database: &str) -> Result<Option<Transaction>> {
-        let statement = sql.trim();
-        let begins_with =
-            |words: &str| statement.get(..words.len()).is_some_and(|head| head.eq_ignore_ascii_case(words));
-        if begins_with("XA ") {
-            return Ok(self.two_phases(statement));
-        }
-        if statement.eq_ignore_ascii_case("COMMIT") {
-            return Ok(self.end());
-        }
-        if statement.eq_ignore_ascii_case("ROLLBACK") {
-            if let Some(open) = &mut self.open {
-                open.changes.clear();
-            }
-            return Ok(self.end());
-        }
-        if ["BEGIN", "SAVEPOINT ", "ROLLBACK TO "].iter().any(|words| begins_with(words)) {
-            return Ok(None);
-        }
-        let is_of_lease = schema_of(&self.lease, database).is_some();
-        if is_of_lease && ["INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD"].iter().any(|words| begins_with(words)) {
-            let cause = format!("a session has written a statement to it, and no rows: {statement}");
-            return Err(
-                Error::new(SERVICE, "follow the log", cause).help("let all sessions write by binlog_format=ROW")
-            );
-        }
-        let is_without_effect = self.open.as_ref().is_some_and(|open| open.is_without_effect);
-        if let Some(effect) = ddl::effect(statement, &self.lease, database).filter(|_| !is_without_effect) {
-            self.define(effect);
-        }
-        // A table that is made with its rows comes as a transaction of which this is the first statement.
-        let goes_on = statement.ends_with("START TRANSACTION") || self.open.as_ref().is_some_and(|open| open.is_group);
-        Ok(if goes_on { None } else { self.end() })
+    /// Puts what was prepared into the open transaction, which commits it.
+    pub(super) fn put_in(&mut self, Prepared { changes, shapes }: Prepared) {
+        shapes.into_iter().for_each(|shape| self.tell_shape(shape));
+        changes.into_iter().for_each(|change| self.push(change));
     }
 
-    /// `XA START`, `XA END`, `XA COMMIT` and `XA ROLLBACK`, each with the transaction's name.
-    fn two_phases(&mut self, statement: &str) -> Option<Transaction> {
-        let (verb, xid) = statement[3..].split_once(' ')?;
-        let open = self.open.as_mut()?;
-        match verb {
-            "START" => {
-                open.xid = Some(xid.to_owned());
-                None
-            }
-            "COMMIT" => {
-                match self.prepared.remove(xid) {
-                    Some(mut changes) => {
-                        changes.iter_mut().for_each(|change| open.stamp(change));
-                        open.changes = changes;
-                    }
-                    None => open.prepared_before = Some(xid.to_owned()),
-                }
-                self.end()
-            }
-            "ROLLBACK" => {
-                self.prepared.remove(xid);
-                self.end()
-            }
-            _ => None,
-        }
-    }
-
-    fn define(&mut self, effect: Effect) {
+    /// Takes what a statement does to tables.
+    pub(super) fn define(&mut self, effect: Effect) {
         self.latest = None;
-        match effect {
-            Effect::Truncates(table) => {
-                if let Some(shape) = self.defined.get(&table) {
-                    self.tell_shape(Told { shape: shape.clone(), name: table.clone() });
-                }
-                self.push(Change::new(Op::Truncate, table));
+        if let Effect::Truncates(table) = &effect {
+            if let Some(shape) = self.tables.shape(table) {
+                self.tell_shape(shape);
             }
-            Effect::Renames(renames) => renames.into_iter().for_each(|(from, to)| self.rename(&from, to)),
-            Effect::Alters { table, to, changes } => {
-                let columns = self.defined.remove(&table).and_then(|columns| columns::altered(&columns, &changes));
-                self.defined.extend(columns.map(|columns| (table.clone(), columns)));
-                if let Some(to) = to {
-                    self.rename(&table, to);
-                }
-            }
-            Effect::Creates { table, definition } => {
-                self.forget(&table);
-                self.defined.extend(columns::created(&definition).map(|columns| (table, columns)));
-            }
-            Effect::Drops(tables) => tables.iter().for_each(|table| self.forget(table)),
+            self.push(Change::new(Op::Truncate, table.clone()));
         }
-    }
-
-    fn rename(&mut self, from: &TableName, to: TableName) {
-        if let Some(columns) = self.defined.remove(from) {
-            self.defined.insert(to.clone(), columns);
-        }
-        if let Some(told) = self.told.remove(from) {
-            self.told.insert(to, told);
-        }
-    }
-
-    fn forget(&mut self, table: &TableName) {
-        self.told.remove(table);
-        self.defined.remove(table);
+        self.tables.define(effect);
     }
 
     fn table(&mut self, map: &TableMapEvent<'_>) -> Result<()> {
         let number = map.table_id();
-        if self.tables.contains_key(&number) {
+        if self.numbered.contains_key(&number) {
             return Ok(());
         }
         let database = map.database_name();
@@ -315,20 +246,17 @@ impl Decoder {
             None => None,
             Some(schema) => {
                 let name = TableName::new(schema, map.table_name());
-                let mut table = table::read(map, name, &self.collations)?;
-                if let Some(known) = self.defined.get(&table.name) {
-                    table.complete(known);
-                }
-                self.defined.insert(table.name.clone(), table.shape());
+                let mut table = table::read(map, name, self.flavour, &self.collations)?;
+                self.tables.describe(&mut table);
                 Some(Arc::new(table))
             }
         };
-        self.tables.insert(number, table);
+        self.numbered.insert(number, table);
         Ok(())
     }
 
     fn rows(&mut self, event: &RowsEventData<'_>) -> Result<()> {
-        if let Some(Some(table)) = self.tables.get(&event.table_id())
+        if let Some(Some(table)) = self.numbered.get(&event.table_id())
             && matches!(event, RowsEventData::PartialUpdateRowsEvent(_))
         {
             let cause = format!("it holds parts of the documents of {} only", table.name);
@@ -343,8 +271,15 @@ impl Decoder {
     }
 
     fn rows_of(&mut self, Rows { table, before, after, bytes }: &Rows<'_>) -> Result<()> {
-        let Some(Some(table)) = self.tables.get(table) else { return Ok(()) };
-        let table = Arc::clone(table);
+        let table = match self.numbered.get(table) {
+            Some(Some(table)) => Arc::clone(table),
+            Some(None) => return Ok(()),
+            None if *table == NO_TABLE => return Ok(()),
+            None => {
+                let cause = format!("it has rows of a table, number {table}, that it has not described");
+                return Err(Error::new(SERVICE, "follow the log", cause).help("begin anew with an initial snapshot"));
+            }
+        };
         if !self.latest.as_ref().is_some_and(|latest| Arc::ptr_eq(latest, &table)) {
             self.tell_shape(Told { shape: table.shape(), name: table.name.clone() });
             self.latest = Some(Arc::clone(&table));
@@ -361,6 +296,12 @@ impl Decoder {
         let before = before.as_ref().map(|present| Image::new(&table, present));
         let after = after.as_ref().map(|present| Image::new(&table, present));
         let key = Key::new(&table, before.as_ref(), after.as_ref());
+        if bytes.is_empty() {
+            let cause = format!("it has rows of {} without any column, so nobody knows how many", table.name);
+            return Err(
+                Error::new(SERVICE, "follow the log", cause).help("let sessions write by binlog_row_image=FULL")
+            );
+        }
         let mut rows = Reader::new(bytes, &table);
         while rows.has_more() {
             let before = before.as_ref().map(|image| rows.image(image)).transpose()?;
@@ -376,14 +317,10 @@ impl Decoder {
 
     /// Tells that a table has another shape than it had when it was told of last.
     fn tell_shape(&mut self, now: Told) {
-        let Some(last) = self.told.insert(now.name.clone(), now.clone()) else { return };
-        if last.shape != now.shape || last.name != now.name {
-            self.push(Change {
-                before: Some(last.shape),
-                after: Some(now.shape),
-                renamed_from: Some(last.name).filter(|name| *name != now.name),
-                ..Change::new(Op::Schema, now.name)
-            });
+        let Some(open) = &mut self.open else { return };
+        if let Some(last) = self.tables.tell(&now) {
+            open.told_before.push((now.name.clone(), last.clone()));
+            open.push(schema_change(last, now));
         }
     }
 
@@ -417,5 +354,72 @@ impl Key {
         let at = |row: Option<&Row>, place: Option<usize>| row?.at(place?).cloned();
         let places = self.after.iter().zip(&self.before);
         Row::of(&self.columns, places.filter_map(|(new, old)| at(after, *new).or_else(|| at(before, *old))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{change::DomainGtid, row};
+
+    fn open(number: u64) -> Open {
+        Open::new(Id::MariaDb(DomainGtid { domain: 0, number, server: 1 }), None)
+    }
+
+    fn decoder() -> Decoder {
+        Decoder::new("cp_1", Flavour::MySql, Collations::default(), [("t".into(), row! { id: "int" })])
+    }
+
+    fn tell_wider(decoder: &mut Decoder) {
+        decoder.tell_shape(Told { shape: row! { id: "bigint" }, name: "t".into() });
+        decoder.push(Change::new(Op::Insert, "t".into()));
+    }
+
+    fn ops(transaction: Option<Transaction>) -> Vec<Op> {
+        transaction.into_iter().flat_map(|ended| ended.changes).map(|change| change.op).collect()
+    }
+
+    #[test]
+    fn a_transaction_without_its_end_is_an_error() -> Result<()> {
+        let mut decoder = decoder();
+        decoder.opens(open(1))?;
+        assert!(decoder.opens(open(2)).is_err());
+        // A server that was started again has given it up.
+        decoder.file_begins();
+        decoder.opens(open(3))
+    }
+
+    #[test]
+    fn a_shape_told_amid_a_broken_connection_is_told_again() -> Result<()> {
+        let mut decoder = decoder();
+        decoder.opens(open(1))?;
+        tell_wider(&mut decoder);
+        decoder.reconnected();
+        decoder.opens(open(1))?;
+        tell_wider(&mut decoder);
+        assert_eq!(ops(decoder.end()), [Op::Schema, Op::Insert]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_shape_is_told_by_who_commits_first() -> Result<()> {
+        for is_overtaken in [false, true] {
+            let mut decoder = decoder();
+            let mut prepared = open(1);
+            prepared.xid = Some("x".to_owned());
+            decoder.opens(prepared)?;
+            tell_wider(&mut decoder);
+            assert_eq!(ops(decoder.prepare(&[0])), []);
+            if is_overtaken {
+                decoder.opens(open(2))?;
+                tell_wider(&mut decoder);
+                assert_eq!(ops(decoder.end()), [Op::Schema, Op::Insert]);
+            }
+            decoder.opens(open(3))?;
+            let committed = decoder.statement(&Statement::new("XA COMMIT x", "cp_1"))?;
+            let expected = if is_overtaken { vec![Op::Insert] } else { vec![Op::Schema, Op::Insert] };
+            assert_eq!(ops(committed), expected);
+        }
+        Ok(())
     }
 }

@@ -26,12 +26,12 @@ use crate::{
 pub(super) async fn prepared(log: &Log, name: &str, id: Id) -> Result<Vec<Change>> {
     let doing = || format!("find what the transaction {name} changed before it was prepared");
     let mut conn = connect_as_replica(log).await?;
-    let collations = Collations::of(&mut conn).await?;
+    let collations = Collations::of(log.flavour, &mut conn).await?;
     let first: Option<mysql_async::Row> = conn.query_first("SHOW BINARY LOGS").await.while_doing(SERVICE, doing())?;
     let first: String = first.and_then(|first| first.get(0)).unwrap_or_default();
     let request = BinlogStreamRequest::new(server_id()).with_filename(first.as_bytes()).with_non_blocking();
     let mut stream = conn.get_binlog_stream(request).await.while_doing(SERVICE, doing())?;
-    let mut decoder = Decoder::new(&log.lease, collations, []);
+    let mut decoder = Decoder::new(&log.lease, log.flavour, collations, []);
     while let Some(event) = stream.next().await {
         let event = event.while_doing(SERVICE, doing())?;
         match decoder.event(&event)? {

@@ -132,8 +132,8 @@ fn moment(ty: ColumnType, packed: i64) -> String {
     }
 }
 
-/// Where the point may stand before or behind the digits of a number that is printed without an exponent (`my_gcvt`:
-/// `MAX_DECPT_FOR_F_FORMAT`).
+/// Where the point may stand before or behind the digits of a number that is printed without an exponent, unless it stands amid them
+/// (`my_gcvt`: `MAX_DECPT_FOR_F_FORMAT`).
 const PLAIN: i32 = 15;
 
 /// A floating-point number; a whole one shows that it isn't an integer.
@@ -141,7 +141,9 @@ fn float(number: f64) -> String {
     let shortest = format!("{number:e}");
     let (digits, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
     let point = exponent.parse::<i32>().unwrap_or(0) + 1;
-    if (1 - PLAIN..=PLAIN).contains(&point) || number == 0.0 {
+    let count = digits.chars().filter(char::is_ascii_digit).count();
+    let has_fraction = i32::try_from(count).is_ok_and(|count| point > 0 && count > point);
+    if (1 - PLAIN..=PLAIN).contains(&point) || has_fraction || number == 0.0 {
         let plain = number.to_string();
         return if plain.contains('.') { plain } else { format!("{plain}.0") };
     }
@@ -160,6 +162,7 @@ mod tests {
             (-0.0, "-0.0"),
             (1e14, "100000000000000.0"),
             (1e15, "1e15"),
+            (1_234_567_890_123_456.8, "1234567890123456.8"),
             (1.5e300, "1.5e300"),
             (1e-15, "0.000000000000001"),
             (1e-16, "1e-16"),

@@ -12,11 +12,14 @@ mod gtids;
 mod json;
 mod mariadb;
 mod numbers;
+mod open;
 mod reading;
 mod row;
 mod seen;
+mod statements;
 mod subscription;
 mod table;
+mod told;
 mod words;
 
 use std::borrow::Cow;
@@ -41,7 +44,7 @@ const SERVICE: &str = "the binary log";
 /// The tables of a lease that a statement gives other names, one after the other. `database` is the one that names without a database
 /// belong to.
 pub(crate) fn renames(sql: &str, lease: &str, database: &str) -> Vec<(TableName, TableName)> {
-    match ddl::effect(sql, lease, database) {
+    match ddl::effect(&words::words(sql), lease, database) {
         Some(ddl::Effect::Renames(renames)) => renames,
         Some(ddl::Effect::Alters { table, to: Some(to), .. }) => vec![(table, to)],
         _ => Vec::new(),
@@ -92,7 +95,8 @@ impl Capture for NativeBinlog {
             before_images: BeforeImages::Full,
             row_image,
             fills_before_images: false,
-            keys_by_identity: false,
+            // The server takes a unique index without NULLs for the key, if there is no other.
+            keys_by_identity: true,
             key_change: KeyChange::Update,
             keyless_update: KeyChange::Update,
             unchanged_updates: false,

@@ -3,10 +3,10 @@
 //! Decoded it is where it is taken: changes that one thread makes and another one drops share their counters and their memory
 //! between two cores, which costs more than the decoding does.
 
-use std::mem;
+use std::{io::ErrorKind, mem};
 
 use futures_util::{FutureExt, StreamExt};
-use mysql_async::{BinlogStream, Error as DriverError};
+use mysql_async::{BinlogStream, Error as DriverError, IoError};
 use mysql_common::binlog::events::Event;
 use tokio::{
     sync::{
@@ -83,6 +83,16 @@ impl Reading {
     }
 }
 
+/// Whether the connection is gone, and may be made anew; otherwise what was sent can't be read, and won't be the next time.
+fn is_broken(error: &IoError) -> bool {
+    use ErrorKind as Kind;
+    let IoError::Io(error) = error;
+    matches!(
+        error.kind(),
+        Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::TimedOut
+    )
+}
+
 async fn read(
     mut stream: BinlogStream,
     events: mpsc::Sender<Vec<Event>>,
@@ -109,7 +119,8 @@ async fn read(
             };
         }
         match event.flatten() {
-            None | Some(Err(DriverError::Io(_))) => break None,
+            None => break None,
+            Some(Err(DriverError::Io(error))) if is_broken(&error) => break None,
             Some(Err(error)) => break Some(error),
             Some(Ok(event)) => {
                 bytes += event.header().event_size();

@@ -2,13 +2,18 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    mem, vec,
+    mem,
+    time::Duration,
+    vec,
 };
 
 use async_trait::async_trait;
 use mysql_async::{Conn, Error as DriverError, prelude::Queryable};
 use mysql_common::binlog::events::Event;
-use tokio::task::JoinSet;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use super::{
     SERVICE,
@@ -30,6 +35,10 @@ use crate::{
 
 /// The server's error for a log that it can't give (`ER_SOURCE_FATAL_ERROR_READING_BINLOG`).
 const CANT_GIVE: u16 = 1236;
+
+/// How long a server that doesn't answer may be away, and how often it is looked for.
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(30);
+const KNOCKS_EVERY: Duration = Duration::from_millis(100);
 
 /// What keeps the transaction that was decoded last from being taken at once.
 enum Obstacle {
@@ -61,7 +70,7 @@ impl Binlog {
     pub(super) async fn start(log: Log, snapshot: SnapshotMode) -> Result<Self> {
         let lease = log.lease.as_str();
         let mut conn = mysql::connect_to_capture(&log.endpoint, lease).await?;
-        let collations = Collations::of(&mut conn).await?;
+        let collations = Collations::of(log.flavour, &mut conn).await?;
         let is_initial = snapshot == SnapshotMode::Initial;
         if is_initial {
             begin_snapshot(&mut conn).await?;
@@ -75,7 +84,7 @@ impl Binlog {
             run(&mut conn, "COMMIT").await?;
         }
         let shapes = shapes.into_iter().map(|(name, shape)| (name, told_shape(&shape)));
-        let decoder = Decoder::new(lease, collations, shapes);
+        let decoder = Decoder::new(lease, log.flavour, collations, shapes);
         let (server_id, reading, is_stopped) = (server_id(), None, false);
         let (read, obstacle) = (VecDeque::new(), None);
         let mut binlog = Self { log, server_id, reading, is_stopped, decoder, read, obstacle, seen, ready };
@@ -84,7 +93,26 @@ impl Binlog {
     }
 
     async fn connect(&mut self) -> Result<()> {
-        let mut conn = connect_as_replica(&self.log).await?;
+        let conn = connect_as_replica(&self.log).await?;
+        self.follow(conn).await
+    }
+
+    /// Connects again after the connection broke. A server that was started again takes a while.
+    ///
+    /// # Errors
+    /// It doesn't come back in time, or refuses to send its log.
+    async fn reconnect(&mut self) -> Result<()> {
+        let until = Instant::now() + COMES_BACK_WITHIN;
+        loop {
+            match connect_as_replica(&self.log).await {
+                Ok(conn) => return self.follow(conn).await,
+                Err(error) if Instant::now() >= until => return Err(error),
+                Err(_) => sleep(KNOCKS_EVERY).await,
+            }
+        }
+    }
+
+    async fn follow(&mut self, mut conn: Conn) -> Result<()> {
         let request = self.seen.request_others(&mut conn, self.server_id).await?;
         let stream = conn.get_binlog_stream(request).await.map_err(|error| self.told(error))?;
         self.forget_connection();
@@ -271,7 +299,7 @@ impl Subscription for Binlog {
                 None if self.is_stopped => {
                     return Err(Error::new(SERVICE, "deliver the next change", "the capture is stopped"));
                 }
-                None => self.connect().await?,
+                None => self.reconnect().await?,
             }
         }
     }

@@ -11,7 +11,7 @@ use mysql_common::{
 use super::charset::{Charset, Collations};
 use crate::{
     error::{Error, Result},
-    mysql::type_named,
+    mysql::{Flavour, type_named},
     schema::{TableName, Type},
     value::{Columns, Row, Value},
 };
@@ -209,7 +209,12 @@ impl Metadata {
 ///
 /// # Errors
 /// It lacks metadata, or describes something that isn't known.
-pub(super) fn read(map: &TableMapEvent<'_>, name: TableName, collations: &Collations) -> Result<Table> {
+pub(super) fn read(
+    map: &TableMapEvent<'_>,
+    name: TableName,
+    flavour: Flavour,
+    collations: &Collations,
+) -> Result<Table> {
     let doing = || format!("read the log's description of the table {name}");
     let metadata = Metadata::read(map).map_err(|error| Error::new(super::SERVICE, doing(), error))?;
     let count = usize::try_from(map.columns_count()).unwrap_or(usize::MAX);
@@ -230,7 +235,9 @@ pub(super) fn read(map: &TableMapEvent<'_>, name: TableName, collations: &Collat
         let ty = ty.ok_or_else(|| unknown("not described"))?;
         let meta = map.get_column_metadata(at).unwrap_or_default();
         let is_unsigned = ty.is_numeric_type() && metadata.unsigned.get(next("number")).copied().unwrap_or_default();
-        let collation = ty.is_character_type().then(|| metadata.charsets.get(next("text")).copied()).flatten();
+        // MariaDB names the character set of geometries among those of texts.
+        let is_text = ty.is_character_type() || (flavour == Flavour::MariaDb && ty == ColumnType::MYSQL_TYPE_GEOMETRY);
+        let collation = is_text.then(|| metadata.charsets.get(next("text")).copied()).flatten();
         let charset = collation.map_or((Charset::Binary, 1), |id| collations.get(id));
         let (name, encoding) = match ty {
             ColumnType::MYSQL_TYPE_ENUM | ColumnType::MYSQL_TYPE_SET => {
@@ -238,6 +245,8 @@ pub(super) fn read(map: &TableMapEvent<'_>, name: TableName, collations: &Collat
                     metadata.member_charsets.get(next("members")).map_or((Charset::Utf8, 4), |id| collations.get(*id));
                 let is_enum = ty == ColumnType::MYSQL_TYPE_ENUM;
                 let members = if is_enum { metadata.enums.get(next("enum")) } else { metadata.sets.get(next("set")) };
+                // They are texts whatever the column's character set.
+                let charset = if charset == Charset::Binary { Charset::Utf8 } else { charset };
                 let members = members.into_iter().flatten().map(|member| charset.decode(member));
                 let members = members
                     .collect::<Option<Arc<[String]>>>()
@@ -251,7 +260,7 @@ pub(super) fn read(map: &TableMapEvent<'_>, name: TableName, collations: &Collat
             }
             ColumnType::MYSQL_TYPE_GEOMETRY => {
                 let kind = metadata.geometries.get(next("geometry")).copied().unwrap_or_default();
-                (geometry(kind).to_owned(), string(meta, 1, Charset::Binary))
+                (geometry(kind, flavour).to_owned(), string(meta, 1, Charset::Binary))
             }
             ColumnType::MYSQL_TYPE_VECTOR => {
                 let dimensions = metadata.dimensions.get(next("vector")).copied().unwrap_or_default();
@@ -265,8 +274,8 @@ pub(super) fn read(map: &TableMapEvent<'_>, name: TableName, collations: &Collat
     Ok(Table { name, columns, key: metadata.key })
 }
 
-fn geometry(kind: u64) -> &'static str {
-    const KINDS: [&str; 8] = [
+fn geometry(kind: u64, flavour: Flavour) -> &'static str {
+    let kinds = [
         "geometry",
         "point",
         "linestring",
@@ -274,9 +283,9 @@ fn geometry(kind: u64) -> &'static str {
         "multipoint",
         "multilinestring",
         "multipolygon",
-        "geomcollection",
+        if flavour == Flavour::MariaDb { "geometrycollection" } else { "geomcollection" },
     ];
-    usize::try_from(kind).ok().and_then(|kind| KINDS.get(kind)).copied().unwrap_or("geometry")
+    usize::try_from(kind).ok().and_then(|kind| kinds.get(kind)).copied().unwrap_or("geometry")
 }
 
 fn string(meta: &[u8], default: usize, charset: Charset) -> Encoding {

@@ -117,6 +117,8 @@ fn options(endpoint: &Endpoint, user: &str, database: Option<&str>) -> Opts {
         .pass(Some(&endpoint.password))
         .db_name(database)
         .prefer_socket(false)
+        // A server sends events of the log that are larger than what it takes from a session.
+        .max_allowed_packet(Some(1 << 30))
         .init(vec![format!("SET time_zone = '+00:00', lock_wait_timeout = {LOCK_WAIT_SECONDS}")])
         .into()
 }

@@ -105,7 +105,7 @@ pub(crate) fn is_binary(ty: &Type) -> bool {
 }
 
 fn is_named_binary(name: &str) -> bool {
-    const BINARY: [&str; 14] = [
+    const BINARY: [&str; 15] = [
         "binary",
         "varbinary",
         "tinyblob",
@@ -120,6 +120,7 @@ fn is_named_binary(name: &str) -> bool {
         "multilinestring",
         "multipolygon",
         "geomcollection",
+        "geometrycollection",
     ];
     BINARY.iter().any(|base| is_of(name, base))
 }
