@@ -195,6 +195,15 @@ pub async fn next_unless_silent(subscription: &mut dyn Subscription) -> Option<R
 /// The capture fails, or nothing comes for a minute.
 pub async fn collect_until_fence(subscription: &mut dyn Subscription, fence: i64) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
+    collect_into(&mut changes, subscription, fence).await?;
+    Ok(changes)
+}
+
+/// As [`collect_until_fence`]; what comes before an error is kept.
+///
+/// # Errors
+/// As [`collect_until_fence`].
+pub async fn collect_into(changes: &mut Vec<Change>, subscription: &mut dyn Subscription, fence: i64) -> Result<()> {
     loop {
         let Some(next) = next_unless_silent(subscription).await else {
             let doing = format!("wait for fence {fence}");
@@ -208,7 +217,7 @@ pub async fn collect_until_fence(subscription: &mut dyn Subscription, fence: i64
         };
         let change = next?;
         match fence_number(&change) {
-            Some(number) if number >= i128::from(fence) => return Ok(changes),
+            Some(number) if number >= i128::from(fence) => return Ok(()),
             Some(_) => {}
             // A fence that a snapshot read says nothing of the changes before it; nor does anything else of the harness's own.
             None if change.table.schema() == HARNESS_SCHEMA => {}

@@ -27,6 +27,8 @@ pub enum IdealChange {
         before: Option<Row>,
         /// The whole row after.
         after: Option<Row>,
+        /// The columns that the statement named for the row after: the others stayed as they were, or got their defaults.
+        named: Arc<[String]>,
     },
     /// A table was created.
     Created(Arc<Table>),
@@ -101,7 +103,7 @@ impl Tables {
                     self.0.insert(state.table.name.clone(), state);
                 }
             }
-            IdealChange::Row { op, table, before, after } => {
+            IdealChange::Row { op, table, before, after, .. } => {
                 let Some(state) = self.0.get_mut(&table.name) else { return };
                 let at = before.as_ref().and_then(|before| state.rows.iter().rposition(|row| row == before));
                 match (op, at, after) {
@@ -356,7 +358,8 @@ impl Model {
             Action::Insert { table, rows } => {
                 for row in rows {
                     let after = inserted(&self.tables.get(table)?.table, row)?;
-                    self.change_row(Op::Insert, table, None, Some(after), done)?;
+                    let named = named(row);
+                    self.change_row(Op::Insert, table, (None, Some(after)), named, done)?;
                 }
             }
             Action::Update { table, at, set } => {
@@ -364,10 +367,11 @@ impl Model {
                 let set = assigned(&state.table, set)?;
                 let at = assigned(&state.table, at)?;
                 let matching: Vec<_> = state.rows.iter().filter(|row| row.contains(&at)).cloned().collect();
+                let named = named(&set);
                 for before in matching {
                     let mut after = before.clone();
                     set.iter().for_each(|(column, value)| after.set(column, value.clone()));
-                    self.change_row(Op::Update, table, Some(before), Some(after), done)?;
+                    self.change_row(Op::Update, table, (Some(before), Some(after)), Arc::clone(&named), done)?;
                 }
             }
             Action::Delete { table, at } => {
@@ -375,7 +379,7 @@ impl Model {
                 let at = assigned(&state.table, at)?;
                 let matching: Vec<_> = state.rows.iter().filter(|row| row.contains(&at)).cloned().collect();
                 for before in matching {
-                    self.change_row(Op::Delete, table, Some(before), None, done)?;
+                    self.change_row(Op::Delete, table, (Some(before), None), [].into(), done)?;
                 }
             }
             Action::Truncate(tables) => {
@@ -384,7 +388,8 @@ impl Model {
                     let undo = Undo::Table { remove: None, restore: Some(state.clone()) };
                     let table = Arc::clone(&state.table);
                     let op = Op::Truncate;
-                    self.change(IdealChange::Row { op, table, before: None, after: None }, undo, done);
+                    let (before, after, named) = (None, None, [].into());
+                    self.change(IdealChange::Row { op, table, before, after, named }, undo, done);
                 }
             }
             Action::Alter { table, change } => {
@@ -417,8 +422,8 @@ impl Model {
         &mut self,
         op: Op,
         name: &TableName,
-        before: Option<Row>,
-        after: Option<Row>,
+        (before, after): (Option<Row>, Option<Row>),
+        named: Arc<[String]>,
         done: &mut Vec<(IdealChange, Undo)>,
     ) -> Result<(), ModelError> {
         let state = self.tables.get(name)?;
@@ -427,7 +432,7 @@ impl Model {
             .as_ref()
             .and_then(|before| Some((state.rows.iter().rposition(|row| row == before)?, before.clone())));
         let undo = Undo::Row { table: name.clone(), before: was, after: after.clone() };
-        self.change(IdealChange::Row { op, table, before, after }, undo, done);
+        self.change(IdealChange::Row { op, table, before, after, named }, undo, done);
         Ok(())
     }
 
@@ -435,6 +440,10 @@ impl Model {
         self.tables.apply(&change);
         done.push((change, undo));
     }
+}
+
+fn named(row: &Row) -> Arc<[String]> {
+    row.columns().map(str::to_owned).collect()
 }
 
 /// A prepared transaction stands among the open ones under a name that no session has.

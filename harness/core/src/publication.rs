@@ -116,10 +116,11 @@ impl View for Publication {
             IdealChange::Altered { change, .. } => {
                 part.shows(change).then(|| IdealChange::Altered { table, change: change.clone() })
             }
-            IdealChange::Row { op: Op::Truncate, .. } => {
-                Some(IdealChange::Row { op: Op::Truncate, table, before: None, after: None })
+            IdealChange::Row { op: Op::Truncate, named, .. } => {
+                let (before, after, named) = (None, None, Arc::clone(named));
+                Some(IdealChange::Row { op: Op::Truncate, table, before, after, named })
             }
-            IdealChange::Row { before, after, .. } => {
+            IdealChange::Row { before, after, named, .. } => {
                 let shown = |row: &Option<Row>| row.as_ref().filter(|row| part.has(row)).map(|row| part.row(row));
                 let (seen_before, seen_after) = (shown(before), shown(after));
                 let is_hidden = seen_before.is_some() != before.is_some() || seen_after.is_some() != after.is_some();
@@ -131,7 +132,8 @@ impl View for Publication {
                     (Some(_), None) => Op::Delete,
                     (Some(_), Some(_)) => Op::Update,
                 };
-                Some(IdealChange::Row { op, table, before: seen_before, after: seen_after })
+                let named = Arc::clone(named);
+                Some(IdealChange::Row { op, table, before: seen_before, after: seen_after, named })
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::{
-    capture::{Capture, Options, SnapshotMode, Subscription, collect_until_fence},
+    capture::{Capture, Options, SnapshotMode, Subscription, collect_into},
     change::Change,
     error::{Context, Error, Result},
     judge::{Verdict, Watch},
@@ -392,6 +392,9 @@ impl Scenario {
     /// The capture has none, or the server refuses.
     pub async fn break_connections(&mut self) -> Result<()> {
         self.workspace.source.end_captures().await?;
+        if self.watch.breaks == 0 {
+            self.watch.told_before_breaks = self.stream.len();
+        }
         self.watch.breaks += 1;
         Ok(())
     }
@@ -416,11 +419,14 @@ impl Scenario {
     pub async fn catch_up(&mut self) -> Result<()> {
         let fence = self.workspace.source.write_fence().await?;
         self.watch.looks.push(self.model.committed().len());
-        match collect_until_fence(self.subscription()?, fence).await {
-            Ok(changes) => {
-                self.stream.extend(changes);
-                Ok(())
-            }
+        let mut stream = std::mem::take(&mut self.stream);
+        let caught_up = match self.subscription() {
+            Ok(subscription) => collect_into(&mut stream, subscription, fence).await,
+            Err(error) => Err(error),
+        };
+        self.stream = stream;
+        match caught_up {
+            Ok(()) => Ok(()),
             Err(error) => Err(self.stack.explain(self.method.services(), error).await),
         }
     }

@@ -204,10 +204,11 @@ impl View for Transforms {
             IdealChange::Altered { table, change } => {
                 Some(IdealChange::Altered { table: self.table(table), change: self.alter(change)? })
             }
-            IdealChange::Row { op: Op::Truncate, table, .. } => {
-                Some(IdealChange::Row { op: Op::Truncate, table: self.table(table), before: None, after: None })
+            IdealChange::Row { op: Op::Truncate, table, named, .. } => {
+                let (table, before, after, named) = (self.table(table), None, None, Arc::clone(named));
+                Some(IdealChange::Row { op: Op::Truncate, table, before, after, named })
             }
-            IdealChange::Row { op, table, before, after } => {
+            IdealChange::Row { op, table, before, after, named } => {
                 let shown = |row: &Option<Row>| row.as_ref().filter(|row| self.has(row)).map(|row| self.row(row));
                 let (seen_before, seen_after) = (shown(before), shown(after));
                 losses.extend((seen_before != *before || seen_after != *after).then_some(Loss::Transformed));
@@ -218,6 +219,7 @@ impl View for Transforms {
                     table: self.table(table),
                     before: seen_before,
                     after: seen_after,
+                    named: Arc::clone(named),
                 })
             }
         }

@@ -185,7 +185,7 @@ impl Guarantees {
         promised: &mut Vec<Expected>,
         losses: &mut BTreeSet<Loss>,
     ) {
-        let IdealChange::Row { op, table, before, after } = change else { return };
+        let IdealChange::Row { op, table, before, after, named } = change else { return };
         if *op == Op::Truncate && self.truncate != Truncate::Told {
             self.promise_truncate(table, tables, promised, losses);
             return;
@@ -195,14 +195,14 @@ impl Guarantees {
         let table = &self.told_table(table);
         match (op, before, after) {
             (Op::Update, Some(before), Some(after)) => {
-                self.promise_update(table, before, after, promised, losses);
+                self.promise_update(table, before, after, named, promised, losses);
             }
             (Op::Delete, Some(before), _) => {
                 promised.push(self.promise_delete(table, before, losses));
             }
             _ => promised.push(Expected {
                 key: after.as_ref().map(|after| table.key_of(after)).unwrap_or_default(),
-                after: after.clone(),
+                after: after.as_ref().map(|after| self.new_image(table, after, named, losses)),
                 ..Expected::new(*op, table.name.clone())
             }),
         }
@@ -233,6 +233,7 @@ impl Guarantees {
         table: &Arc<Table>,
         before: &Row,
         after: &Row,
+        named: &[String],
         promised: &mut Vec<Expected>,
         losses: &mut BTreeSet<Loss>,
     ) {
@@ -241,7 +242,7 @@ impl Guarantees {
             return;
         }
         let key_changed = table.key_of(before) != table.key_of(after);
-        let delivered = self.new_row(table, before, after, losses);
+        let delivered = self.new_row(table, (before, after), named, losses);
         let new = Expected {
             key: table.key_of(after),
             after: Some(delivered),
@@ -308,7 +309,7 @@ impl Guarantees {
     fn old_image(&self, table: &Table, before: &Row, losses: &mut BTreeSet<Loss>) -> Row {
         let is_in = |column: &Column| match self.row_image {
             RowImage::Full => true,
-            RowImage::NoBlob => table.key.contains(&column.name) || !is_blob(&column.ty),
+            RowImage::NoBlob => table.key.is_empty() || table.key.contains(&column.name) || !is_blob(&column.ty),
             RowImage::Minimal => table.key.is_empty() || table.key.contains(&column.name),
         };
         let image =
@@ -319,15 +320,15 @@ impl Guarantees {
         image
     }
 
-    /// What the log's image of an updated row holds.
-    fn new_image(&self, table: &Table, before: &Row, after: &Row, losses: &mut BTreeSet<Loss>) -> Row {
+    /// What the log's image of a new row holds, of which a statement has named these columns.
+    fn new_image(&self, table: &Table, after: &Row, named: &[String], losses: &mut BTreeSet<Loss>) -> Row {
         let is_in = |name: &str| {
-            let has_changed = before.get(name) != after.get(name);
+            let is_named = named.iter().any(|named| named == name);
             let is_blob = table.column(name).is_some_and(|column| is_blob(&column.ty));
             match self.row_image {
                 RowImage::Full => true,
-                RowImage::NoBlob => has_changed || !is_blob || table.key.iter().any(|key| key == name),
-                RowImage::Minimal => has_changed,
+                RowImage::NoBlob => is_named || !is_blob || table.key.iter().any(|key| key == name),
+                RowImage::Minimal => is_named,
             }
         };
         let image = after.project(after.columns().filter(|name| is_in(name)));
@@ -338,8 +339,14 @@ impl Guarantees {
     }
 
     /// The promised new row: large values that stayed the same may be left out, and so may all others.
-    fn new_row(&self, table: &Table, before: &Row, after: &Row, losses: &mut BTreeSet<Loss>) -> Row {
-        let mut row = self.new_image(table, before, after, losses);
+    fn new_row(
+        &self,
+        table: &Table,
+        (before, after): (&Row, &Row),
+        named: &[String],
+        losses: &mut BTreeSet<Loss>,
+    ) -> Row {
+        let mut row = self.new_image(table, after, named, losses);
         if self.unchanged_toast != UnchangedToast::Delivered && table.identity != ReplicaIdentity::Full {
             for column in table.columns.iter().filter(|column| column.external) {
                 let name = column.name.as_str();

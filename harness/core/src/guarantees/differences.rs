@@ -109,7 +109,7 @@ fn name_losses(difference: Difference, change: &IdealChange, tables: &Tables, lo
             let is_empty = tables.0.get(&table.name).is_none_or(|state| state.rows.is_empty());
             losses.insert(if is_empty { Loss::TruncateMissed } else { Loss::TruncateAsDeletes });
         }
-        IdealChange::Row { op: Op::Update, before: Some(before), after: Some(after), table } => {
+        IdealChange::Row { op: Op::Update, before: Some(before), after: Some(after), table, .. } => {
             if before == after {
                 losses.insert(Loss::UnchangedUpdateMissed);
             } else if !difference.keyed || table.key.is_empty() {

@@ -171,9 +171,9 @@ pub enum BeforeImages {
 pub enum RowImage {
     /// All, before and after.
     Full,
-    /// All but the texts and bytes without a limit that an update leaves as they are; and none of these before.
+    /// All but the texts and bytes without a limit of which the statement says nothing; and before it none of these, if there is a key.
     NoBlob,
-    /// The key before, and after it what has changed; all columns of a table without a key before.
+    /// The key before, and after it what the statement gives a value; all columns of a table without a key before.
     Minimal,
 }
 
@@ -293,6 +293,27 @@ pub struct Delivery {
     pub number: usize,
     /// How many transactions had been committed when it began. Those from there up to its own number ran beside it.
     pub committed_before: usize,
+}
+
+impl Promise {
+    /// What is promised up to the change of a number, in the order of commits.
+    #[must_use]
+    pub fn up_to(&self, count: usize) -> Self {
+        let mut left = count.saturating_sub(self.reads.len());
+        let transactions = self.transactions.iter().map(|delivery| {
+            let changes: Vec<_> = delivery.changes.iter().take(left).cloned().collect();
+            left -= changes.len();
+            Delivery { changes, ..delivery.clone() }
+        });
+        let transactions = transactions.filter(|delivery| !delivery.changes.is_empty()).collect();
+        let reads = self.reads.iter().take(count).cloned().collect();
+        Self { reads, transactions, losses: self.losses.clone() }
+    }
+
+    /// How many changes are promised.
+    pub fn count(&self) -> usize {
+        self.reads.len() + self.transactions.iter().map(|delivery| delivery.changes.len()).sum::<usize>()
+    }
 }
 
 impl Delivery {

@@ -167,6 +167,7 @@ pub fn judge_fold(
                 }
                 Granularity::LatestState(mark) => alterations.is_out_of_time || !mark.touched_by_updates,
             },
+            may_lack_columns: guarantees.row_image != RowImage::Full,
         };
         comparison.run(table, &mut faults, &mut losses);
     }
@@ -372,6 +373,8 @@ struct Comparison<'a> {
     surplus: Option<Loss>,
     /// Whether the stream may lack rows, or give their earlier versions.
     may_lack: bool,
+    /// Whether its rows may lack columns, of which the statement that made them said nothing.
+    may_lack_columns: bool,
 }
 
 impl Comparison<'_> {
@@ -419,8 +422,11 @@ impl Comparison<'_> {
                 continue;
             };
             let columns: BTreeSet<&str> = row.columns().chain(delivered.row.columns()).collect();
-            let wrong: Vec<&str> =
-                columns.into_iter().filter(|column| row.get(column) != delivered.row.get(column)).collect();
+            let is_wrong = |column: &&str| {
+                let told = delivered.row.get(column);
+                row.get(column) != told && !(self.may_lack_columns && told.is_none())
+            };
+            let wrong: Vec<&str> = columns.into_iter().filter(is_wrong).collect();
             if wrong.iter().all(|column| self.may_be_stale(column, &delivered)) {
                 if !wrong.is_empty() {
                     losses.insert(Loss::RewrittenRowsStale);
@@ -444,11 +450,12 @@ impl Comparison<'_> {
     }
 
     fn by_content(&self, folded: &[FoldedRow], faults: &mut Vec<Fault>, losses: &mut BTreeSet<Loss>) {
-        let whole = |_: &str| true;
-        if self.difference(folded, whole, losses).is_none() {
+        let is_in_all = |column: &str| folded.iter().all(|row| row.row.get(column).is_some());
+        let is_told = |column: &str| !self.may_lack_columns || is_in_all(column);
+        if self.difference(folded, is_told, losses).is_none() {
             return;
         }
-        match self.difference(folded, |column| !self.is_altered(column), losses) {
+        match self.difference(folded, |column| is_told(column) && !self.is_altered(column), losses) {
             None => {
                 losses.insert(Loss::RewrittenRowsStale);
             }

@@ -249,6 +249,8 @@ pub struct Watch {
     pub looks: Vec<usize>,
     /// How often it was stopped, or its connection to the source was broken, while changes were on their way.
     pub breaks: usize,
+    /// How many changes it had told before the first of these; nothing may be wrong with them.
+    pub told_before_breaks: usize,
 }
 
 impl Watch {
@@ -292,7 +294,9 @@ pub fn judge(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Ch
         Judgement { verdict: Verdict::new(faults, losses), matched, transactions, cut, overlap }
     };
     if began.0 == began.1 {
-        return judged(began.1);
+        let judgement = judged(began.1);
+        let faults = before_breaks(model, guarantees, watch, stream);
+        return Judgement { verdict: judgement.verdict.and(faults, BTreeSet::new()), ..judgement };
     }
     // Steps that deliver nothing make for several cuts with the same changes; their reads then tell them apart.
     let changes = stream.iter().filter(|change| !matches!(change.op, Op::Read | Op::Schema)).count();
@@ -313,6 +317,28 @@ pub fn judge(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Ch
         (began.0..=began.1).find(|cut| remaining[*cut].1 == transactions)
     };
     explained.unwrap_or_else(|| judged(closest().unwrap_or(began.1)))
+}
+
+/// The faults of a stream that ends because the capture could not go on: it must be a beginning of what was promised.
+pub fn judge_beginning(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Change]) -> Vec<Fault> {
+    let promise = guarantees.promise(model, watch.began.1, &watch.looks);
+    let faults = |count: usize| {
+        let (mut faults, _) = diff(&promise.up_to(count), guarantees, stream);
+        faults.retain(|fault| !watch.may_come_again(guarantees) || !COMES_AGAIN.contains(&fault.kind));
+        faults
+    };
+    let told = stream.len().min(promise.count());
+    // What comes again makes the stream longer than what it tells.
+    (0..=told).rev().map(faults).find(Vec::is_empty).unwrap_or_else(|| faults(told))
+}
+
+/// The faults of what was told before the first break, of which nothing is forgiven.
+fn before_breaks(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Change]) -> Vec<Fault> {
+    let told = &stream[..watch.told_before_breaks.min(stream.len())];
+    if told.is_empty() || !watch.may_come_again(guarantees) {
+        return Vec::new();
+    }
+    judge_beginning(model, guarantees, &Watch { breaks: 0, ..watch.clone() }, told)
 }
 
 /// Each break may be between a delete and its tombstone, which have the same offset, so that it isn't sent again (debezium/debezium#7945).

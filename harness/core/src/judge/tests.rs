@@ -373,6 +373,74 @@ fn an_empty_stream_is_no_excuse() -> Result<(), ModelError> {
 }
 
 #[test]
+fn nothing_told_before_the_first_break_is_forgiven() -> Result<(), ModelError> {
+    let usual = Case::usual(Guarantees { after_a_break: AfterABreak::AtLeastOnce, ..DEBEZIUM })?;
+    let judged = |stream: &[Change]| {
+        let watch = Watch { breaks: 1, told_before_breaks: 4, ..began(0, 0) };
+        judge(&usual.model, &usual.guarantees, &watch, stream).verdict
+    };
+    let again = [&usual.stream[..], &usual.stream[2..]].concat();
+    assert!(!judged(&again).is_broken());
+    for at in 0..2 {
+        let mut swapped = usual.stream.clone();
+        swapped.swap(at, at + 1);
+        assert!(judged(&swapped).is_broken(), "{at}");
+    }
+    let mut without = usual.stream.clone();
+    without.iter_mut().for_each(|change| change.tx = None);
+    assert!(judged(&without).is_broken());
+    let mut later = usual.stream.clone();
+    later.swap(4, 5);
+    assert!(!judged(&later).is_broken(), "what comes after it may come in another order");
+    Ok(())
+}
+
+#[test]
+fn a_stream_that_ends_early_must_be_a_beginning() -> Result<(), ModelError> {
+    let whole = Case::usual(Guarantees { after_a_break: AfterABreak::AtLeastOnce, ..DEBEZIUM })?;
+    let faults = |stream: &[Change], breaks: usize| {
+        let watch = Watch { breaks, ..began(0, 0) };
+        judge_beginning(&whole.model, &whole.guarantees, &watch, stream)
+    };
+    for end in 0..=whole.stream.len() {
+        let beginning = &whole.stream[..end];
+        assert_eq!(faults(beginning, 0), [], "the first {end}");
+        for at in 0..end.saturating_sub(1) {
+            let mut lacks_one = beginning.to_vec();
+            lacks_one.remove(at);
+            assert_ne!(faults(&lacks_one, 0), [], "{at} of {end} is lost");
+        }
+    }
+    let mut invented = whole.stream[..2].to_vec();
+    invented.push(Change { key: row! { id: 9 }, after: Some(row! { id: 9, name: "?" }), ..invented[1].clone() });
+    assert_ne!(faults(&invented, 1), []);
+    let again = [&whole.stream[..2], &whole.stream[1..3]].concat();
+    assert_eq!((faults(&again, 1), faults(&again, 0).is_empty()), (vec![], false));
+    Ok(())
+}
+
+#[test]
+fn a_row_image_has_what_the_statement_names() -> Result<(), ModelError> {
+    let t =
+        TableBuilder::new("t").key("id", Type::Int).column("name", Type::Varchar(9)).column("body", Type::Text).build();
+    let (create, t) = (crate::script::Action::CreateTable(t.clone()).into(), TableRef::new(&t));
+    let steps = [create, t.insert(row! { id: 1 }), t.update(1, row! { name: None::<&str> })];
+    for (row_image, rows) in [
+        (RowImage::Minimal, [row! { id: 1 }, row! { name: None::<&str> }]),
+        (RowImage::NoBlob, [row! { id: 1, name: None::<&str> }, row! { id: 1, name: None::<&str> }]),
+    ] {
+        let guarantees =
+            Guarantees { row_image, before_images: BeforeImages::Full, unchanged_updates: true, ..DEBEZIUM };
+        let case = Case::new(guarantees.clone(), &steps)?;
+        assert_eq!(case.stream.iter().filter_map(|change| change.after.clone()).collect::<Vec<_>>(), rows);
+        assert!(!case.judge().verdict.is_broken());
+        let full = Case::new(Guarantees { row_image: RowImage::Full, ..guarantees.clone() }, &steps)?;
+        assert_ne!(Case { stream: full.stream, ..case }.faults(), [], "more than the log has");
+    }
+    Ok(())
+}
+
+#[test]
 fn rows_without_a_key_are_counted_not_merged() -> Result<(), ModelError> {
     let table = TableBuilder::new("log").column("line", Type::Text).identity_full().build();
     let log = TableRef::new(&table);

@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
     evidence::{check_model, judge_by_both},
     guarantees::{Loss, Order},
-    judge::{Contents, FaultKind, Verdict},
+    judge::{Contents, FaultKind, Verdict, judge_beginning},
     model::Model,
     text,
 };
@@ -24,9 +24,23 @@ pub struct KnownFlaw<'a> {
 /// In what a flaw shows.
 #[derive(Clone, Copy, Debug)]
 enum Shown<'a> {
-    Faults { reference: &'a str, kinds: &'a [FaultKind] },
-    Stall { reference: &'a str, told: &'a str },
-    Refusal { told: &'a str },
+    Faults {
+        reference: &'a str,
+        kinds: &'a [FaultKind],
+    },
+    Stall {
+        reference: &'a str,
+        told: &'a str,
+    },
+    Refusal {
+        told: &'a str,
+    },
+    /// What it has told before is wrong too.
+    WrongUntilRefusal {
+        told: &'a str,
+        reference: &'a str,
+        kinds: &'a [FaultKind],
+    },
 }
 
 impl<'a> KnownFlaw<'a> {
@@ -44,6 +58,15 @@ impl<'a> KnownFlaw<'a> {
     /// No flaw: a method that can't go on, and says so in these words.
     pub fn stops(method: &'a str, told: &'a str) -> Self {
         Self { method, on: None, shown: Shown::Refusal { told } }
+    }
+
+    /// The same, whose stream shows just these faults until then, in this order of kinds.
+    #[must_use]
+    pub fn having_told(self, reference: &'a str, kinds: &'a [FaultKind]) -> Self {
+        match self.shown {
+            Shown::Refusal { told } => Self { shown: Shown::WrongUntilRefusal { told, reference, kinds }, ..self },
+            _ => self,
+        }
     }
 
     /// One that it has on the storage of this title only.
@@ -81,20 +104,33 @@ impl Scenario {
             refused => refused,
         };
         let told = words.iter().find(|(name, _)| *name == self.method.name()).map_or("", |(_, words)| *words);
-        self.must_have_refused(went_on, told, verdict)
+        self.must_have_refused(went_on, told, &[], verdict)
     }
 
     fn must_have_refused(
         &mut self,
         went_on: Result<()>,
         told: &str,
+        wrong: &[FaultKind],
         verdict: impl FnOnce(&str) -> Verdict,
     ) -> Result<()> {
         let method = self.method.name();
         match went_on {
             Err(error) if !told.is_empty() && error.to_string().contains(told) => {
+                let guarantees = self.method.guarantees(&self.options);
+                let shown = self.shown.as_ref().map(|shown| shown.of(&self.model).0);
+                let model = shown.as_ref().unwrap_or(&self.model);
+                let faults = judge_beginning(model, &guarantees, &self.watch, &self.stream);
+                let mut kinds: Vec<_> = faults.iter().map(|fault| fault.kind).collect();
+                kinds.sort_unstable();
+                if kinds != wrong {
+                    let broken = Verdict::Broken { faults };
+                    let page = format!("{broken}\n{}", text::stream(&self.stream, |_| None));
+                    return Err(Error::new(method, "tell what happened until it could not go on", page));
+                }
                 let verdict = verdict(told);
-                let page = format!("{method} · {} · {verdict}\n", self.name);
+                let stream = if wrong.is_empty() { String::new() } else { text::stream(&self.stream, |_| None) };
+                let page = format!("{method} · {} · {verdict}\n{stream}", self.name);
                 self.outcome = Some(Outcome { verdict, page });
                 Ok(())
             }
@@ -138,15 +174,22 @@ impl Scenario {
             Shown::Stall { told, reference } => {
                 let went_on = self.catch_up().await;
                 let (reference, kinds) = ((*reference).to_owned(), [FaultKind::Stalled].into());
-                self.must_have_refused(went_on, told, |_| Verdict::KnownFlaw { reference, kinds })
+                self.must_have_refused(went_on, told, &[], |_| Verdict::KnownFlaw { reference, kinds })
             }
-            Shown::Refusal { told } => {
+            Shown::Refusal { told } | Shown::WrongUntilRefusal { told, .. } => {
                 let mut went_on = self.catch_up().await;
                 if went_on.is_err() {
                     // Who asks again is told again, and not given what stands after that.
                     went_on = self.catch_up().await;
                 }
-                self.must_have_refused(went_on, told, |told| Verdict::Refused { told: told.to_owned() })
+                let (wrong, verdict) = match shown {
+                    Shown::WrongUntilRefusal { reference, kinds, .. } => {
+                        let (reference, all) = ((*reference).to_owned(), kinds.iter().copied().collect());
+                        (*kinds, Verdict::KnownFlaw { reference, kinds: all })
+                    }
+                    _ => (&[][..], Verdict::Refused { told: (*told).to_owned() }),
+                };
+                self.must_have_refused(went_on, told, wrong, |_| verdict)
             }
         }
     }
