@@ -278,4 +278,4 @@ async fn merge_deletes(table: &Table, files: &[LiveFile]) -> Result<(DataFile, i
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

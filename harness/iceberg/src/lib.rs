@@ -18,6 +18,7 @@ mod compaction;
 mod comparison;
 mod deletes;
 mod equal;
+mod expiry;
 mod export;
 mod files;
 mod filter;
@@ -50,6 +51,7 @@ pub use self::{
     changelog::{ChangeBatch, ChangelogScan, Kind, rows_at},
     changes::changes,
     compaction::{FileCounts, Rewriting, Rewritten, SMALL_BYTES, compact},
+    expiry::{Expired, Removed, Retention, expire},
     files::{FilesDiff, LiveFile, diff_files},
     mutation::WriteMode,
     open::{open_in_bucket, open_table},
@@ -60,7 +62,7 @@ pub use self::{
     tail::{ChangelogTail, TableSource, TailEvent},
     types::{field, from_iceberg, is_promotion, key_columns},
     upsert::{flat_rows_of, live_files, rows_of, rows_where, with_schema, write_key_deletes},
-    warehouse::{Commit, TableChange, Warehouse},
+    warehouse::{Commit, OLD_METADATA, REMOVES_OLD_METADATA, TableChange, Warehouse},
     writer::{FilesDelta, commit_of, write_batch, write_rows},
 };
 

@@ -1,23 +1,22 @@
 //! What operators do to tables: compaction, rollback, expiry, another partition spec.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use changeproof::{
     error::{Error, Result},
     schema::TableName,
 };
-use iceberg::{
-    TableRequirement, TableUpdate,
-    spec::{MAIN_BRANCH, Transform},
-    table::Table,
-};
+use iceberg::{TableRequirement, TableUpdate, spec::Transform, table::Table};
 
 use crate::{
     SERVICE,
     compaction::compact,
+    expiry::{Retention, expire},
     snapshots::ancestors,
     source::{Source, ident, partition_spec},
     warehouse::{Commit, TableChange},
-    writer::to_main,
+    writer::{is_current, to_main},
 };
 
 impl Source {
@@ -43,7 +42,8 @@ impl Source {
     /// # Errors
     /// The catalog refuses.
     pub async fn expire(&self, table: &TableName) -> Result<()> {
-        self.warehouse().commit(&ident(table), &Expiry).await.map(drop)
+        let all = Retention { max_age: Duration::ZERO, at_least: 1 };
+        expire(self.warehouse(), &ident(table), all).await.map(drop)
     }
 
     /// Gives a table another partition spec, for files that are written from now on (specification, "Partition Evolution").
@@ -71,19 +71,6 @@ impl TableChange for Rollback {
     }
 }
 
-struct Expiry;
-
-#[async_trait]
-impl TableChange for Expiry {
-    async fn on(&self, table: &Table) -> Result<Option<Commit>> {
-        let current = table.metadata().current_snapshot_id();
-        let ids = table.metadata().snapshots().map(|snapshot| snapshot.snapshot_id());
-        let snapshot_ids: Vec<i64> = ids.filter(|id| Some(*id) != current).collect();
-        let updates = vec![TableUpdate::RemoveSnapshots { snapshot_ids }];
-        Ok(Some(Commit { requirements: vec![is_current(table)], updates }))
-    }
-}
-
 struct Repartition {
     column: String,
     transform: Transform,
@@ -98,12 +85,5 @@ impl TableChange for Repartition {
         let requirement = TableRequirement::DefaultSpecIdMatch { default_spec_id };
         let updates = vec![TableUpdate::AddSpec { spec }, TableUpdate::SetDefaultSpec { spec_id: -1 }];
         Ok(Some(Commit { requirements: vec![requirement], updates }))
-    }
-}
-
-fn is_current(table: &Table) -> TableRequirement {
-    TableRequirement::RefSnapshotIdMatch {
-        r#ref: MAIN_BRANCH.to_owned(),
-        snapshot_id: table.metadata().current_snapshot_id(),
     }
 }

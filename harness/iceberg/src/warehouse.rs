@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use changeproof::error::{Context, Error, Result};
 use iceberg::{
     Catalog, CatalogBuilder, ErrorKind, MetadataLocation, NamespaceIdent, TableCreation, TableIdent, TableRequirement,
-    TableUpdate, io::LocalFsStorageFactory, spec::TableMetadata, table::Table,
+    TableUpdate,
+    io::LocalFsStorageFactory,
+    spec::{TableMetadata, TableMetadataBuildResult},
+    table::Table,
 };
 use iceberg_catalog_sql::{SqlBindStyle, SqlCatalog, SqlCatalogBuilder};
 use sqlx::{SqlitePool, sqlite::SqliteConnectOptions};
@@ -18,6 +21,12 @@ use crate::{
 
 /// The catalog's own name within its database.
 const CATALOG: &str = "changeproof";
+
+/// The table property by which metadata files are removed that the present one no longer names as earlier ones.
+pub const REMOVES_OLD_METADATA: &str = "write.metadata.delete-after-commit.enabled";
+
+/// The table property that says how many earlier ones it names.
+pub const OLD_METADATA: &str = "write.metadata.previous-versions-max";
 
 /// How often a commit is tried again whose base has been overtaken by another writer's.
 const ATTEMPTS: u32 = 20;
@@ -264,7 +273,8 @@ async fn swap_in_sqlite(pool: &SqlitePool, table: &Table, commit: Commit) -> Res
     for update in commit.updates {
         builder = update.apply(builder).while_doing(SERVICE, doing())?;
     }
-    let metadata = builder.build().while_doing(SERVICE, doing())?.metadata;
+    let TableMetadataBuildResult { metadata, expired_metadata_logs, .. } =
+        builder.build().while_doing(SERVICE, doing())?;
     let location: MetadataLocation = base.parse().while_doing(SERVICE, doing())?;
     let location = location.with_next_version().with_new_metadata(&metadata);
     metadata.write_to(table.file_io(), &location).await.while_doing(SERVICE, doing())?;
@@ -282,6 +292,12 @@ async fn swap_in_sqlite(pool: &SqlitePool, table: &Table, commit: Commit) -> Res
         .while_doing(SERVICE, doing())?;
     if swapped.rows_affected() == 0 {
         return Ok(None);
+    }
+    if metadata.properties().get(REMOVES_OLD_METADATA).is_some_and(|is_set| is_set == "true") {
+        for old in expired_metadata_logs {
+            // The commit is made, and a file too many harms nobody.
+            let _ = table.file_io().delete(&old.metadata_file).await;
+        }
     }
     rebuilt(table, ident, metadata, location.to_string()).map(Some)
 }

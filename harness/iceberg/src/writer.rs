@@ -278,13 +278,7 @@ pub(crate) async fn commit_by(manifests_read: &Manifests<'_>, delta: &FilesDelta
         None => builder.build(),
     };
     Ok(Commit {
-        requirements: vec![
-            TableRequirement::UuidMatch { uuid: metadata.uuid() },
-            TableRequirement::RefSnapshotIdMatch {
-                r#ref: MAIN_BRANCH.to_owned(),
-                snapshot_id: parent.map(|parent| parent.snapshot_id()),
-            },
-        ],
+        requirements: vec![TableRequirement::UuidMatch { uuid: metadata.uuid() }, is_current(table)],
         updates: vec![TableUpdate::AddSnapshot { snapshot: new }, to_main(snapshot.id)],
     })
 }
@@ -295,7 +289,16 @@ pub(crate) fn to_main(snapshot_id: i64) -> TableUpdate {
     TableUpdate::SetSnapshotRef { ref_name: MAIN_BRANCH.to_owned(), reference }
 }
 
-fn now_ms() -> i64 {
+/// That nobody has given the table another snapshot meanwhile.
+pub(crate) fn is_current(table: &Table) -> TableRequirement {
+    TableRequirement::RefSnapshotIdMatch {
+        r#ref: MAIN_BRANCH.to_owned(),
+        snapshot_id: table.metadata().current_snapshot_id(),
+    }
+}
+
+/// The present moment in milliseconds since 1970.
+pub(crate) fn now_ms() -> i64 {
     chrono::Utc::now().timestamp_millis()
 }
 

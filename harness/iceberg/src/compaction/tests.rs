@@ -15,7 +15,7 @@ const SMALL_BELOW: u64 = 2500;
 const LARGE_ROWS: i32 = 400;
 
 /// The keys of rows that come and go.
-const KEYS: std::ops::Range<i32> = 0..8;
+pub(crate) const KEYS: std::ops::Range<i32> = 0..8;
 
 /// Rows put in the place of those with their keys.
 struct Upsert {
@@ -37,15 +37,15 @@ impl TableChange for Upsert {
 }
 
 /// A table, and what it must hold.
-struct Bench {
-    folder: PathBuf,
-    warehouse: Warehouse,
-    ident: TableIdent,
-    rows: BTreeMap<i32, i32>,
+pub(crate) struct Bench {
+    pub(crate) folder: PathBuf,
+    pub(crate) warehouse: Warehouse,
+    pub(crate) ident: TableIdent,
+    pub(crate) rows: BTreeMap<i32, i32>,
 }
 
 impl Bench {
-    async fn open() -> Result<Self> {
+    pub(crate) async fn open() -> Result<Self> {
         let folder = std::env::temp_dir().join(format!("changeproof-iceberg-{}", Uuid::new_v4()));
         let mut source = Source::create(&folder).await?;
         let table = TableBuilder::new("t").key("id", Type::Int).column("n", Type::Int).build();
@@ -64,7 +64,7 @@ impl Bench {
     }
 
     /// As an upsert that doesn't know whether there are rows of these keys.
-    async fn write(&mut self, gone: &[i32], come: BTreeMap<i32, i32>) -> Result<()> {
+    pub(crate) async fn write(&mut self, gone: &[i32], come: BTreeMap<i32, i32>) -> Result<()> {
         let gone = gone.iter().chain(come.keys()).copied().collect();
         self.put(gone, come).await
     }
@@ -82,11 +82,11 @@ impl Bench {
         self.commit(&Upsert { gone, come }).await
     }
 
-    async fn commit(&self, change: &dyn TableChange) -> Result<()> {
+    pub(crate) async fn commit(&self, change: &dyn TableChange) -> Result<()> {
         self.warehouse.commit(&self.ident, change).await.map(drop)
     }
 
-    async fn table(&self) -> Result<Table> {
+    pub(crate) async fn table(&self) -> Result<Table> {
         self.warehouse.table(&self.ident).await
     }
 
@@ -121,12 +121,12 @@ impl Bench {
         Ok(())
     }
 
-    fn close(self) -> Result<()> {
+    pub(crate) fn close(self) -> Result<()> {
         std::fs::remove_dir_all(&self.folder).while_doing("test", "clean up")
     }
 }
 
-fn by_key(rows: &[Row]) -> BTreeMap<i32, i32> {
+pub(crate) fn by_key(rows: &[Row]) -> BTreeMap<i32, i32> {
     let int = |row: &Row, column| match row.get(column) {
         Some(Value::Int(number)) => i32::try_from(*number).ok(),
         _ => None,
