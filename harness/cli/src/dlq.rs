@@ -10,11 +10,11 @@ use clap::{Args, Subcommand};
 
 use crate::exit::Failure;
 
-/// List, show, and send again what a pipeline could not use.
+/// List, show, and send again what a pipeline could not use
 ///
 /// A pipeline with a dead-letter topic goes on without the records that it can't read or that don't fit its sink, and keeps them there as
-/// they came, with headers that say where from and why: Spark's pipeline with the setting `dead_letters`, Kafka Connect with
-/// errors.deadletterqueue.topic.name and errors.deadletterqueue.context.headers.enable=true.
+/// they came, with headers that say where from and why: Spark's pipeline with the setting dead_letters=TOPIC, a sink of Kafka Connect with
+/// errors.tolerance=all, errors.deadletterqueue.topic.name=TOPIC and errors.deadletterqueue.context.headers.enable=true.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -25,7 +25,9 @@ pub(crate) struct Arguments {
     /// The topic of the dead letters
     #[arg(long, env = "CDC_DLQ_TOPIC", global = true, default_value = "dead-letters")]
     topic: String,
-    /// A setting of the client, such as security.protocol=SASL_SSL
+    /// A setting of librdkafka, such as security.protocol=SASL_PLAINTEXT; give it again for more of them
+    ///
+    /// There is no TLS here, of SASL there is PLAIN alone, and topics compressed by gzip or zstd can't be read.
     #[arg(long = "kafka-option", value_name = "NAME=VALUE", global = true, value_parser = pair)]
     options: Vec<(String, String)>,
 }
@@ -34,7 +36,7 @@ pub(crate) struct Arguments {
 enum Action {
     /// One line for each: its place, where it came from, and why it is there
     List,
-    /// A letter with its headers, and its key and value as text, or in hexadecimal digits if they are none
+    /// A letter with its headers, and its key and value as text, or in hexadecimal digits if they aren't text
     Show {
         /// Its place, as `list` tells it
         #[arg(value_name = "PARTITION:OFFSET")]
@@ -60,7 +62,13 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let brokers = Brokers::new(&arguments.bootstrap, arguments.options.iter().cloned());
-    let letters = read(&brokers, &arguments.topic).await?;
+    let letters = read(&brokers, &arguments.topic).await.map_err(|error| match error.has_help() {
+        true => error,
+        false => error.help(format!(
+            "see whether brokers answer at {}, and how: --bootstrap and --kafka-option say it",
+            arguments.bootstrap
+        )),
+    })?;
     match &arguments.action {
         Action::List => {
             letters.iter().for_each(|letter| anstream::println!("{}", line(letter)));

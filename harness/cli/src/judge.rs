@@ -17,18 +17,21 @@ use changeproof::{
     stack::Stack,
     workspace::Workspace,
 };
-use clap::Args;
+use clap::{Args, ValueEnum};
 use futures_util::{StreamExt, stream};
 
 use crate::{attempt::Storage, exit::Failure, progress::Progress};
 
-/// Judges a program of your own.
+/// Judge a program of your own that captures changes, by all scenarios
+///
+/// A connector that writes elsewhere than to its standard output, such as to Kafka, is judged by a program that reads what it writes.
+/// Scenarios are left out that have a meaning for the book's own methods only: settings, triggers, polling, slots, publications of a part.
 #[derive(Args, Debug)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct Arguments {
-    /// The storage whose scenarios to run
-    #[arg(long, value_enum, default_value = "postgres")]
-    on: Storage,
+    /// The database whose scenarios to run
+    #[arg(long, value_enum, default_value = "postgres", value_name = "STORAGE")]
+    on: Database,
     /// The program, as a command for `sh -c`: it writes each change as a JSON line to its standard output
     #[arg(long, value_name = "COMMAND")]
     capture: String,
@@ -43,11 +46,34 @@ pub(crate) struct Arguments {
     jobs: NonZeroUsize,
 }
 
+/// The storages that a program can capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Database {
+    /// PostgreSQL
+    Postgres,
+    /// MySQL, with a binary log of rows
+    #[value(name = "mysql")]
+    MySql,
+    /// MariaDB, with a binary log of rows
+    #[value(name = "mariadb")]
+    MariaDb,
+}
+
+impl From<Database> for Storage {
+    fn from(database: Database) -> Self {
+        match database {
+            Database::Postgres => Self::Postgres,
+            Database::MySql => Self::MySql,
+            Database::MariaDb => Self::MariaDb,
+        }
+    }
+}
+
 const AFTER_HELP: &str = "\
 The program is started once for each scenario, and told by its environment what to capture: CHANGEPROOF_URL (a connection \
 string), CHANGEPROOF_SLOT (a name for a replication slot, or for whatever it makes), on PostgreSQL CHANGEPROOF_PUBLICATION \
-(of all tables; it exists), on MySQL and MariaDB CHANGEPROOF_SERVER_ID (a replica's, of its own), CHANGEPROOF_SNAPSHOT (`initial` or `no_data`), CHANGEPROOF_FOLDER (for what it must \
-remember), CHANGEPROOF_DATABASE and CHANGEPROOF_CONTAINER.
+(of all tables; it exists), on MySQL and MariaDB CHANGEPROOF_SERVER_ID (a replica's, of its own), CHANGEPROOF_SNAPSHOT (`initial` \
+or `no_data`), CHANGEPROOF_FOLDER (for what it must remember), CHANGEPROOF_DATABASE and CHANGEPROOF_CONTAINER.
 
 It writes {\"type\":\"ready\"} once whatever is committed from then on will be delivered, and then a line for each change:
   {\"type\":\"change\",\"op\":\"insert\",\"table\":\"public.t\",\"key\":{\"id\":1},\"before\":null,\"after\":{\"id\":1},\"tx\":\"7\"}
@@ -63,7 +89,7 @@ type Judged = (&'static Definition, Result<Outcome>);
 
 /// Runs the command.
 pub(crate) async fn run(arguments: &Arguments, built: &[&'static Catalogue]) -> Result<(), Failure> {
-    let catalogue = arguments.on.catalogue(built)?;
+    let catalogue = Storage::from(arguments.on).catalogue(built)?;
     // It lives as long as the process, as other methods do.
     let storage = catalogue.methods.first().map(|method| method.storage());
     let (storage, dialect) = storage.and_then(|storage| Some((storage, storage.dialect()?))).ok_or_else(|| {

@@ -35,23 +35,21 @@ struct Cli {
     command: Command,
 }
 
+// A variant's doc comment takes the place of that of its arguments, whose first paragraph is otherwise what the list of commands has.
 #[derive(Subcommand)]
 enum Command {
     /// Run a SQL file of your own and see what each capture method makes of it
     Try(attempt::Arguments),
-    /// Judge a program of your own that captures changes, by all scenarios
     Judge(judge::Arguments),
-    /// Print the changes between two snapshots of an existing table of Apache Iceberg
+    /// Print the changes of an existing table of Apache Iceberg or Delta Lake
+    ///
+    /// Of Iceberg they are those between two snapshots, with deletes by position, by value and by vector; of Delta Lake those between two
+    /// versions, as its Change Data Feed tells them.
     Changes(changes::Arguments),
-    /// Keep tables of Apache Iceberg as those of a PostgreSQL database are
     Replicate(pipeline::ReplicateArguments),
-    /// Compare the tables of a PostgreSQL database with those of Apache Iceberg
     Check(pipeline::CheckArguments),
-    /// Run a file of SQL, and show what three pipelines to Apache Iceberg make of it
     Pipelines(pipeline::PipelinesArguments),
-    /// List, show, and send again what a pipeline could not use
     Dlq(dlq::Arguments),
-    /// Move pipelines of Kafka Connect, with all that they know, to another Kafka and another Connect
     State(state::Arguments),
     /// List storages, methods and scenarios, with the services and memory they need
     List,

@@ -16,11 +16,11 @@ use clap::{Args, Subcommand};
 
 use crate::{dlq::pair, exit::Failure};
 
-/// Write the state of pipelines to a file, and make them again of it elsewhere.
+/// Move pipelines of Kafka Connect, with all that they know, to another Kafka and another Connect
 ///
-/// The state is what Kafka and Connect know and neither the source nor a sink does: connectors' configurations and offsets, the records of
-/// their topics, and how far groups of consumers have read them. Secrets are left out. Without --connect and --bootstrap, it is that of the
-/// services that `cdc up debezium` has started.
+/// Their state is written to a file, and they are made again of it elsewhere. The state is what Kafka and Connect know and neither the
+/// source nor a sink does: connectors' configurations and offsets, the records of their topics, and how far groups of consumers have read
+/// them. Secrets are left out. Without --connect and --bootstrap, it is that of the services that `cdc up debezium` has started.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -38,7 +38,9 @@ pub(crate) struct Arguments {
     /// The brokers
     #[arg(long, value_name = "HOST:PORT", env = "CDC_BOOTSTRAP", global = true, requires = "connect")]
     bootstrap: Option<String>,
-    /// A setting of the client, such as security.protocol=SASL_SSL
+    /// A setting of librdkafka, such as security.protocol=SASL_PLAINTEXT; give it again for more of them
+    ///
+    /// There is no TLS here, of SASL there is PLAIN alone, and topics compressed by gzip or zstd can't be read.
     #[arg(long = "kafka-option", value_name = "NAME=VALUE", global = true, value_parser = pair)]
     options: Vec<(String, String)>,
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use changeproof::{
     error::{Context, Error, Result},
+    postgres::{Address, file_of},
     schema::TableName,
 };
 use tokio::time::{Instant, sleep};
@@ -39,24 +40,22 @@ pub(crate) async fn is_of_all_tables(client: &Client, publication: &str) -> Resu
     let row = client.query_opt("SELECT puballtables FROM pg_publication WHERE pubname = $1", &[&publication]).await;
     let row = row.while_doing("PostgreSQL", "look at the publication")?;
     row.map(|row| row.get(0)).ok_or_else(|| {
-        Error::new("PostgreSQL", "look at the publication", format!("there is none of the name {publication}"))
-            .help(format!("make one: CREATE PUBLICATION {publication} FOR ALL TABLES"))
+        Error::new("PostgreSQL", "look at the publication", format!("there is none of the name {publication}")).help(
+            format!("make one: CREATE PUBLICATION {publication} FOR TABLE …, with the tables that are to be followed"),
+        )
     })
 }
 
-pub(crate) async fn system_identifier(client: &Client) -> Result<String> {
+/// What a database is known by wherever it is moved to: the identifier of its server, and its name.
+pub(crate) async fn identity_of(client: &Client, address: &Address) -> Result<String> {
     let row = client.query_one("SELECT system_identifier::text FROM pg_control_system()", &[]).await;
-    Ok(row.while_doing("PostgreSQL", "ask which server it is")?.get(0))
+    let server: String = row.while_doing("PostgreSQL", "ask which server it is")?.get(0);
+    Ok(format!("{server}/{}", address.database()))
 }
 
-/// The file that a table's rows were in when the connection's snapshot was taken; none if there was no such table.
-pub(crate) async fn filenode_in_snapshot(client: &Client, relation: u32) -> Result<Option<u32>> {
-    let row = client.query_opt("SELECT relfilenode FROM pg_class WHERE oid = $1", &[&relation]).await;
-    Ok(row.while_doing("PostgreSQL", "look a table up")?.map(|row| row.get(0)))
-}
-
-pub(crate) async fn present_filenode(client: &Client, relation: u32) -> Result<Option<u32>> {
-    let row = client.query_one("SELECT pg_relation_filenode($1::oid::regclass)", &[&relation]).await;
+/// The file that a table's rows are in as the connection sees them ([`file_of`]); none if there is no such table.
+pub(crate) async fn file_seen(client: &Client, relation: u32) -> Result<Option<u32>> {
+    let row = client.query_one(&format!("SELECT {}", file_of("$1")), &[&relation]).await;
     Ok(row.while_doing("PostgreSQL", "look a table up")?.get(0))
 }
 

@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{
     batch::{Key, key_of},
-    copy::{Rows, SETTINGS},
+    copy::{Rows, SETTINGS, count},
     layout::Layout,
     shape::sink_type,
     values::{Misfit, fitted},
@@ -131,7 +131,7 @@ pub async fn check(
             }
             false => Checked {
                 table: known.name.clone(),
-                source_rows: 0,
+                source_rows: count(&client, publication, &known).await?,
                 sink_rows: 0,
                 differences: vec![Difference::NoTable],
             },

@@ -1,6 +1,9 @@
 //! What the sink's tables hold, as a stream: whenever a fence has come by, all of each table that holds something else than before.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    iter::once,
+};
 
 use changeproof::{
     Change, Op, Row, Value,
@@ -146,15 +149,10 @@ impl Contents {
     /// Tells what has changed in the sink, which is known to hold all that was committed before a fence.
     pub(crate) async fn tell(&mut self, fence: i128) -> Result<()> {
         let now = self.now().await?;
-        let mut changed: Vec<&Told> =
-            now.iter().filter(|(uuid, now)| self.is_news(uuid, now)).map(|(_, now)| now).collect();
-        changed.sort_by(|a, b| a.name.cmp(&b.name));
+        let news = news(&self.told, &now);
         self.looks += 1;
         let position = Some(Position::Look(self.looks));
-        for told in changed {
-            self.ready.push_back(Change { position, ..Change::new(Op::Truncate, told.name.clone()) });
-            self.ready.extend(told.rows_as(Op::Insert).map(|change| Change { position, ..change }));
-        }
+        self.ready.extend(news.into_iter().map(|change| Change { position, ..change }));
         let key: Row = [("id", Value::Int(fence))].into_iter().collect();
         self.ready.push_back(Change {
             key: key.clone(),
@@ -164,10 +162,21 @@ impl Contents {
         (self.told, self.fence) = (now, fence);
         Ok(())
     }
+}
 
-    fn is_news(&self, uuid: &str, now: &Told) -> bool {
-        self.told.get(uuid).map_or(!now.rows.is_empty(), |told| told.rows != now.rows)
-    }
+/// What is to be told after what was told, both by the UUIDs of tables: that none of the rows are left that were in a table which is gone,
+/// and all of each table that holds something else.
+fn news(told: &BTreeMap<String, Told>, now: &BTreeMap<String, Told>) -> Vec<Change> {
+    let is_gone = |(uuid, told): &(&String, &Told)| !told.rows.is_empty() && !now.contains_key(*uuid);
+    let is_changed =
+        |(uuid, now): &(&String, &Told)| told.get(*uuid).map_or(!now.rows.is_empty(), |told| told.rows != now.rows);
+    let mut gone: Vec<&Told> = told.iter().filter(is_gone).map(|(_, told)| told).collect();
+    let mut changed: Vec<&Told> = now.iter().filter(is_changed).map(|(_, now)| now).collect();
+    gone.sort_by(|a, b| a.name.cmp(&b.name));
+    changed.sort_by(|a, b| a.name.cmp(&b.name));
+    let emptied = |table: &Told| Change::new(Op::Truncate, table.name.clone());
+    let refilled = changed.into_iter().flat_map(|table| once(emptied(table)).chain(table.rows_as(Op::Insert)));
+    gone.into_iter().map(emptied).chain(refilled).collect()
 }
 
 impl Told {
@@ -188,5 +197,44 @@ impl Told {
             after: Some(row.clone()),
             ..Change::new(op, self.name.clone())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use changeproof::row;
+
+    use super::*;
+
+    fn told(uuid: &str, name: &str, rows: Vec<Row>) -> (String, Told) {
+        (uuid.to_owned(), Told { name: name.into(), key: vec!["id".to_owned()], rows })
+    }
+
+    #[test]
+    fn the_rows_of_a_table_that_is_gone_are_told_to_be_gone() {
+        let before = [
+            told("1", "orders", vec![row! { id: 1 }]),
+            told("2", "carts", Vec::new()),
+            told("3", "visits", vec![row! { id: 3 }]),
+        ];
+        // Another table has the name by now.
+        let now = [told("4", "visits", vec![row! { id: 4 }])];
+        let news = news(&before.into(), &now.into());
+        let news: Vec<_> = news.iter().map(|change| (change.op, change.table.name(), change.after.clone())).collect();
+        let expected = [
+            (Op::Truncate, "orders", None),
+            (Op::Truncate, "visits", None),
+            (Op::Truncate, "visits", None),
+            (Op::Insert, "visits", Some(row! { id: 4 })),
+        ];
+        assert_eq!(news, expected);
+    }
+
+    #[test]
+    fn what_holds_the_same_is_no_news() {
+        let before = [told("1", "orders", vec![row! { id: 1 }])];
+        // Under another name only.
+        let now = [told("1", "purchases", vec![row! { id: 1 }]), told("2", "carts", Vec::new())];
+        assert!(news(&before.into(), &now.into()).is_empty());
     }
 }

@@ -8,18 +8,49 @@ use changeproof::{
     value::{Row, Value},
 };
 use futures_util::StreamExt;
-use tokio_postgres::{Client, CopyOutStream};
+use tokio_postgres::{Client, CopyOutStream, error::SqlState};
 
-/// What the text of values depends on; the log's reader has the same.
+/// What the text of values depends on; the log's reader has the same. And that policies (manual, 5.9 "Row Security Policies") hide no rows
+/// in silence: a table that they would hide rows of can't be read then.
 pub(crate) const SETTINGS: &str = "SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; \
-    SET bytea_output = 'hex'; SET extra_float_digits = 1";
+    SET bytea_output = 'hex'; SET extra_float_digits = 1; SET row_security = off";
 
-/// The condition under which rows of a table are published (manual, 29.4 "Row Filters"; there are none before 15).
-async fn row_filter(client: &Client, publication: &str, table: &Known) -> Result<Option<String>> {
-    let filter = "SELECT to_jsonb(p) ->> 'rowfilter' FROM pg_publication_tables p \
-                  WHERE pubname = $1 AND schemaname = $2 AND tablename = $3";
-    let row = client.query_opt(filter, &[&publication, &table.name.schema(), &table.name.name()]).await;
-    Ok(row.while_doing("PostgreSQL", "look at the publication")?.and_then(|row| row.get(0)))
+/// Where the published rows of a table are to be read: of a partitioned one in its partitions, of others without tables that inherit from
+/// them; and under what condition (manual, 29.4 "Row Filters"; there are none before 15).
+async fn origin(client: &Client, publication: &str, table: &Known) -> Result<String> {
+    let query = "SELECT relkind = 'p', to_jsonb(p) ->> 'rowfilter' \
+                 FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace LEFT JOIN pg_publication_tables p \
+                     ON pubname = $1 AND schemaname = nspname AND tablename = relname \
+                 WHERE nspname = $2 AND relname = $3";
+    let (schema, name) = (table.name.schema(), table.name.name());
+    let row = client.query_opt(query, &[&publication, &schema, &name]).await;
+    let row = row.while_doing("PostgreSQL", "look at the publication")?;
+    let only = if row.as_ref().is_some_and(|row| row.get(0)) { "" } else { "ONLY " };
+    let filter = row.and_then(|row| row.get::<_, Option<String>>(1));
+    let filter = filter.map(|filter| format!(" WHERE {filter}")).unwrap_or_default();
+    Ok(format!("FROM {only}{}.{}{filter}", quoted(schema), quoted(name)))
+}
+
+/// How many published rows a table has.
+///
+/// # Errors
+/// The table can't be read.
+pub(crate) async fn count(client: &Client, publication: &str, table: &Known) -> Result<u64> {
+    let query = format!("SELECT count(*) {}", origin(client, publication, table).await?);
+    let count: i64 = read(client.query_one(&query, &[]).await, format!("count the rows of {}", table.name))?.get(0);
+    Ok(count.unsigned_abs())
+}
+
+/// Says what to do if a table can't be read for want of a right.
+fn read<T>(read: Result<T, tokio_postgres::Error>, doing: String) -> Result<T> {
+    let is_forbidden = read.as_ref().is_err_and(|error| error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE));
+    let read = read.while_doing("PostgreSQL", doing);
+    match is_forbidden {
+        true => read.map_err(|error| {
+            error.help("give the user SELECT on the table, and BYPASSRLS if it has policies of row-level security")
+        }),
+        false => read,
+    }
 }
 
 /// The rows of a table as they come.
@@ -36,11 +67,9 @@ impl<'a> Rows<'a> {
     pub(crate) async fn of(client: &Client, publication: &str, table: &'a Known) -> Result<Self> {
         let doing = || format!("copy the table {}", table.name);
         let columns: Vec<String> = table.columns.iter().map(|column| quoted(&column.name)).collect();
-        let (schema, name) = (quoted(table.name.schema()), quoted(table.name.name()));
-        let filter = row_filter(client, publication, table).await?;
-        let filter = filter.map(|filter| format!(" WHERE {filter}")).unwrap_or_default();
-        let copy = format!("COPY (SELECT {} FROM ONLY {schema}.{name}{filter}) TO STDOUT", columns.join(", "));
-        let lines = client.copy_out(&copy).await.while_doing("PostgreSQL", doing())?;
+        let origin = origin(client, publication, table).await?;
+        let copy = format!("COPY (SELECT {} {origin}) TO STDOUT", columns.join(", "));
+        let lines = read(client.copy_out(&copy).await, doing())?;
         Ok(Self { table, lines: Box::pin(lines) })
     }
 

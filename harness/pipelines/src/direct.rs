@@ -11,20 +11,24 @@ use changeproof::{
         AfterABreak, BeforeImages, Form, Granularity, Guarantees, KeyChange, Order, RowImage, Rule, SchemaChanges,
         Truncate, UnchangedToast, Values,
     },
+    logical::Known,
     postgres::{self, Address, PUBLICATION},
     source::Storage as _,
     stack::Service,
     warehouse::is_in_a_bucket,
 };
-use changeproof_iceberg::{Iceberg, Warehouse, warehouse_of};
+use changeproof_iceberg::{Iceberg, Warehouse, ident, warehouse_of};
 use tokio::{sync::oneshot, task::JoinHandle, time::interval};
 
 use crate::{
     SERVICE,
-    check::check,
+    catalogue::identity_of,
+    check::{Checked, Difference, check},
     contents::Contents,
     layout::Layout,
     replication::{Cadence, Replication, Settings},
+    shape::{Evolution, Shape},
+    sink::{Sink, Target},
     values::Misfit,
 };
 
@@ -160,19 +164,39 @@ impl Sinking {
 
     /// The check that users have must say the same as the judge, and sees what that doesn't: the columns' types.
     async fn must_be_equal(&self) -> Result<()> {
-        let checked =
-            check(&self.address, &self.settings.publication, &self.warehouse, Layout::Rows, self.settings.misfit)
-                .await?;
-        // A table whose definition has changed is followed with its next row.
-        let is_wrong = |difference: &&crate::Difference| matches!(difference, crate::Difference::Row { .. });
-        for checked in &checked {
-            if let Some(wrong) = checked.differences.iter().find(is_wrong) {
+        let Settings { publication, misfit, .. } = &self.settings;
+        let mut checked = check(&self.address, publication, &self.warehouse, Layout::Rows, *misfit).await?;
+        checked.retain(|checked| !checked.differences.is_empty());
+        if checked.is_empty() {
+            return Ok(());
+        }
+        let client = self.address.connect().await?;
+        let source = identity_of(&client, &self.address).await?;
+        let targets = Sink::new(self.warehouse.clone(), source, *misfit).targets().await?;
+        for (relation, known) in Known::all_published(&client, publication).await? {
+            let Some(checked) = checked.iter().find(|checked| checked.table == known.name) else { continue };
+            if let Some(wrong) = wrong(checked, &known, targets.get(&relation)) {
                 let cause = format!("{}: {wrong}", checked.table);
                 return Err(Error::new(SERVICE, "keep the sink as the source is", cause));
             }
         }
         Ok(())
     }
+}
+
+/// A difference that doesn't go with the table's next row, with which the log tells another name or definition. The sink's table has those
+/// that were told last.
+fn wrong<'a>(checked: &'a Checked, known: &Known, target: Option<&Target>) -> Option<&'a Difference> {
+    let is_up_to_date = |target: &Target| {
+        let shapes = target.shape.as_ref().zip(Shape::of(known));
+        let is_same = shapes.is_some_and(|(told, now)| told.evolution(&now, known) == Evolution::None);
+        is_same && target.ident == ident(&known.name)
+    };
+    checked.differences.iter().find(|difference| match difference {
+        Difference::Row { .. } => true,
+        Difference::NoTable => target.is_none() && checked.source_rows > 0,
+        Difference::Column { .. } => target.is_some_and(is_up_to_date),
+    })
 }
 
 #[async_trait]
@@ -220,5 +244,52 @@ impl Drop for Sinking {
         if let Some((task, _)) = self.running.take() {
             task.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use changeproof::{
+        logical::KnownColumn,
+        schema::{TableName, Type},
+    };
+
+    use super::*;
+
+    fn orders(second: &str) -> Known {
+        let column = |number, name: &str| KnownColumn {
+            name: name.into(),
+            ty: Type::Int,
+            number: Some(number),
+            fills_old_rows: false,
+            is_identity: number == 1,
+        };
+        Known::new(TableName::from("orders"), vec![column(1, "id"), column(2, second)], vec!["id".into()], 1)
+    }
+
+    fn target(name: &str, known: &Known) -> Target {
+        Target { ident: ident(&TableName::from(name)), position: None, shape: Shape::of(known) }
+    }
+
+    fn is_wrong(difference: Difference, source_rows: u64, target: Option<&Target>) -> bool {
+        let table = TableName::from("orders");
+        let checked = Checked { table, source_rows, sink_rows: 0, differences: vec![difference] };
+        wrong(&checked, &orders("total"), target).is_some()
+    }
+
+    #[test]
+    fn a_table_that_is_missing_is_wrong_if_it_has_rows_and_no_other_name() {
+        assert!(is_wrong(Difference::NoTable, 1, None));
+        assert!(!is_wrong(Difference::NoTable, 0, None), "it comes with its first row");
+        let before = target("purchases", &orders("total"));
+        assert!(!is_wrong(Difference::NoTable, 1, Some(&before)), "it gets its name with its next row");
+    }
+
+    #[test]
+    fn a_column_is_wrong_unless_the_definition_has_changed_since_it_was_told() {
+        let column = || Difference::Column { column: "total".to_owned(), expected: None, found: None };
+        assert!(is_wrong(column(), 1, Some(&target("orders", &orders("total")))));
+        assert!(!is_wrong(column(), 1, Some(&target("orders", &orders("sum")))), "renamed since");
+        assert!(!is_wrong(column(), 1, None), "another table that had the name");
     }
 }

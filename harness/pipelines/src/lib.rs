@@ -19,6 +19,7 @@ mod connect_sink;
 mod contents;
 mod copy;
 mod direct;
+mod expiring;
 mod layout;
 mod replication;
 mod shape;

@@ -19,16 +19,18 @@ use changeproof::{
     postgres::{Address, end_of_log},
     schema::TableName,
 };
-use changeproof_iceberg::{Rewritten, Warehouse, ident, name_of};
+use changeproof_iceberg::{Removed, Rewritten, Warehouse, ident, name_of};
+use iceberg::table::Table;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 use tokio_postgres::Client;
 
 use crate::{
     SERVICE,
     batch::Batch,
-    catalogue::{filenode_in_snapshot, has_slot, is_of_all_tables, present_filenode, present_name, system_identifier},
+    catalogue::{file_seen, has_slot, identity_of, is_of_all_tables, present_name},
     compacting::Compacting,
     copy::{Rows, SETTINGS},
+    expiring::Expiring,
     shape::{Evolution, Shape},
     sink::{Replacement, Sink, Target},
     values::Misfit,
@@ -63,6 +65,8 @@ pub struct Settings {
     pub misfit: Misfit,
     /// A table of more data files or delete files than this is compacted, not counted those that compaction leaves as they are.
     pub compact_above: u64,
+    /// Snapshots of a table that are older expire, and the files go that only they have, unless the table's properties say otherwise.
+    pub keep_snapshots: Duration,
 }
 
 impl Default for Settings {
@@ -73,6 +77,7 @@ impl Default for Settings {
             cadence: Cadence::default(),
             misfit: Misfit::default(),
             compact_above: 100,
+            keep_snapshots: Duration::from_secs(3600),
         }
     }
 }
@@ -88,6 +93,12 @@ pub struct Progress {
     pub transactions: u64,
     /// Commits to the sink's tables.
     pub commits: u64,
+    /// Snapshots of the sink's tables that have expired.
+    pub expired: u64,
+    /// Files that were removed with them.
+    pub removed_files: u64,
+    /// Files that no snapshot has any more, and that could not be removed.
+    pub left_files: u64,
     /// Everything up to here is in the sink.
     pub position: Lsn,
     /// Whether that is all that was committed before it was started last.
@@ -105,6 +116,7 @@ pub struct Replication {
     targets: BTreeMap<u32, Target>,
     waiting: HashMap<u32, Waiting>,
     compacting: Compacting,
+    expiring: Expiring,
     /// Whether the publication is of all tables: one that comes later then has no row that the log doesn't tell of.
     is_of_all: bool,
     /// How many changes have been taken since the last commit, and when the first of them was.
@@ -143,8 +155,7 @@ impl Replication {
     ) -> Result<Self> {
         let feed_settings = FeedSettings::of(&settings.publication);
         let client = address.connect().await?;
-        let source = format!("{}/{}", system_identifier(&client).await?, address.database());
-        let sink = Sink::new(warehouse, source, settings.misfit);
+        let sink = Sink::new(warehouse, identity_of(&client, address).await?, settings.misfit);
         let targets = sink.targets().await?;
         let is_there = has_slot(&client, &settings.slot).await?;
         let followed = targets.values().find(|target| target.position.is_some());
@@ -163,6 +174,7 @@ impl Replication {
             address: address.clone(),
             is_of_all: is_of_all_tables(&client, &settings.publication).await?,
             compacting: Compacting::new(settings.compact_above),
+            expiring: Expiring::new(settings.keep_snapshots),
             settings,
             feed,
             sink,
@@ -218,11 +230,13 @@ impl Replication {
                     self.feed.confirm();
                     progress(&self.progress);
                     // The tables are whole without.
-                    let _ = self.end_compacting().await;
+                    let _ = timeout(TIDIES_WITHIN, self.end_tidying()).await;
+                    progress(&self.progress);
                     return self.feed.stop().await;
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.flush().await?,
                 rewritten = self.compacting.rewritten() => self.replace_files(rewritten?).await?,
+                removed = self.expiring.removed() => self.count(removed),
                 event = self.feed.next() => {
                     self.take(event?)?;
                     if !self.is_amid && self.taken >= self.settings.cadence.changes {
@@ -328,6 +342,7 @@ impl Replication {
             let table = with_feed_alive(&mut self.feed, written).await?;
             self.progress.commits += 1;
             self.compacting.look_at(relation, &table);
+            self.expire(relation, &table).await?;
         }
         self.progress.transactions += std::mem::take(&mut self.ended);
         (self.taken, self.since) = (0, None);
@@ -342,15 +357,35 @@ impl Replication {
         with_feed_alive(&mut self.feed, replaced).await
     }
 
-    /// Waits for the compaction that is under way, if it doesn't take long.
-    async fn end_compacting(&mut self) -> Result<()> {
-        if !self.compacting.is_running() {
+    /// Lets old snapshots of a table expire, if they are many; but none while files are read that they may have.
+    async fn expire(&mut self, relation: u32, table: &Table) -> Result<()> {
+        if self.compacting.is_running() {
             return Ok(());
         }
-        match timeout(COMPACTS_WITHIN, self.compacting.rewritten()).await {
-            Ok(rewritten) => self.replace_files(rewritten?).await,
-            Err(_) => Ok(()),
+        let (retention, target) = (self.expiring.is_due(relation, table), self.targets.get(&relation));
+        let Some((retention, target)) = retention.zip(target) else { return Ok(()) };
+        let expired = with_feed_alive(&mut self.feed, Box::pin(self.sink.expire(target, retention))).await?;
+        self.progress.expired += u64::try_from(expired.count()).unwrap_or(u64::MAX);
+        self.expiring.remove_files(relation, expired);
+        Ok(())
+    }
+
+    fn count(&mut self, Removed { removed, left }: Removed) {
+        self.progress.removed_files += removed;
+        self.progress.left_files += left;
+    }
+
+    /// Waits for the compaction and the removal of files that are under way.
+    async fn end_tidying(&mut self) -> Result<()> {
+        if self.compacting.is_running() {
+            let rewritten = self.compacting.rewritten().await?;
+            self.replace_files(rewritten).await?;
         }
+        if self.expiring.is_running() {
+            let removed = self.expiring.removed().await;
+            self.count(removed);
+        }
+        Ok(())
     }
 
     /// Copies tables in the snapshot of a slot; a table that was rewritten or removed meanwhile is looked at again.
@@ -388,7 +423,7 @@ impl Replication {
         let mut tables = tables.into_iter();
         for (relation, known) in tables.by_ref() {
             let known = now.get(&relation).cloned().unwrap_or(known);
-            let Some(seen) = filenode_in_snapshot(&client, relation).await? else { continue };
+            let Some(seen) = file_seen(&client, relation).await? else { continue };
             let origin = Origin { client: &client, admin: &admin, publication: &publication, relation, seen };
             let copied = Box::pin(origin.copy(&known, &self.sink, self.targets.get(&relation), slot.begin));
             let Some((target, rows)) = with_feed_alive(&mut self.feed, copied).await? else {
@@ -447,7 +482,7 @@ impl Origin<'_> {
     ) -> Result<Option<(Target, u64)>> {
         let mut replacement = sink.begin(self.relation, known, target).await?;
         let copied = self.read(known, &mut replacement).await;
-        if present_filenode(self.admin, self.relation).await? != Some(self.seen) {
+        if file_seen(self.admin, self.relation).await? != Some(self.seen) {
             return Ok(None);
         }
         let rows = copied?;
@@ -465,8 +500,8 @@ impl Origin<'_> {
     }
 }
 
-/// How long a stop waits for a compaction that is under way.
-const COMPACTS_WITHIN: Duration = Duration::from_secs(5);
+/// How long a stop waits for a compaction and a removal of files that are under way.
+const TIDIES_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often a table is copied that is rewritten while it is read.
 const COPIES: u32 = 5;

@@ -14,8 +14,9 @@ use changeproof::{
     value::{Row, Value},
 };
 use changeproof_iceberg::{
-    Commit, FilesDelta, Rewritten, RowWriter, TableChange, Warehouse, ancestors, commit_of, ident, live_files, name_of,
-    rows_of, rows_where, with_schema, write_key_deletes,
+    Commit, Expired, FilesDelta, OLD_METADATA, REMOVES_OLD_METADATA, Retention, Rewritten, RowWriter, TableChange,
+    Warehouse, ancestors, commit_of, expire, ident, live_files, name_of, rows_of, rows_where, with_schema,
+    write_key_deletes,
 };
 use iceberg::{
     TableCreation, TableIdent, TableUpdate,
@@ -39,6 +40,9 @@ const SOURCE: &str = "changeproof.source";
 const RELATION: &str = "changeproof.relation";
 /// What that looked like.
 const SHAPE: &str = "changeproof.shape";
+
+/// How many earlier metadata files a table keeps: each of them names all its snapshots.
+const METADATA_FILES: u32 = 20;
 
 /// So many keys are looked up in the sink at a time.
 const LOOKED_UP_AT_A_TIME: usize = 200;
@@ -140,6 +144,8 @@ impl Sink {
             (SOURCE, self.source.clone()),
             (RELATION, relation.to_string()),
             (SHAPE, serde_json::to_string(&shape).while_doing(SERVICE, "describe a table")?),
+            (REMOVES_OLD_METADATA, true.to_string()),
+            (OLD_METADATA, METADATA_FILES.to_string()),
         ];
         let properties = properties.map(|(name, value)| (name.to_owned(), value));
         let creation =
@@ -205,6 +211,14 @@ impl Sink {
     /// The catalog refuses.
     pub(crate) async fn replace_files(&self, target: &Target, rewritten: &Rewritten) -> Result<()> {
         self.warehouse.commit(&target.ident, rewritten).await.map(drop)
+    }
+
+    /// Drops the snapshots that a table no longer keeps.
+    ///
+    /// # Errors
+    /// The catalog refuses.
+    pub(crate) async fn expire(&self, target: &Target, retention: Retention) -> Result<Expired> {
+        expire(&self.warehouse, &target.ident, retention).await
     }
 
     fn state(&self, relation: u32, shape: &Shape, position: Lsn) -> Result<BTreeMap<String, String>> {

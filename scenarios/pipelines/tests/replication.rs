@@ -16,7 +16,7 @@ use changeproof::{
     stack::{Lease, Service, Stack, run_guard_if_asked},
 };
 use changeproof_iceberg::Warehouse;
-use changeproof_pipelines::{Cadence, Difference, Layout, Misfit, Replication, Settings, check};
+use changeproof_pipelines::{Cadence, Checked, Difference, Layout, Misfit, Replication, Settings, check};
 use libtest_mimic::{Arguments, Trial};
 use tokio::{sync::oneshot, time::timeout};
 use tokio_postgres::Client;
@@ -27,10 +27,13 @@ fn main() -> ExitCode {
         trial("killed_amid_a_load", |bench| Box::pin(killed_amid_a_load(bench))),
         trial("a_stop_commits_what_was_read", |bench| Box::pin(a_stop_commits_what_was_read(bench))),
         trial("many_commits_leave_few_files", |bench| Box::pin(many_commits_leave_few_files(bench))),
+        trial("old_snapshots_go_with_their_files", |bench| Box::pin(old_snapshots_go_with_their_files(bench))),
         trial("a_slot_that_is_gone_is_refused", |bench| Box::pin(a_slot_that_is_gone_is_refused(bench))),
         trial("two_of_them_are_refused", |bench| Box::pin(two_of_them_are_refused(bench))),
         trial("a_value_without_a_place_is_named", |bench| Box::pin(a_value_without_a_place_is_named(bench))),
         trial("the_check_names_rows_that_differ", |bench| Box::pin(the_check_names_rows_that_differ(bench))),
+        trial("a_root_is_copied_followed_and_checked", |bench| Box::pin(a_root_is_copied_followed_and_checked(bench))),
+        trial("rows_that_a_policy_hides_are_an_error", |bench| Box::pin(rows_that_a_policy_hides_are_an_error(bench))),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
 /// A database and an empty sink.
 struct Bench {
     address: Address,
+    port: u16,
     client: Client,
     warehouse: Warehouse,
     slot: String,
@@ -62,6 +66,7 @@ async fn on_a_bench(run: fn(Arc<Bench>) -> Run<'static>) -> Result<()> {
         client: address.connect().await?,
         warehouse: Warehouse::open(&folder).await?,
         slot: format!("{name}_slot"),
+        port: endpoint.port,
         address,
     };
     let ran = run(Arc::new(bench)).await;
@@ -116,8 +121,12 @@ impl Bench {
         followed.await
     }
 
+    async fn check(&self, address: &Address) -> Result<Vec<Checked>> {
+        check(address, PUBLICATION, &self.warehouse, Layout::Rows, Misfit::Refuse).await
+    }
+
     async fn must_be_equal(&self) -> Result<()> {
-        for table in check(&self.address, PUBLICATION, &self.warehouse, Layout::Rows, Misfit::Refuse).await? {
+        for table in self.check(&self.address).await? {
             if !table.is_equal() {
                 let differences: Vec<String> = table.differences.iter().map(ToString::to_string).collect();
                 return Err(Error::new("the test", format!("see {} equal", table.table), differences.join("; ")));
@@ -208,6 +217,33 @@ fn iceberg_ident(name: &str) -> Result<iceberg::TableIdent> {
     iceberg::TableIdent::from_strs(["public", name]).while_doing("the test", "name a table")
 }
 
+/// Of a table that is committed to again and again no more stays than it keeps.
+async fn old_snapshots_go_with_their_files(bench: Arc<Bench>) -> Result<()> {
+    bench.run("CREATE TABLE t (id int PRIMARY KEY, n int)").await?;
+    let settings = Settings { keep_snapshots: Duration::ZERO, ..bench.settings() };
+    let mut replication = Replication::start(&bench.address, bench.warehouse.clone(), settings, |_| {}).await?;
+    for round in 0..120 {
+        bench
+            .run(&format!("INSERT INTO t VALUES ({}, 0) ON CONFLICT (id) DO UPDATE SET n = {round}", round % 10))
+            .await?;
+        bench.follow_by(&mut replication).await?;
+    }
+    let table = bench.warehouse.table(&iceberg_ident("t")?).await?;
+    let location = table.metadata().location().trim_start_matches("file://").to_owned();
+    let mut files = 0;
+    for folder in ["data", "metadata"] {
+        let folder = std::path::Path::new(&location).join(folder);
+        files += std::fs::read_dir(folder).while_doing("the test", "count the files")?.count();
+    }
+    let (snapshots, progress) = (table.metadata().snapshots().len(), replication.progress());
+    let is_tidy = progress.expired >= 100 && progress.removed_files > 200 && snapshots < 50 && files < 250;
+    if !is_tidy || progress.left_files > 0 {
+        let cause = format!("{snapshots} snapshots and {files} files after 120 commits; {progress:?}");
+        return Err(Error::new("the test", "see old snapshots go", cause));
+    }
+    bench.must_be_equal().await
+}
+
 async fn a_slot_that_is_gone_is_refused(bench: Arc<Bench>) -> Result<()> {
     bench.run("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await?;
     bench.catch_up().await?;
@@ -260,7 +296,7 @@ async fn the_check_names_rows_that_differ(bench: Arc<Bench>) -> Result<()> {
     bench
         .run("DELETE FROM t WHERE id = 17; UPDATE t SET v = 'other' WHERE id = 18; INSERT INTO t VALUES (9999, 'new')")
         .await?;
-    let checked = check(&bench.address, PUBLICATION, &bench.warehouse, Layout::Rows, Misfit::Refuse).await?;
+    let checked = bench.check(&bench.address).await?;
     let table = checked.into_iter().find(|table| table.table.name() == "t");
     let table = table.ok_or_else(|| Error::new("the test", "find the table", "it was not checked"))?;
     let told: Vec<String> = table.differences.iter().map(ToString::to_string).collect();
@@ -274,10 +310,77 @@ async fn the_check_names_rows_that_differ(bench: Arc<Bench>) -> Result<()> {
     }
     println!("checked 3,000 rows in {} ms", began.elapsed().as_millis());
     bench.run("ALTER TABLE u ADD COLUMN w int").await?;
-    let checked = check(&bench.address, PUBLICATION, &bench.warehouse, Layout::Rows, Misfit::Refuse).await?;
+    let checked = bench.check(&bench.address).await?;
     let is_seen = checked.iter().any(|table| {
         let is_w = |difference: &Difference| matches!(difference, Difference::Column { column, .. } if column == "w");
         table.table.name() == "u" && table.differences.iter().any(is_w)
     });
     if is_seen { Ok(()) } else { Err(Error::new("the test", "see a column missing", format!("{checked:?}"))) }
+}
+
+/// A partitioned table that is published by its root: its rows are in the partitions, and so is what tells that they were rewritten or filled.
+async fn a_root_is_copied_followed_and_checked(bench: Arc<Bench>) -> Result<()> {
+    bench.run(&format!("ALTER PUBLICATION {PUBLICATION} SET (publish_via_partition_root = true)")).await?;
+    let root = "CREATE TABLE orders (id int, year int, total int, PRIMARY KEY (id, year)) PARTITION BY LIST (year); \
+                CREATE TABLE orders_2023 PARTITION OF orders FOR VALUES IN (2023); \
+                CREATE TABLE orders_2024 PARTITION OF orders FOR VALUES IN (2024); \
+                INSERT INTO orders SELECT n, 2023 + n % 2, n FROM generate_series(1, 10) n";
+    bench.run(root).await?;
+    let must_be_checked = async |rows: u64| match &bench.check(&bench.address).await?[..] {
+        [orders] if orders.is_equal() && orders.table.name() == "orders" && orders.sink_rows == rows => Ok(()),
+        checked => Err(Error::new("the test", format!("see {rows} orders equal"), format!("{checked:?}"))),
+    };
+    match &bench.check(&bench.address).await?[..] {
+        [orders] if orders.differences == [Difference::NoTable] && orders.source_rows == 10 => {}
+        checked => return Err(Error::new("the test", "see orders missing", format!("{checked:?}"))),
+    }
+    bench.catch_up().await?;
+    must_be_checked(10).await?;
+    let changes = "UPDATE orders SET year = 2024 WHERE id = 2; DELETE FROM orders WHERE id = 3; \
+                   INSERT INTO orders VALUES (11, 2023, 11)";
+    bench.run(changes).await?;
+    bench.catch_up().await?;
+    must_be_checked(10).await?;
+    bench
+        .run("ALTER TABLE orders ADD COLUMN note text DEFAULT 'none'; UPDATE orders SET total = 0 WHERE id = 4")
+        .await?;
+    bench.catch_up().await?;
+    must_be_checked(10).await?;
+    // Nobody tells the sink.
+    bench.run("DELETE FROM orders_2023 WHERE id = 6").await?;
+    let checked = bench.check(&bench.address).await?;
+    let told: Vec<String> = checked.iter().flat_map(|table| &table.differences).map(ToString::to_string).collect();
+    match told == ["only in the sink: id: 6, year: 2023, total: 6, note: none"] {
+        true => Ok(()),
+        false => Err(Error::new("the test", "see a row missing in a partition", format!("{told:?}"))),
+    }
+}
+
+/// A user that sees a part of the rows would copy that part, and find it equal.
+async fn rows_that_a_policy_hides_are_an_error(bench: Arc<Bench>) -> Result<()> {
+    let reader = format!("{}_reader", bench.slot);
+    bench.run(&format!("CREATE ROLE {reader} LOGIN REPLICATION PASSWORD 'reader'")).await?;
+    let ended = read_as(&bench, &reader).await;
+    // A role belongs to the server, and other tests may use it after this one.
+    bench.run(&format!("DROP OWNED BY {reader}; DROP ROLE {reader}")).await?;
+    ended
+}
+
+async fn read_as(bench: &Bench, reader: &str) -> Result<()> {
+    let table = |name: &str| {
+        format!(
+            "CREATE TABLE {name} (id int PRIMARY KEY, owner text); INSERT INTO {name} VALUES (1, 'ada'), (2, 'bob'); \
+             ALTER TABLE {name} ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON {name} USING (owner = 'ada'); \
+             GRANT SELECT ON {name} TO {reader}"
+        )
+    };
+    let (database, port) = (bench.address.database(), bench.port);
+    let url = format!("postgres://{reader}:reader@127.0.0.1:{port}/{database}?sslmode=disable");
+    let address = Address::from_url(&url)?;
+    bench.run(&table("notes")).await?;
+    bench.catch_up().await?;
+    must_say(bench.check(&address).await.map(drop), "row-level security policy for table \"notes\"")?;
+    bench.run(&table("letters")).await?;
+    let copied = Replication::start(&address, bench.warehouse.clone(), bench.settings(), |_| {}).await;
+    must_say(copied.map(drop), "row-level security policy for table \"letters\"")
 }

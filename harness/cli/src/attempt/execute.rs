@@ -1,5 +1,7 @@
 //! Runs a file's statements one by one on their sessions, and notes where in the source's history each left off.
 
+mod truncated;
+
 use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
 use changeproof::{
@@ -14,6 +16,7 @@ use changeproof::{
 };
 use tokio::{task::JoinHandle, time::Instant};
 
+use self::truncated::truncated;
 use super::database::{Database, Refusal, Session, Shape, Shapes};
 use crate::sql_file::{FIRST_SESSION, Statement};
 
@@ -347,12 +350,8 @@ impl Execution {
 
 /// What can't be seen in the tables' definitions: rows that went without a trace, and times that don't follow the commits.
 fn note_statement(statement: &Statement, shapes: &Shapes, alterations: &mut Alterations) {
-    let words = || statement.sql.split(|c: char| !c.is_alphanumeric() && c != '_');
-    if words().next().is_some_and(|word| word.eq_ignore_ascii_case("truncate")) {
-        let cascades = words().any(|word| word.eq_ignore_ascii_case("cascade"));
-        let is_named = |name: &TableName| words().any(|word| word.eq_ignore_ascii_case(name.name()));
-        let truncated = shapes.keys().filter(|name| cascades || is_named(name) || statement.sql.contains(name.name()));
-        truncated.for_each(|name| alterations.truncate(name));
+    if let Some(truncated) = truncated(&statement.sql) {
+        shapes.keys().filter(|name| truncated.has(name)).for_each(|name| alterations.truncate(name));
     }
     let has_time = shapes.values().any(|shape| shape.columns.values().any(|column| column.name == TIME_COLUMN));
     alterations.is_out_of_time |= has_time || statement.session != FIRST_SESSION;

@@ -41,6 +41,9 @@ pub(super) struct Metrics {
     changes: Counter,
     transactions: Counter,
     commits: Counter,
+    expired: Counter,
+    removed_files: Counter,
+    left_files: Counter,
     lag_s: Number,
     retained: Number,
     last_commit: Number,
@@ -62,6 +65,9 @@ impl Metrics {
             changes: Counter::default(),
             transactions: Counter::default(),
             commits: Counter::default(),
+            expired: Counter::default(),
+            removed_files: Counter::default(),
+            left_files: Counter::default(),
             lag_s: Number::default(),
             retained: Number::default(),
             last_commit: Number::default(),
@@ -79,6 +85,10 @@ impl Metrics {
         to.register("changes", "Changes of rows that are in the sink", self.changes.clone());
         to.register("transactions", "Transactions that are in the sink", self.transactions.clone());
         to.register("commits", "Commits to the sink's tables", self.commits.clone());
+        to.register("expired_snapshots", "Snapshots of the sink's tables that have expired", self.expired.clone());
+        to.register("removed_files", "Files that were removed with them", self.removed_files.clone());
+        let left = "Files that no snapshot has any more, and that could not be removed";
+        to.register("left_files", left, self.left_files.clone());
         let lag = "How far the last transaction that is in the sink was behind its commit when it came there; while it fails, is now";
         to.register("lag_seconds", lag, self.lag_s.clone());
         let retained =
@@ -99,6 +109,9 @@ impl Metrics {
         self.changes.inc_by(now.changes - told.changes);
         self.transactions.inc_by(now.transactions - told.transactions);
         self.commits.inc_by(now.commits - told.commits);
+        self.expired.inc_by(now.expired - told.expired);
+        self.removed_files.inc_by(now.removed_files - told.removed_files);
+        self.left_files.inc_by(now.left_files - told.left_files);
         if now.commit_time_us != told.commit_time_us {
             self.lag_s.set(lag(now));
         }

@@ -38,7 +38,10 @@ struct Ends {
     /// What the names of the sink's namespaces begin with, before two underscores, in a REST catalog that others use too
     #[arg(long, value_name = "NAME")]
     prefix: Option<String>,
-    /// The publication that says which tables and rows are meant: CREATE PUBLICATION changeproof FOR ALL TABLES
+    /// The publication that says which tables and rows are meant: CREATE PUBLICATION changeproof FOR TABLE a, b
+    ///
+    /// PostgreSQL refuses every UPDATE and DELETE of a published table that has neither a primary key nor another replica identity; a
+    /// publication FOR ALL TABLES does that to each such table of the database. README.md has a query that finds them.
     #[arg(long, value_name = "NAME", default_value = "changeproof")]
     publication: String,
     /// What to do with a value that Iceberg has no place for
@@ -46,26 +49,33 @@ struct Ends {
     misfit: Misfit,
 }
 
-/// Keeps tables of Iceberg as those of a PostgreSQL database are: a copy first, then every commit, exactly once, until Ctrl-C.
+/// Keep tables of Apache Iceberg as those of a PostgreSQL database are
 ///
-/// Started again, it goes on where the tables stand. A table of the source is one of the same name, in the namespace of its schema.
+/// They are copied first, and then follow every commit, exactly once, until Ctrl-C. Started again, it goes on where the tables stand. A
+/// table of the source is one of the same name, in the namespace of its schema.
 #[derive(Args, Debug)]
 #[command(after_long_help = AFTER_HELP)]
 pub(crate) struct ReplicateArguments {
     #[command(flatten)]
     ends: Ends,
-    /// The replication slot, which is made if there is none
+    /// The replication slot, which is made if there is none, and keeps the server's log while nobody reads it
     #[arg(long, value_name = "NAME", default_value = "changeproof")]
     slot: String,
-    /// So long a commit to the sink waits for more changes, in milliseconds
+    /// Commit at least every so many milliseconds
     #[arg(long, value_name = "MS", default_value_t = 500)]
     every: u64,
-    /// Or until so many changes wait
+    /// Commit earlier once so many changes are waiting
     #[arg(long, value_name = "CHANGES", default_value_t = 100_000)]
     at_most: usize,
     /// Make few files of a table's small ones, and of its delete files, when there are more than this
     #[arg(long, value_name = "FILES", default_value_t = 100)]
     compact_above: u64,
+    /// Let a table's snapshots expire that are older, and remove the files that only they have
+    ///
+    /// The table's properties history.expire.max-snapshot-age-ms, history.expire.min-snapshots-to-keep and gc.enabled have precedence. Files
+    /// that stay, because the program was killed or the storage doesn't let them be removed, an engine's remove_orphan_files finds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    keep_snapshots: u64,
     /// Go on trying for so long while the source, the catalog or the storage doesn't answer
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     retry_for: u64,
@@ -77,9 +87,10 @@ pub(crate) struct ReplicateArguments {
     once: bool,
 }
 
-/// Compares the published tables of a PostgreSQL database with those of Iceberg, and names the rows that differ.
+/// Compare the tables of a PostgreSQL database with those of Apache Iceberg
 ///
-/// Exits with 1 if they do. Compare when nothing is under way.
+/// Names the rows that differ, and exits with 1 if there are any. Compare when nothing is under way: let writers pause, and the replication
+/// catch up, or run it with --once.
 #[derive(Args, Debug)]
 pub(crate) struct CheckArguments {
     #[command(flatten)]
@@ -100,11 +111,11 @@ enum LayoutName {
     Changelog,
 }
 
-/// Run a file of SQL on a throw-away PostgreSQL, from which three pipelines keep tables of Apache Iceberg, and show them.
+/// Run a file of SQL, and show what three pipelines to Apache Iceberg make of it
 ///
-/// They are Debezium, Kafka and Spark Structured Streaming; Debezium, Kafka and Iceberg's sink for Kafka Connect; and the direct one of
-/// `cdc replicate`. Tells how long after the last commit each sink holds everything, what its tables hold, and how much memory each
-/// service has had. Exits with 1 if a pipeline has failed.
+/// It runs on a throw-away PostgreSQL. The pipelines are Debezium, Kafka and Spark Structured Streaming; Debezium, Kafka and Iceberg's sink
+/// for Kafka Connect; and the direct one of `cdc replicate`. Tells how long after the last commit each sink holds everything, what its
+/// tables hold, and how much memory each service has had. Exits with 1 if a pipeline has failed.
 #[derive(Args, Debug)]
 pub(crate) struct PipelinesArguments {
     /// The file; see `cdc try --help` for what it may hold
@@ -112,11 +123,18 @@ pub(crate) struct PipelinesArguments {
 }
 
 const AFTER_HELP: &str = "\
-The server must run with wal_level=logical, and the user be allowed to replicate. A table needs a primary key, or REPLICA IDENTITY USING \
-INDEX; of one without only inserts can be followed. Access to S3 is taken from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, \
-AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL; a catalog's token from ICEBERG_REST_TOKEN.
+The server must run with wal_level=logical, and have two replication slots and WAL senders to spare. The user needs REPLICATION, USAGE \
+on the schemas and SELECT on the tables. A table needs a primary key, or REPLICA IDENTITY USING INDEX: one without can be inserted into \
+and truncated, and PostgreSQL refuses to update it or delete from it once it is published, unless it is REPLICA IDENTITY FULL.
 
-While the program doesn't run the slot keeps the server's log. To give a pipeline up: SELECT pg_drop_replication_slot('changeproof').";
+Access to S3 is taken from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL; a catalog's token \
+from ICEBERG_REST_TOKEN.
+
+While the program doesn't run the slot keeps the server's log, and in the end fills its disk; max_slot_wal_keep_size limits that, and \
+beyond it all tables have to be copied anew. To give the replication up: SELECT pg_drop_replication_slot('changeproof').
+
+Exit codes: 0 it was ended by Ctrl-C or has done what --once asks, 2 the command line is wrong, 3 the source, the catalog or the storage \
+failed or refused, 130 interrupted before it had begun.";
 
 /// Runs `cdc replicate`.
 #[cfg(feature = "iceberg")]

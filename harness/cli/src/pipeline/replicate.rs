@@ -27,6 +27,7 @@ pub(super) async fn run(arguments: &ReplicateArguments) -> Result<(), Failure> {
         cadence: Cadence { every: Duration::from_millis(arguments.every), changes: arguments.at_most },
         misfit: ends.misfit(),
         compact_above: arguments.compact_above,
+        keep_snapshots: Duration::from_secs(arguments.keep_snapshots),
     };
     let metrics = Arc::new(Metrics::new(&address, &settings.slot));
     if let Some(at) = arguments.metrics {
@@ -91,10 +92,14 @@ impl Teller {
     fn tell_now(&mut self, progress: &Progress) {
         self.told = Some(Instant::now());
         let seconds = self.began.elapsed().as_secs_f32();
-        let Progress { copied, changes, commits, position, .. } = progress;
+        let Progress { copied, changes, commits, position, left_files, .. } = progress;
+        let left = match left_files {
+            0 => String::new(),
+            left => format!(", {left} files of expired snapshots left: the storage doesn't let them be removed"),
+        };
         let lag = lag(progress).map(|lag| format!(", {} ms behind", lag.as_millis())).unwrap_or_default();
         anstream::eprintln!(
-            "{seconds:6.1} s  {copied} rows copied, {changes} changes in {commits} commits, up to {position}{lag}"
+            "{seconds:6.1} s  {copied} rows copied, {changes} changes in {commits} commits, up to {position}{lag}{left}"
         );
     }
 }

@@ -9,7 +9,7 @@ use super::pgoutput::{Column, Datum, Old, Relation, Tuple};
 use crate::{
     change::{Change, Op},
     error::{Context, Result},
-    postgres::{self, ColumnShape, type_named},
+    postgres::{self, ColumnShape, Published, type_named},
     schema::{TableName, Type},
     value::{Row, Value},
 };
@@ -25,7 +25,7 @@ pub struct Known {
     pub columns: Vec<KnownColumn>,
     /// The columns of its key, in their order; none if it has no key.
     pub key: Vec<Arc<str>>,
-    /// The number of the file that its rows were in when the catalogue was asked (`pg_relation_filenode`): another one once all of
+    /// The number of the file that its rows were in when the catalogue was asked ([`postgres::file_of`]): another one once all of
     /// them have been rewritten.
     pub filenode: u32,
     row_key: Vec<Arc<str>>,
@@ -61,18 +61,21 @@ const TYPES: &str = "\
     FROM unnest($1::oid[], $2::int4[]) WITH ORDINALITY AS c (oid, modifier, number) \
     LEFT JOIN pg_type t ON t.oid = c.oid ORDER BY c.number";
 
-const NUMBERS: &str = "\
-    SELECT attname::text, attnum, atthasmissing, pg_relation_filenode(attrelid) FROM pg_attribute \
-    WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped";
+/// Rows of before a column are in the partitions, if the table has any.
+fn numbers() -> String {
+    format!(
+        "SELECT attname::text, attnum, EXISTS ({} SELECT FROM part JOIN pg_attribute p ON p.attrelid = part.oid \
+            WHERE p.attname = a.attname AND p.atthasmissing), {} \
+        FROM pg_attribute a WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped",
+        postgres::with_parts("a.attrelid"),
+        postgres::file_of("a.attrelid")
+    )
+}
 
 const KEY: &str = "\
     SELECT a.attname::text FROM pg_index i CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k (attnum, number) \
     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
     WHERE i.indrelid = $1 AND i.indisprimary ORDER BY k.number";
-
-/// Before 18 the log's messages never have generated columns, and yet the view names them in 15.
-const PUBLISHED: &str = "\
-    SELECT schemaname::text, tablename::text, attnames::text[], current_setting('server_version_num')::int >= 180000, pg_relation_filenode((quote_ident(schemaname) || '.' || quote_ident(tablename))::regclass) FROM pg_publication_tables WHERE pubname = $1";
 
 impl Known {
     /// A table of these columns.
@@ -92,7 +95,7 @@ impl Known {
         let modifiers: Vec<i32> = relation.columns.iter().map(|column| column.type_modifier).collect();
         let types = client.query(TYPES, &[&oids, &modifiers]).await.while_doing(SERVICE, doing())?;
         let types = types.iter().map(|row| type_named(row.get::<_, Option<&str>>(0).unwrap_or_default()));
-        let numbers = client.query(NUMBERS, &[&relation.oid]).await.while_doing(SERVICE, doing())?;
+        let numbers = client.query(&numbers(), &[&relation.oid]).await.while_doing(SERVICE, doing())?;
         let filenode = numbers.first().and_then(|row| row.get(3)).unwrap_or(0);
         let numbers: HashMap<String, (i16, bool)> =
             numbers.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
@@ -123,24 +126,15 @@ impl Known {
     /// The tables as they are published now, by their object identifiers: against these the first changes are told.
     ///
     /// # Errors
-    /// The catalogue can't be read.
+    /// The catalogue can't be read, or has no shape of one of them.
     pub async fn all_published(client: &Client, publication: &str) -> Result<HashMap<u32, Arc<Self>>> {
-        let published = client.query(PUBLISHED, &[&publication]).await;
-        let published = published.while_doing(SERVICE, "look at the published tables")?;
-        let mut shapes = postgres::shapes(client).await?;
-        let known = published.iter().filter_map(|row| {
-            let name = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
-            let (names, may_be_generated): (Vec<String>, bool) = (row.get(2), row.get(3));
-            let shape = shapes.remove(&name)?;
-            let is_sent =
-                |column: &ColumnShape| names.contains(&column.name) && (may_be_generated || !column.is_generated);
-            let columns = shape.columns.into_iter().filter(is_sent);
+        let published = postgres::published(client, publication).await?.into_iter();
+        let known = published.map(|Published { name, shape, filenode }| {
             let is_identity = |column: &ColumnShape| shape.identity.contains(&column.name);
-            let columns = columns.map(|column| (is_identity(&column), column));
+            let columns = shape.columns.into_iter().map(|column| (is_identity(&column), column));
             let columns = columns.map(|(is_identity, column)| KnownColumn::of(column, is_identity)).collect();
             let key = shape.key.into_iter().map(Into::into).collect();
-            let filenode = row.get::<_, Option<u32>>(4).unwrap_or(0);
-            Some((shape.oid, Arc::new(Self::new(name, columns, key, filenode))))
+            (shape.oid, Arc::new(Self::new(name, columns, key, filenode)))
         });
         Ok(known.collect())
     }

@@ -112,7 +112,7 @@ impl Address {
     /// # Errors
     /// The server can't be reached or refuses.
     pub async fn connect(&self) -> Result<Client> {
-        let doing = || format!("connect to the database {}", self.database);
+        let doing = || format!("connect to the database {} at {}:{}", self.database, self.host, self.port);
         let mut config = self.config(CAPTURE);
         if self.tls.mode == SslMode::Disable {
             let (client, connection) = config.connect(NoTls).await.while_doing(SERVICE, doing())?;

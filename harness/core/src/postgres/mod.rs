@@ -16,11 +16,14 @@ use tokio::time::{Instant, sleep};
 pub use tokio_postgres::Client;
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage, SimpleQueryRow, error::SqlState};
 
-pub(crate) use self::sql::{ident, literal, table};
 pub use self::{
     address::Address,
-    catalogue::{ColumnShape, TableShape, shapes, type_named},
+    catalogue::{ColumnShape, TableShape, file_of, shapes, type_named},
     sql::statement,
+};
+pub(crate) use self::{
+    catalogue::{Published, published, with_parts},
+    sql::{ident, literal, table},
 };
 pub use crate::source::HARNESS_SCHEMA;
 use crate::{

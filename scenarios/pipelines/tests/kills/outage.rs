@@ -7,14 +7,15 @@ use std::{
 
 use changeproof::{
     error::{Context, Error, Result},
-    kafka::ends,
-    postgres::{Client, HARNESS_SCHEMA},
+    postgres::Client,
     runner::compare_page,
     stack::{Service, docker},
 };
-use scenarios_pipelines::sinks::rows;
 
-use crate::amid::{self, Pipelines};
+use crate::{
+    amid::{self, Pipelines},
+    once::must_have_each_change_once,
+};
 
 /// How long each is down.
 const DOWN: Duration = Duration::from_secs(20);
@@ -147,22 +148,4 @@ async fn retained(client: &Client, slots: &[String; 3]) -> Result<[i64; 3]> {
 /// A slot lets the log go up to a point at which the server has noted which transactions run: by itself every 15 s.
 async fn log_what_runs(client: &Client) -> Result<()> {
     client.batch_execute("SELECT pg_log_standby_snapshot()").await.while_doing("PostgreSQL", "note what runs")
-}
-
-/// Each record of the topics is a row of the sink that appends them.
-async fn must_have_each_change_once(pipelines: &Pipelines<'_>) -> Result<()> {
-    let (prefix, (_, sink)) = (&pipelines.names[1], &pipelines.sinks[1]);
-    let fences = format!("{HARNESS_SCHEMA}.fence");
-    let control = ["transaction", "notification", &fences].map(|name| format!("{prefix}.{name}"));
-    let control: Vec<&str> = control.iter().map(String::as_str).collect();
-    let ends = ends(pipelines.stack.endpoint(Service::Kafka)?, prefix, &control).await?;
-    let records: i64 = ends.iter().map(|(.., end)| *end).sum();
-    let (records, rows) = (u64::try_from(records).unwrap_or_default(), rows(sink).await?);
-    println!("{records} records, {rows} rows");
-    match records == rows {
-        true => Ok(()),
-        false => {
-            Err(Error::new("connect_sink", "append each record once", format!("{rows} rows of {records} records")))
-        }
-    }
 }
