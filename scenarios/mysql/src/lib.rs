@@ -1,6 +1,9 @@
 //! Change data capture of MySQL, scenario by scenario: those of all relational databases, and its own.
 
+mod beside;
+mod images;
 mod log;
+mod logged_statements;
 mod mariadb;
 mod online;
 mod options;

@@ -1,53 +1,37 @@
-//! The binary log: how sessions write it, and what becomes of it.
+//! The binary log: how sessions write it, and what becomes of it. Those that write less of a row, or statements, are in files of their
+//! own.
 
-use changeproof::mysql::Source;
+use changeproof::mysql::{Flavour, Source};
 
-use crate::prelude::*;
+use crate::{
+    beside::{end_of_log, must_be_compressed},
+    prelude::*,
+};
 
-/// A session that writes as little as it can: of an old row the key, of a new one what has changed. Who reads the log has to
-/// keep the rest.
-#[scenario(only = "binlog", why = "which columns the log has is a setting of the sessions that write it")]
-async fn row_image_minimal(s: &mut Scenario) -> Result<()> {
-    let docs = table("docs").key("id", Int).column("title", Varchar(20)).column("body", Text);
-    let docs = s.create(docs).await?;
-    s.configure("binlog_row_image", "MINIMAL");
-    s.apply(raw("SET SESSION binlog_row_image = 'MINIMAL'", [])).await?;
-    s.start_capture().await?;
-
-    s.apply(docs.insert(row! { id: 1, title: "draft", body: "long" })).await?;
-    s.apply(docs.update(1, row! { title: "final" })).await?;
-    s.apply(docs.update(1, row! { id: 2, body: "longer" })).await?;
-    s.apply(docs.delete(2)).await?;
-
-    s.judge().await
-}
-
-/// A session that leaves out texts and bytes without a limit where nothing needs them.
-#[scenario(only = "binlog", why = "which columns the log has is a setting of the sessions that write it")]
-async fn row_image_noblob(s: &mut Scenario) -> Result<()> {
-    let docs = table("docs").key("id", Int).column("title", Varchar(20)).column("body", Text);
-    let docs = s.create(docs).await?;
-    s.configure("binlog_row_image", "NOBLOB");
-    s.apply(raw("SET SESSION binlog_row_image = 'NOBLOB'", [])).await?;
-    s.start_capture().await?;
-
-    s.apply(docs.insert(row! { id: 1, title: "draft", body: "long" })).await?;
-    s.apply(docs.update(1, row! { title: "final" })).await?;
-    s.apply(docs.update(1, row! { body: "longer" })).await?;
-    s.apply(docs.delete(1)).await?;
-
-    s.judge().await
-}
-
-/// Transactions that the server compresses are one event each, with the others inside.
+/// Transactions that the server compresses are one event each, with the others inside. One of them was open when the capture stopped and
+/// the server began another file of its log.
 #[scenario(on = "MySQL")]
 async fn compressed_transactions(s: &mut Scenario) -> Result<()> {
     let readings = s.create(table("readings").key("id", Int).column("celsius", Int)).await?;
-    s.apply(raw("SET SESSION binlog_transaction_compression = ON", [])).await?;
+    for session in ["a", "b"] {
+        s.apply(raw("SET SESSION binlog_transaction_compression = ON", []).on(session)).await?;
+    }
+    let some = |ids: std::ops::Range<i32>| readings.insert_many(ids.map(|id| row! { id: id, celsius: id % 40 }));
     s.start_capture().await?;
 
-    s.apply(readings.insert_many((0..500).map(|id| row! { id: id, celsius: id % 40 }))).await?;
+    let before = end_of_log(s).await?;
+    s.apply(some(0..500)).await?;
+    must_be_compressed(s, &before).await?;
     s.transaction([readings.update(1, row! { celsius: 100 }), readings.delete(2)]).await?;
+    s.apply(begin().on("b")).await?;
+    s.apply(some(500..1000).on("b")).await?;
+    s.catch_up().await?;
+    s.stop_capture().await?;
+    s.apply(raw("FLUSH BINARY LOGS", [])).await?;
+    s.apply(commit().on("b")).await?;
+    s.apply(readings.update(3, row! { celsius: 100 })).await?;
+    s.resume_capture().await?;
+    s.apply(readings.delete(4)).await?;
 
     s.judge().await
 }
@@ -73,7 +57,7 @@ async fn rotation_of_the_log(s: &mut Scenario) -> Result<()> {
 
 /// The server removes log that a stopped capture has not read. What was committed meanwhile can't be had any more, and whoever
 /// asks for it is told.
-#[scenario(own_server, only = "binlog, maxwell", why = "it doesn't read the log, or is stopped in words of its own")]
+#[scenario(own_server, only = "debezium, binlog, maxwell", why = "it doesn't read the log")]
 async fn log_purged_while_stopped(s: &mut Scenario) -> Result<()> {
     let orders = s.create(table("orders").key("id", Int)).await?;
     s.start_capture().await?;
@@ -86,8 +70,16 @@ async fn log_purged_while_stopped(s: &mut Scenario) -> Result<()> {
     s.apply(orders.insert(row! { id: 3 })).await?;
     s.source::<Source>()?.purge_log().await?;
 
-    let words = [("binlog", "has purged log that it still needs"), ("maxwell", "Could not find first log file name")];
-    s.must_refuse_to_resume(&words).await
+    let debezium = match s.source::<Source>()?.flavour() {
+        Flavour::MySql => "but this is no longer available on the server",
+        Flavour::MariaDb => "Error code: 1236",
+    };
+    s.must_refuse_to_resume(&[
+        ("debezium", debezium),
+        ("binlog", "has purged log that it still needs"),
+        ("maxwell", "Could not find first log file name"),
+    ])
+    .await
 }
 
 /// A transaction in two phases whose first one stands in log that is gone when it is committed. What it changed can't be had any more,
@@ -107,28 +99,6 @@ async fn transaction_prepared_in_log_that_was_purged(s: &mut Scenario) -> Result
     s.apply(commit_prepared(&name).on("b")).await?;
 
     s.judge_known_flaws(&[KnownFlaw::stops("binlog", "the server has purged that part of its log")]).await
-}
-
-/// A session that writes statements to the log, and no rows. What they did to which rows can't be read there. The native capture
-/// stops at them; Debezium and Maxwell warn of them in their own logs, and pass them over.
-#[scenario]
-async fn statements_among_rows(s: &mut Scenario) -> Result<()> {
-    let orders = s.create(table("orders").key("id", Int)).await?;
-    s.start_capture().await?;
-
-    s.apply(orders.insert(row! { id: 1 })).await?;
-    s.apply(raw("SET SESSION binlog_format = 'STATEMENT'", [])).await?;
-    s.apply(orders.insert(row! { id: 2 })).await?;
-    s.apply(raw("SET SESSION binlog_format = 'ROW'", [])).await?;
-    s.apply(orders.insert(row! { id: 3 })).await?;
-
-    let kinds = [FaultKind::Lost, FaultKind::WrongState];
-    s.judge_known_flaws(&[
-        KnownFlaw::stops("binlog", "has written a statement to it, and no rows"),
-        KnownFlaw::of("debezium", "https://debezium.io/documentation/reference/3.5/connectors/mariadb.html", &kinds),
-        KnownFlaw::of("maxwell", "https://github.com/zendesk/maxwell/issues/345", &kinds),
-    ])
-    .await
 }
 
 /// A session that writes only the parts of a document that a function has changed. Without the old document they can't be put

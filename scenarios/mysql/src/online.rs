@@ -1,6 +1,6 @@
 //! Definitions that change while their table is in use, in the ways that MySQL and the tools around it have for that.
 
-use crate::prelude::*;
+use crate::{beside::beside, prelude::*};
 
 /// `ALGORITHM=INSTANT` changes the catalogue alone. Rows stay as they were written, and each row that the log tells has all
 /// columns of its moment.
@@ -21,16 +21,74 @@ async fn columns_added_and_dropped_instantly(s: &mut Scenario) -> Result<()> {
     s.judge().await
 }
 
+/// A table that takes a moment to rebuild. Its rows are there before the capture begins.
+async fn large_table(s: &mut Scenario) -> Result<TableRef> {
+    let docs = table("docs").key("id", Int).column("title", Varchar(20)).column("body", Text);
+    let docs = s.create(docs).await?;
+    for hundred in 0..20 {
+        let ids = hundred * 100..(hundred + 1) * 100;
+        s.apply(docs.insert_many(ids.map(|id| row! { id: id, title: "old", body: "x".repeat(4000) }))).await?;
+    }
+    Ok(docs)
+}
+
+/// Changes a table's definition while another session writes to it.
+async fn alter_amid_writes(s: &mut Scenario, docs: &TableRef, alter: &str) -> Result<()> {
+    let writes = (0..24).map(|n| match n % 3 {
+        0 => docs.insert(row! { id: 2000 + n, title: "new" }),
+        1 => docs.update(n, row! { title: "changed" }),
+        _ => docs.delete(n),
+    });
+    beside(s, alter, writes).await
+}
+
 /// `ALGORITHM=INPLACE, LOCK=NONE` builds an index while others write. No row changes, and the log has nothing but the
-/// statement.
+/// statement, and what the others write.
 #[scenario]
 async fn index_built_in_place(s: &mut Scenario) -> Result<()> {
-    let customers = s.create(table("customers").key("id", Int).column("name", Varchar(20))).await?;
+    let docs = large_table(s).await?;
     s.start_capture().await?;
 
-    s.apply(customers.insert(row! { id: 1, name: "Ada" })).await?;
-    s.apply(raw("ALTER TABLE customers ADD INDEX (name), ALGORITHM=INPLACE, LOCK=NONE", [])).await?;
-    s.apply(customers.update(1, row! { name: "Ada Lovelace" })).await?;
+    alter_amid_writes(s, &docs, "ALTER TABLE docs ADD INDEX (title), ALGORITHM=INPLACE, LOCK=NONE").await?;
+    s.apply(docs.update(100, row! { title: "changed" })).await?;
+
+    s.judge().await
+}
+
+/// A table that is built anew in its place while others write: all rows are written once more, the changes meanwhile are put in at the
+/// end, and the log has neither.
+#[scenario]
+async fn table_rebuilt_in_place(s: &mut Scenario) -> Result<()> {
+    let docs = large_table(s).await?;
+    s.start_capture().await?;
+
+    alter_amid_writes(s, &docs, "ALTER TABLE docs FORCE, ALGORITHM=INPLACE, LOCK=NONE").await?;
+    s.apply(docs.update(100, row! { title: "changed" })).await?;
+
+    s.judge().await
+}
+
+/// A table that is copied while others want to write: they wait until it has taken the place of the old one.
+#[scenario]
+async fn table_rebuilt_by_copying(s: &mut Scenario) -> Result<()> {
+    let docs = large_table(s).await?;
+    s.start_capture().await?;
+
+    alter_amid_writes(s, &docs, "ALTER TABLE docs FORCE, ALGORITHM=COPY, LOCK=SHARED").await?;
+    s.apply(docs.update(100, row! { title: "changed" })).await?;
+
+    s.judge().await
+}
+
+/// MariaDB copies a table while others write, too (`ALGORITHM=COPY, LOCK=NONE`): it keeps what they write, and does it once more to the
+/// copy. The log has it once.
+#[scenario(on = "MariaDB")]
+async fn table_copied_amid_writes(s: &mut Scenario) -> Result<()> {
+    let docs = large_table(s).await?;
+    s.start_capture().await?;
+
+    alter_amid_writes(s, &docs, "ALTER TABLE docs FORCE, ALGORITHM=COPY, LOCK=NONE").await?;
+    s.apply(docs.update(100, row! { title: "changed" })).await?;
 
     s.judge().await
 }

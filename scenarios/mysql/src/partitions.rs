@@ -47,7 +47,7 @@ async fn partition_exchanged_with_a_table(s: &mut Scenario) -> Result<()> {
     s.judge_known_flaws(&[of("debezium"), of("binlog"), of("maxwell")]).await
 }
 
-/// A partition that is emptied, or dropped with its rows. It is no TRUNCATE of the table, and the log has no delete.
+/// A partition that is emptied. It is no TRUNCATE of the table, and the log has no delete.
 #[scenario]
 async fn partition_emptied(s: &mut Scenario) -> Result<()> {
     let orders = orders_by_year(s).await?;
@@ -57,6 +57,23 @@ async fn partition_emptied(s: &mut Scenario) -> Result<()> {
     s.apply(orders.insert(row! { id: 2, year: 2024, total: 20 })).await?;
     s.catch_up().await?;
     s.apply(raw("ALTER TABLE orders TRUNCATE PARTITION old", [orders.delete((1, 2023))])).await?;
+
+    let untold = [FaultKind::Lost, FaultKind::WrongState];
+    let of = |method| KnownFlaw::of(method, MANAGEMENT, &untold);
+    s.judge_known_flaws(&[of("debezium"), of("binlog"), of("maxwell")]).await
+}
+
+/// A partition that is dropped with its rows, as old ones are. The log has no delete of them.
+#[scenario]
+async fn partition_dropped(s: &mut Scenario) -> Result<()> {
+    let orders = orders_by_year(s).await?;
+    s.start_capture().await?;
+
+    s.apply(orders.insert(row! { id: 1, year: 2023, total: 10 })).await?;
+    s.apply(orders.insert(row! { id: 2, year: 2024, total: 20 })).await?;
+    s.catch_up().await?;
+    s.apply(raw("ALTER TABLE orders DROP PARTITION old", [orders.delete((1, 2023))])).await?;
+    s.apply(orders.update((2, 2024), row! { total: 25 })).await?;
 
     let untold = [FaultKind::Lost, FaultKind::WrongState];
     let of = |method| KnownFlaw::of(method, MANAGEMENT, &untold);

@@ -15,6 +15,49 @@ async fn replace(s: &mut Scenario) -> Result<()> {
     s.judge().await
 }
 
+/// A table with another unique index behind its key: REPLACE of a row with the same key is a delete and an insert there. A row that two
+/// others are in the way of deletes the one, and takes the place of the other.
+#[scenario]
+async fn replace_with_two_unique_indexes(s: &mut Scenario) -> Result<()> {
+    let stock = table("stock").key("id", Int).column_not_null("sku", Varchar(8)).column("pieces", Int);
+    let sql = "CREATE TABLE stock (id int PRIMARY KEY, sku varchar(8) NOT NULL UNIQUE, pieces int)";
+    s.apply(raw(sql, [create(&stock)])).await?;
+    let stock = stock.handle();
+    s.start_capture().await?;
+
+    s.apply(stock.insert_many([row! { id: 1, sku: "A-1", pieces: 5 }, row! { id: 2, sku: "B-2", pieces: 6 }])).await?;
+    s.catch_up().await?;
+    let means = [stock.delete(1), stock.insert(row! { id: 1, sku: "A-1", pieces: 7 })];
+    s.apply(raw("REPLACE INTO stock (id, sku, pieces) VALUES (1, 'A-1', 7)", means)).await?;
+    s.catch_up().await?;
+    let means = [stock.delete(1), stock.update(2, row! { id: 1, pieces: 9 })];
+    s.apply(raw("REPLACE INTO stock (id, sku, pieces) VALUES (1, 'B-2', 9)", means)).await?;
+
+    s.judge().await
+}
+
+/// REPLACE of a row that others refer to deletes it, and by a cascade those, before it inserts the new one. MariaDB's log has
+/// no cascades: who reads it keeps the rows that referred to it. (MySQL 9 updates the row, and nothing refers to one that has gone.)
+#[scenario(on = "MariaDB")]
+async fn replace_that_cascades(s: &mut Scenario) -> Result<()> {
+    let orders = s.create(table("orders").key("id", Int).column("total", Int)).await?;
+    let lines = s.create(table("lines").key("id", Int).column("order_id", Int)).await?;
+    let foreign_key = "ALTER TABLE \"lines\" ADD FOREIGN KEY (order_id) REFERENCES orders (id) ON DELETE CASCADE";
+    s.apply(raw(foreign_key, [])).await?;
+    s.start_capture().await?;
+
+    s.apply(orders.insert(row! { id: 1, total: 10 })).await?;
+    s.apply(lines.insert(row! { id: 10, order_id: 1 })).await?;
+    s.catch_up().await?;
+    let means = [lines.delete(10), orders.delete(1), orders.insert(row! { id: 1, total: 20 })];
+    s.apply(raw("REPLACE INTO orders (id, total) VALUES (1, 20)", means)).await?;
+
+    let unlogged = "https://mariadb.com/kb/en/replication-and-foreign-keys/";
+    let lost = [FaultKind::Lost, FaultKind::WrongState];
+    let of = |method| KnownFlaw::of(method, unlogged, &lost);
+    s.judge_known_flaws(&[of("debezium"), of("binlog"), of("maxwell")]).await
+}
+
 /// One statement that updates, or deletes from, two tables: in the order in which it joins them, which is up to the server unless
 /// the statement says it.
 #[scenario]

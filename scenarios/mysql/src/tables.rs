@@ -55,3 +55,22 @@ async fn virtual_columns(s: &mut Scenario) -> Result<()> {
 
     s.judge().await
 }
+
+/// CREATE TABLE IF NOT EXISTS of a table that is there, as applications say it when they start. The log has the statement all the same,
+/// with the columns that the table once had; it keeps those that it has.
+#[scenario]
+async fn table_that_is_there_already(s: &mut Scenario) -> Result<()> {
+    let orders = s.create(table("orders").key("id", Int).column("total", Int)).await?;
+    s.start_capture().await?;
+
+    s.apply(orders.insert(row! { id: 1, total: 10 })).await?;
+    s.catch_up().await?;
+    s.apply(orders.add_column("currency", Text)).await?;
+    s.apply(raw("CREATE TABLE IF NOT EXISTS orders (id int PRIMARY KEY, total int)", [])).await?;
+    s.apply(orders.truncate()).await?;
+    s.apply(orders.insert(row! { id: 2, total: 20, currency: "EUR" })).await?;
+    s.apply(raw("CREATE TABLE IF NOT EXISTS orders (id int PRIMARY KEY, total int)", [])).await?;
+    s.apply(orders.update(2, row! { currency: "SEK" })).await?;
+
+    s.judge().await
+}

@@ -203,6 +203,71 @@ async fn enums_and_sets(s: &mut Scenario) -> Result<()> {
     .await
 }
 
+/// So many members, as a type lists them.
+fn members(count: usize) -> String {
+    (1..=count).map(|number| format!("'m{number}'")).collect::<Vec<_>>().join(",")
+}
+
+/// More members than a byte can number, and as many as a SET can have.
+#[scenario]
+async fn enums_and_sets_of_many_members(s: &mut Scenario) -> Result<()> {
+    let (kind, tags) = (other(&format!("enum({})", members(300))), other(&format!("set({})", members(64))));
+    let parts = s.create(table("parts").key("id", Int).column("kind", kind).column("tags", tags)).await?;
+    let all = members(64).replace('\'', "");
+    s.start_capture().await?;
+
+    for (id, kind, tags) in [(1, "m1", "m1"), (2, "m255", "m64"), (3, "m256", "m8,m9,m64"), (4, "m300", &all)] {
+        s.apply(parts.insert(row! { id: id, kind: kind, tags: tags })).await?;
+    }
+    s.apply(parts.update(1, row! { kind: "m300", tags: "m63" })).await?;
+
+    s.judge().await
+}
+
+/// What is no member becomes an empty text with the number 0 where errors are warnings: by INSERT IGNORE, and in a session whose
+/// `sql_mode` isn't strict. Maxwell tells it as NULL.
+#[scenario]
+async fn enum_value_that_is_no_member(s: &mut Scenario) -> Result<()> {
+    let shirts = s.create(table("shirts").key("id", Int).column("size", other("enum('small','large')"))).await?;
+    s.start_capture().await?;
+
+    let none = |id: i32| [shirts.insert(row! { id: id, size: "" })];
+    s.apply(raw("INSERT IGNORE INTO shirts (id, size) VALUES (1, 'huge')", none(1))).await?;
+    s.apply(raw("SET SESSION sql_mode = 'ANSI_QUOTES'", [])).await?;
+    s.apply(raw("INSERT INTO shirts (id, size) VALUES (2, 'huge')", none(2))).await?;
+    s.catch_up().await?;
+    s.apply(shirts.update(1, row! { size: "large" })).await?;
+
+    let (value, image, state) = (FaultKind::WrongValue, FaultKind::WrongBeforeImage, FaultKind::WrongState);
+    let reference = "https://maxwells-daemon.io/dataformat/";
+    s.judge_known_flaws(&[KnownFlaw::of("maxwell", reference, &[value, value, image, state])]).await
+}
+
+/// A point as both servers keep it: behind the number of its reference system, which is 0.
+fn point(x: f64, y: f64) -> Value {
+    let (x, y) = (x.to_le_bytes(), y.to_le_bytes());
+    Value::Bytes([&[0, 0, 0, 0, 1, 1, 0, 0, 0][..], &x, &y].concat())
+}
+
+/// A place among texts. The server describes columns kind by kind, and what it says of a point must not be taken for what it says of the
+/// texts behind it.
+#[scenario(only = "binlog, polling", why = "it tells geometries in a form of its own, which isn't compared")]
+async fn points_among_texts(s: &mut Scenario) -> Result<()> {
+    let towns = table("towns").key("id", Int).column("place", other("point"));
+    let towns = s.create(towns.column("name", Varchar(20)).column("note", Varchar(20))).await?;
+    s.start_capture().await?;
+
+    let insert = "INSERT INTO towns (id, place, name, note) VALUES (1, POINT(6.96, 50.94), 'Köln', 'on the Rhine')";
+    let means = [towns.insert(row! { id: 1, place: point(6.96, 50.94), name: "Köln", note: "on the Rhine" })];
+    s.apply(raw(insert, means)).await?;
+    s.apply(towns.insert(row! { id: 2, name: "東京", note: "nowhere" })).await?;
+    s.catch_up().await?;
+    s.apply(towns.update(1, row! { note: "with a cathedral" })).await?;
+    s.apply(towns.delete(2)).await?;
+
+    s.judge().await
+}
+
 /// Documents, in MySQL's own order of keys, with what JSON doesn't have: decimals, dates and times. Debezium writes them without
 /// blanks, large numbers with all their digits, and times without a fraction of zeros.
 #[scenario(on = "MySQL")]
@@ -260,6 +325,25 @@ async fn texts(s: &mut Scenario) -> Result<()> {
         ],
     )
     .await
+}
+
+/// Letters of four bytes up to the limit of their column. One of 63 letters may have 252 bytes, and its length stands in one byte of
+/// the log; one of 64 may have 256, and needs two. A letter too many, and one that the column's character set hasn't, are refused.
+#[scenario]
+async fn emoji_at_the_limit(s: &mut Scenario) -> Result<()> {
+    let notes = table("notes").key("id", Int).column("in_one_byte", Varchar(63)).column("in_two", Varchar(64));
+    let notes = notes.column("tiny", other("tinytext")).column("western", other("varchar(5) CHARACTER SET latin1"));
+    let notes = s.create(notes).await?;
+    let castles = |count: usize| "🏯".repeat(count);
+    s.start_capture().await?;
+
+    s.apply(notes.insert(row! { id: 1, in_one_byte: castles(63), in_two: castles(64), tiny: castles(63) })).await?;
+    s.apply(notes.insert(row! { id: 2, in_one_byte: "🏯", in_two: "🏯", tiny: "🏯", western: "Köln" })).await?;
+    s.refused(notes.insert(row! { id: 3, in_one_byte: castles(64) }), "Data too long").await?;
+    s.refused(notes.insert(row! { id: 3, in_two: castles(65) }), "Data too long").await?;
+    s.refused(notes.insert(row! { id: 3, western: "🏯" }), "Incorrect string value").await?;
+
+    s.judge().await
 }
 
 /// Bytes of a fixed number are padded with zeros, which the log leaves out.

@@ -1,13 +1,19 @@
-//! Maxwell, tampered with: the judge finds what is wrong, and calls it by its name.
+//! MariaDB's methods, tampered with: the judge finds what is wrong, and calls it by its name.
+
+#[path = "mutants/debezium.rs"]
+mod debezium;
 
 use std::process::ExitCode;
 
-use changeproof::{Change, Op, judge::FaultKind, maxwell::Maxwell};
+use changeproof::{
+    Change, Op, binlog::NativeBinlog, debezium::DebeziumMySql, judge::FaultKind, maxwell::Maxwell,
+    mysql::Flavour::MariaDb,
+};
 use scenarios_mysql::MARIADB;
-use scenarios_relational::mutants::{self, Mutant};
+use scenarios_relational::mutants::{self, COMMON, Mutant};
 
-/// What is promised of it alone.
-const MORE: &[Mutant] = &[
+/// What is promised of Maxwell alone.
+const MAXWELL: &[Mutant] = &[
     Mutant {
         name: "old_rows_told_whole",
         tamper: || {
@@ -35,5 +41,12 @@ const MORE: &[Mutant] = &[
 ];
 
 fn main() -> ExitCode {
-    mutants::main(MARIADB, &Maxwell, MORE)
+    mutants::main_of_several(
+        MARIADB,
+        &[
+            (&Maxwell, &[COMMON, MAXWELL]),
+            (&NativeBinlog(MariaDb), &[COMMON]),
+            (&DebeziumMySql(MariaDb), &[debezium::MUTANTS]),
+        ],
+    )
 }

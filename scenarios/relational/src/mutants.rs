@@ -1,6 +1,7 @@
 //! The judge finds what is wrong with a capture, and calls it by its name: a method, tampered with.
 //!
-//! A storage's test target `mutants` (with `harness = false`) is [`main`] on its catalogue and a method that loses nothing.
+//! A storage's test target `mutants` (with `harness = false`) is [`main`] on its catalogue and a method that loses nothing, or
+//! [`main_of_several`] on some of its methods.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -33,14 +34,29 @@ pub fn main_of(catalogue: Catalogue, method: &'static dyn Capture, mutants: &'st
     run(catalogue, method, mutants.iter())
 }
 
-fn run(catalogue: Catalogue, method: &'static dyn Capture, mutants: impl Iterator<Item = &'static Mutant>) -> ExitCode {
+/// Runs mutants of several methods, each as a test that bears its method's name.
+pub fn main_of_several(
+    catalogue: Catalogue,
+    methods: &[(&'static dyn Capture, &'static [&'static [Mutant]])],
+) -> ExitCode {
     run_guard_if_asked();
-    let trials = mutants.map(|mutant| {
-        Trial::test(format!("mutants::{}", mutant.name), move || {
-            on_a_runtime(caught(&catalogue, Box::leak(Box::new(Mutated { method, mutant }))))
-        })
+    let trials = methods.iter().flat_map(|(method, mutants)| {
+        let prefix = format!("mutants::{}::", method.name());
+        mutants.iter().copied().flatten().map(move |mutant| trial(catalogue, *method, mutant, &prefix))
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+fn run(catalogue: Catalogue, method: &'static dyn Capture, mutants: impl Iterator<Item = &'static Mutant>) -> ExitCode {
+    run_guard_if_asked();
+    let trials = mutants.map(|mutant| trial(catalogue, method, mutant, "mutants::"));
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+fn trial(catalogue: Catalogue, method: &'static dyn Capture, mutant: &'static Mutant, prefix: &str) -> Trial {
+    Trial::test(format!("{prefix}{}", mutant.name), move || {
+        on_a_runtime(caught(&catalogue, Box::leak(Box::new(Mutated { method, mutant }))))
+    })
 }
 
 use FaultKind::{Duplicated, Lost, Phantom, Reordered, SplitTransaction, WrongBeforeImage, WrongState, WrongValue};
@@ -65,52 +81,64 @@ pub const LEFT_ALONE: Mutant = Mutant {
     kinds: &[],
 };
 
-const COMMON: &[Mutant] = &[
+/// Changes that are lost. The scenario has six, or as a reader of tables sees it five.
+pub const CHANGES_DROPPED: Mutant = Mutant {
+    name: "every_third_change_dropped",
+    tamper: || {
+        let mut seen = 0;
+        Box::new(move |change| {
+            seen += 1;
+            if seen % 3 == 0 { vec![] } else { vec![change] }
+        })
+    },
+    scenario: "several_tables_in_a_transaction",
+    kinds: &[Lost, WrongState],
+};
+
+/// Changes in another order.
+pub const CHANGES_SWAPPED: Mutant = Mutant {
+    name: "two_changes_of_a_transaction_swapped",
+    tamper: || Box::new(Swap(None)),
+    scenario: "several_tables_in_a_transaction",
+    kinds: &[Reordered],
+};
+
+/// A change that comes again, for the method forgot that it had told it.
+pub const CHANGE_REPEATED: Mutant = Mutant {
+    name: "a_change_repeated_after_a_resume",
+    tamper: || Box::new(RepeatAfterResume(false)),
+    scenario: "capture_stopped_in_mid_transaction",
+    kinds: &[Duplicated],
+};
+
+/// A value in the place of none.
+pub const NULLS_AS_ZERO: Mutant = Mutant {
+    name: "nulls_told_as_zero",
+    tamper: || {
+        Box::new(|mut change: Change| {
+            if let Some(after) = &mut change.after {
+                *after = after.iter().map(|(name, value)| (name, nothing_for_null(value))).collect();
+            }
+            vec![change]
+        })
+    },
+    scenario: "nulls_and_defaults",
+    kinds: &[WrongValue, WrongState],
+};
+
+/// What a method that tells each change whole, and its transaction, can do wrong.
+pub const COMMON: &[Mutant] = &[
     LEFT_ALONE,
-    // The scenario has six changes.
-    Mutant {
-        name: "every_third_change_dropped",
-        tamper: || {
-            let mut seen = 0;
-            Box::new(move |change| {
-                seen += 1;
-                if seen % 3 == 0 { vec![] } else { vec![change] }
-            })
-        },
-        scenario: "several_tables_in_a_transaction",
-        kinds: &[Lost, WrongState],
-    },
-    Mutant {
-        name: "two_changes_of_a_transaction_swapped",
-        tamper: || Box::new(Swap(None)),
-        scenario: "several_tables_in_a_transaction",
-        kinds: &[Reordered],
-    },
+    CHANGES_DROPPED,
+    CHANGES_SWAPPED,
     Mutant {
         name: "before_images_lost",
         tamper: || Box::new(|change| vec![Change { before: None, ..change }]),
         scenario: "nulls_and_defaults",
         kinds: &[WrongBeforeImage],
     },
-    Mutant {
-        name: "a_change_repeated_after_a_resume",
-        tamper: || Box::new(RepeatAfterResume(false)),
-        scenario: "capture_stopped_in_mid_transaction",
-        kinds: &[Duplicated],
-    },
-    Mutant {
-        name: "nulls_told_as_zero",
-        tamper: || {
-            Box::new(|mut change: Change| {
-                if let Some(after) = &mut change.after {
-                    *after = after.iter().map(|(name, value)| (name, nothing_for_null(value))).collect();
-                }
-                vec![change]
-            })
-        },
-        scenario: "nulls_and_defaults",
-        kinds: &[WrongValue, WrongState],
-    },
+    CHANGE_REPEATED,
+    NULLS_AS_ZERO,
     Mutant {
         name: "each_change_told_as_a_transaction",
         tamper: || {

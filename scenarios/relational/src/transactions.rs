@@ -140,7 +140,10 @@ async fn prepared_transaction(s: &mut Scenario) -> Result<()> {
     s.judge_known_flaws(&[
         KnownFlaw::of("debezium", reference, &[FaultKind::Reordered]).on("MySQL"),
         KnownFlaw::of("debezium", reference, &[FaultKind::Lost, FaultKind::WrongState]).on("MariaDB"),
-        KnownFlaw::stops("maxwell", "Error parsing SQL: 'XA COMMIT"),
+        KnownFlaw::stops("maxwell", "Error parsing SQL: 'XA COMMIT").having_told(
+            "https://github.com/zendesk/maxwell/issues/1771",
+            &[FaultKind::Reordered, FaultKind::MergedTransactions],
+        ),
     ])
     .await
 }
@@ -165,7 +168,8 @@ async fn prepared_transaction_rolled_back(s: &mut Scenario) -> Result<()> {
     let reference = "https://github.com/debezium/debezium/pull/154";
     s.judge_known_flaws(&[
         KnownFlaw::of("debezium", reference, &[FaultKind::Phantom, FaultKind::WrongState]).on("MySQL"),
-        KnownFlaw::stops("maxwell", "Error parsing SQL: 'XA ROLLBACK"),
+        KnownFlaw::stops("maxwell", "Error parsing SQL: 'XA ROLLBACK")
+            .having_told("https://github.com/zendesk/maxwell/issues/1771", &[FaultKind::Phantom]),
     ])
     .await
 }
