@@ -236,7 +236,7 @@ async fn old_snapshots_go_with_their_files(bench: Arc<Bench>) -> Result<()> {
         files += std::fs::read_dir(folder).while_doing("the test", "count the files")?.count();
     }
     let (snapshots, progress) = (table.metadata().snapshots().len(), replication.progress());
-    let is_tidy = progress.expired >= 100 && progress.removed_files > 200 && snapshots < 50 && files < 250;
+    let is_tidy = progress.expired >= 90 && progress.removed_files > 200 && snapshots < 50 && files < 250;
     if !is_tidy || progress.left_files > 0 {
         let cause = format!("{snapshots} snapshots and {files} files after 120 commits; {progress:?}");
         return Err(Error::new("the test", "see old snapshots go", cause));
