@@ -22,6 +22,7 @@ mod direct;
 mod expiring;
 mod layout;
 mod replication;
+mod settings;
 mod shape;
 mod sink;
 mod spark;
@@ -35,7 +36,8 @@ pub use self::{
     connect_sink::ConnectSink,
     direct::Direct,
     layout::Layout,
-    replication::{Cadence, Progress, Replication, Settings},
+    replication::Replication,
+    settings::{Cadence, Progress, Settings},
     spark::Spark,
     supervision::keep_replicating,
     values::Misfit,

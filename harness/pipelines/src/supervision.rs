@@ -10,7 +10,10 @@ use changeproof::{error::Result, postgres::Address};
 use changeproof_iceberg::Warehouse;
 use tokio::time::{Instant, sleep};
 
-use crate::replication::{Progress, Replication, Settings};
+use crate::{
+    replication::Replication,
+    settings::{Progress, Settings},
+};
 
 /// The longest pause after the first error; each error after it doubles the pause.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
