@@ -1,10 +1,14 @@
 //! Maxwell at work in a container: started, read, stopped, and started again.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use mysql_async::prelude::Queryable;
 use rdkafka::Message;
+use tokio::time::timeout;
 
 use super::{
     SERVICE,
@@ -24,6 +28,9 @@ use crate::{
 
 /// What it writes when it has lost its connection, and ends: whoever runs it starts it again.
 const PASSING_FAILURE: &str = "Communications link failure";
+
+/// How long it may say nothing while it reads the rows that exist.
+const READS_ON_WITHIN: Duration = Duration::from_secs(60);
 
 /// A capture by Maxwell.
 pub(super) struct MaxwellSubscription {
@@ -89,7 +96,11 @@ impl MaxwellSubscription {
             conn.query_drop(ask).await.while_doing(SERVICE, format!("have the table {table} read"))?;
         }
         while !self.to_read.is_empty() {
-            self.read().await?;
+            let Ok(read) = timeout(READS_ON_WITHIN, self.read()).await else {
+                let seen = format!("nothing came for {} s", READS_ON_WITHIN.as_secs());
+                return Err(self.worker.explain(Error::new(SERVICE, "read what there is already", seen)));
+            };
+            read?;
         }
         Ok(())
     }

@@ -179,8 +179,10 @@ impl Scenario {
             Shown::Refusal { told } | Shown::WrongUntilRefusal { told, .. } => {
                 let mut went_on = self.catch_up().await;
                 if went_on.is_err() {
-                    // Who asks again is told again, and not given what stands after that.
+                    // Who asks again is told again, and not given what stands after that; but perhaps what stands before it.
+                    let told = self.stream.len();
                     went_on = self.catch_up().await;
+                    self.stream.truncate(told);
                 }
                 let (wrong, verdict) = match shown {
                     Shown::WrongUntilRefusal { reference, kinds, .. } => {

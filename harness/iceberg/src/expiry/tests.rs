@@ -135,7 +135,7 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 25, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_kept_is_whole_and_no_file_is_left(steps in steps()) {
