@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use changeproof::error::{Context, Result};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use iceberg::{
-    TableIdent, TableUpdate,
+    TableIdent, TableRequirement, TableUpdate,
     spec::{MAIN_BRANCH, ManifestFile, SnapshotRef, SnapshotReference, SnapshotRetention, TableMetadata},
     table::Table,
 };
@@ -26,6 +26,9 @@ use crate::{
     warehouse::{Commit, TableChange, Warehouse},
     writer::{is_current, now_ms},
 };
+
+/// So many snapshots expire together at most, the oldest first: of a table that never had any expire there may be hundreds of thousands.
+pub const MOST_TOGETHER: usize = 1000;
 
 /// So many files are removed at a time.
 const REMOVED_TOGETHER: usize = 8;
@@ -94,7 +97,8 @@ pub async fn expire(warehouse: &Warehouse, ident: &TableIdent, retention: Retent
         Some(retention) => warehouse.commit(ident, &Expiry(retention)).await?,
         None => before.clone(),
     };
-    Ok(Expired { before, after })
+    let is_same = before.metadata().uuid() == after.metadata().uuid();
+    Ok(Expired { before: if is_same { before } else { after.clone() }, after })
 }
 
 struct Expiry(Retention);
@@ -105,7 +109,8 @@ impl TableChange for Expiry {
         let snapshot_ids = expired(table.metadata(), self.0)?;
         let is_any = !snapshot_ids.is_empty();
         let updates = vec![TableUpdate::RemoveSnapshots { snapshot_ids }];
-        Ok(is_any.then(|| Commit { requirements: vec![is_current(table)], updates }))
+        let is_it = TableRequirement::UuidMatch { uuid: table.metadata().uuid() };
+        Ok(is_any.then(|| Commit { requirements: vec![is_it, is_current(table)], updates }))
     }
 }
 
@@ -127,8 +132,11 @@ fn expired(metadata: &TableMetadata, retention: Retention) -> Result<Vec<i64>> {
         kept.extend(line.map(|(_, snapshot)| snapshot.snapshot_id()));
     }
     let oldest = before(retention.max_age);
-    let old = metadata.snapshots().filter(|snapshot| snapshot.timestamp_ms() <= oldest);
-    Ok(old.map(|snapshot| snapshot.snapshot_id()).filter(|id| !kept.contains(id)).collect())
+    let is_gone =
+        |snapshot: &&SnapshotRef| snapshot.timestamp_ms() <= oldest && !kept.contains(&snapshot.snapshot_id());
+    let mut gone: Vec<&SnapshotRef> = metadata.snapshots().filter(is_gone).collect();
+    gone.sort_by_key(|snapshot| snapshot.sequence_number());
+    Ok(gone.into_iter().take(MOST_TOGETHER).map(|snapshot| snapshot.snapshot_id()).collect())
 }
 
 /// All branches and tags: `iceberg` tells one only if its name is known.
@@ -228,8 +236,11 @@ async fn lists(
     snapshots: impl Iterator<Item = &SnapshotRef>,
 ) -> Result<BTreeMap<String, ManifestFile>> {
     let reading: Vec<_> = snapshots.map(|snapshot| manifests.list(snapshot)).collect();
-    let lists: Vec<Vec<ManifestFile>> = stream::iter(reading).buffer_unordered(REMOVED_TOGETHER).try_collect().await?;
-    Ok(lists.into_iter().flatten().map(|manifest| (manifest.manifest_path.clone(), manifest)).collect())
+    let (mut lists, mut found) = (stream::iter(reading).buffer_unordered(REMOVED_TOGETHER), BTreeMap::new());
+    while let Some(list) = lists.try_next().await? {
+        found.extend(list.into_iter().map(|manifest| (manifest.manifest_path.clone(), manifest)));
+    }
+    Ok(found)
 }
 
 /// The paths of the files that manifests say are in the table.

@@ -51,7 +51,7 @@ pub use self::{
     changelog::{ChangeBatch, ChangelogScan, Kind, rows_at},
     changes::changes,
     compaction::{FileCounts, Rewriting, Rewritten, SMALL_BYTES, compact},
-    expiry::{Expired, Removed, Retention, expire},
+    expiry::{Expired, MOST_TOGETHER, Removed, Retention, expire},
     files::{FilesDiff, LiveFile, diff_files},
     mutation::WriteMode,
     open::{open_in_bucket, open_table},

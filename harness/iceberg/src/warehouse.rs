@@ -22,6 +22,9 @@ use crate::{
 /// The catalog's own name within its database.
 const CATALOG: &str = "changeproof";
 
+/// The file of a folder that its catalog is in.
+const DATABASE: &str = "catalog.db";
+
 /// The table property by which metadata files are removed that the present one no longer names as earlier ones.
 pub const REMOVES_OLD_METADATA: &str = "write.metadata.delete-after-commit.enabled";
 
@@ -77,7 +80,7 @@ impl Warehouse {
         let doing = || format!("open the warehouse {}", folder.display());
         std::fs::create_dir_all(folder).while_doing(SERVICE, doing())?;
         let folder = folder.canonicalize().while_doing(SERVICE, doing())?;
-        let database = folder.join("catalog.db");
+        let database = folder.join(DATABASE);
         let options = SqliteConnectOptions::new()
             .filename(&database)
             .create_if_missing(true)
@@ -96,6 +99,11 @@ impl Warehouse {
             .await
             .while_doing(SERVICE, doing())?;
         Ok(Self { catalog: Arc::new(catalog), commits: Commits::Sqlite(pool), root: None })
+    }
+
+    /// Whether there is one in a folder.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(DATABASE).is_file()
     }
 
     /// Opens a warehouse behind a REST catalog; the names of its namespaces begin with `root`, if that is given.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, future::pending, time::Duration};
 
-use changeproof_iceberg::{Expired, Removed, Retention};
+use changeproof_iceberg::{Expired, MOST_TOGETHER, Removed, Retention};
 use iceberg::table::Table;
 use tokio::task::JoinSet;
 
@@ -32,9 +32,15 @@ impl Expiring {
         (self.removing.is_empty() && old >= *left + TOGETHER).then_some(self.retention)
     }
 
+    /// Leaves a table alone until more of its snapshots are old, for the catalog doesn't let them expire.
+    pub(crate) fn has_failed(&mut self, relation: u32, table: &Table) {
+        self.left.insert(relation, self.retention.old(table));
+    }
+
     /// Begins to remove the files of snapshots that have expired.
     pub(crate) fn remove_files(&mut self, relation: u32, expired: Expired) {
-        self.left.insert(relation, self.retention.old(expired.table()));
+        let is_all = expired.count() < MOST_TOGETHER;
+        self.left.insert(relation, if is_all { self.retention.old(expired.table()) } else { 0 });
         self.removing.spawn(async move {
             // The tables are whole with these files, and some storage lets nobody remove any.
             expired.remove_files().await.unwrap_or(Removed { removed: 0, left: 1 })

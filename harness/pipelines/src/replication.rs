@@ -271,7 +271,7 @@ impl Replication {
             let table = with_feed_alive(&mut self.feed, written).await?;
             self.progress.commits += 1;
             self.compacting.look_at(relation, &table);
-            self.expire(relation, &table).await?;
+            self.expire(relation, &table).await;
         }
         self.progress.transactions += std::mem::take(&mut self.ended);
         (self.taken, self.since) = (0, None);
@@ -287,16 +287,23 @@ impl Replication {
     }
 
     /// Lets old snapshots of a table expire, if they are many; but none while files are read that they may have.
-    async fn expire(&mut self, relation: u32, table: &Table) -> Result<()> {
+    async fn expire(&mut self, relation: u32, table: &Table) {
         if self.compacting.is_running() {
-            return Ok(());
+            return;
         }
         let (retention, target) = (self.expiring.is_due(relation, table), self.targets.get(&relation));
-        let Some((retention, target)) = retention.zip(target) else { return Ok(()) };
-        let expired = with_feed_alive(&mut self.feed, Box::pin(self.sink.expire(target, retention))).await?;
-        self.progress.expired += u64::try_from(expired.count()).unwrap_or(u64::MAX);
-        self.expiring.remove_files(relation, expired);
-        Ok(())
+        let Some((retention, target)) = retention.zip(target) else { return };
+        match with_feed_alive(&mut self.feed, Box::pin(self.sink.expire(target, retention))).await {
+            Ok(expired) => {
+                self.progress.expired += u64::try_from(expired.count()).unwrap_or(u64::MAX);
+                self.expiring.remove_files(relation, expired);
+            }
+            // The tables are whole without; and a catalog that doesn't answer is told of by the next commit.
+            Err(_) => {
+                self.progress.failed_expiries += 1;
+                self.expiring.has_failed(relation, table);
+            }
+        }
     }
 
     fn count(&mut self, Removed { removed, left }: Removed) {
@@ -430,7 +437,7 @@ impl Origin<'_> {
 }
 
 /// How long a stop waits for a compaction and a removal of files that are under way.
-const TIDIES_WITHIN: Duration = Duration::from_secs(5);
+const TIDIES_WITHIN: Duration = Duration::from_secs(30);
 
 /// How often a table is copied that is rewritten while it is read.
 const COPIES: u32 = 5;

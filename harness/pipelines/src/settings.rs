@@ -65,6 +65,8 @@ pub struct Progress {
     pub commits: u64,
     /// Snapshots of the sink's tables that have expired.
     pub expired: u64,
+    /// How often the catalog didn't let any expire.
+    pub failed_expiries: u64,
     /// Files that were removed with them.
     pub removed_files: u64,
     /// Files that no snapshot has any more, and that could not be removed.

@@ -23,7 +23,8 @@ pub(crate) struct Shape {
     pub(crate) columns: Vec<ShapeColumn>,
     /// The key's columns in order; none if it has no key.
     pub(crate) key: Vec<String>,
-    /// The number of the file that the rows are in (`pg_relation_filenode`; of a partitioned table the newest of its partitions' files): another one after all of them were rewritten.
+    /// The number of the file that the rows are in, of a partitioned table the newest of its partitions' files: another one after all of them
+    /// were rewritten.
     pub(crate) filenode: u32,
 }
 

@@ -3,7 +3,10 @@
 //! How far a table has followed the log stands in the summary of its last snapshot and in its properties, written by the same commit
 //! as the rows. The former is true after a rollback of the table too, the latter after its snapshots have expired.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use changeproof::{
@@ -144,10 +147,8 @@ impl Sink {
             (SOURCE, self.source.clone()),
             (RELATION, relation.to_string()),
             (SHAPE, serde_json::to_string(&shape).while_doing(SERVICE, "describe a table")?),
-            (REMOVES_OLD_METADATA, true.to_string()),
-            (OLD_METADATA, METADATA_FILES.to_string()),
         ];
-        let properties = properties.map(|(name, value)| (name.to_owned(), value));
+        let properties = properties.map(|(name, value)| (name.to_owned(), value)).into_iter().chain(tidiness());
         let creation =
             TableCreation::builder().name(known.name.name().to_owned()).schema(schema).properties(properties).build();
         let ident = ident(&known.name);
@@ -273,6 +274,12 @@ impl Sink {
     }
 }
 
+/// The properties by which a table's old metadata files go.
+fn tidiness() -> [(String, String); 2] {
+    [(REMOVES_OLD_METADATA, true.to_string()), (OLD_METADATA, METADATA_FILES.to_string())]
+        .map(|(name, value)| (name.to_owned(), value))
+}
+
 /// Which of the sink's rows stay, of those that are equal to one that goes: a delete by values takes all of them.
 fn left_of(gone: &[Row], mut rows: Vec<Row>) -> Vec<Row> {
     let content = |row: &Row| -> Vec<(String, Value)> {
@@ -381,7 +388,10 @@ impl TableChange for Following {
         let properties = [(POSITION.to_owned(), position)].into();
         let delta = FilesDelta { added: self.added.clone(), removed, properties, ..FilesDelta::default() };
         let Commit { requirements, updates } = commit_of(&self.at_present(table)?, &delta).await?;
-        let state = TableUpdate::SetProperties { updates: self.state.clone().into_iter().collect() };
+        let mut properties: HashMap<String, String> = self.state.clone().into_iter().collect();
+        let known = table.metadata().properties();
+        properties.extend(tidiness().into_iter().filter(|(name, _)| !known.contains_key(name)));
+        let state = TableUpdate::SetProperties { updates: properties };
         Ok(Some(Commit {
             requirements: self.begun.requirements.iter().cloned().chain(requirements).collect(),
             updates: self.begun.updates.iter().cloned().chain(updates).chain([state]).collect(),

@@ -93,6 +93,7 @@ impl Progress {
             transactions: self.transactions + since.transactions,
             commits: self.commits + since.commits,
             expired: self.expired + since.expired,
+            failed_expiries: self.failed_expiries + since.failed_expiries,
             removed_files: self.removed_files + since.removed_files,
             left_files: self.left_files + since.left_files,
             position: self.position.max(since.position),

@@ -2,20 +2,18 @@
 
 use std::path::Path;
 
+use changeproof_iceberg::Warehouse;
 use changeproof_pipelines::{Layout, check};
 
 use super::{CheckArguments, LayoutName};
 use crate::exit::Failure;
 
-/// The catalog of a warehouse in a folder.
-const CATALOG: &str = "catalog.db";
-
 /// Runs the command.
 pub(super) async fn run(arguments: &CheckArguments) -> Result<(), Failure> {
     let ends = &arguments.ends;
-    if !ends.to.contains("://") && !Path::new(&ends.to).join(CATALOG).is_file() {
+    if !ends.to.contains("://") && !Warehouse::is_in(Path::new(&ends.to)) {
         return Err(Failure::input(format!(
-            "there is no warehouse in {}: it holds no {CATALOG}\n  what to do: name the folder that `cdc replicate --to` was given",
+            "there is no warehouse in {}: it holds no catalog\n  what to do: name the folder that `cdc replicate --to` was given",
             ends.to
         )));
     }

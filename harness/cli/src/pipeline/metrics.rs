@@ -42,6 +42,7 @@ pub(super) struct Metrics {
     transactions: Counter,
     commits: Counter,
     expired: Counter,
+    failed_expiries: Counter,
     removed_files: Counter,
     left_files: Counter,
     lag_s: Number,
@@ -66,6 +67,7 @@ impl Metrics {
             transactions: Counter::default(),
             commits: Counter::default(),
             expired: Counter::default(),
+            failed_expiries: Counter::default(),
             removed_files: Counter::default(),
             left_files: Counter::default(),
             lag_s: Number::default(),
@@ -86,6 +88,8 @@ impl Metrics {
         to.register("transactions", "Transactions that are in the sink", self.transactions.clone());
         to.register("commits", "Commits to the sink's tables", self.commits.clone());
         to.register("expired_snapshots", "Snapshots of the sink's tables that have expired", self.expired.clone());
+        let failed = "How often the catalog didn't let any expire";
+        to.register("failed_expiries", failed, self.failed_expiries.clone());
         to.register("removed_files", "Files that were removed with them", self.removed_files.clone());
         let left = "Files that no snapshot has any more, and that could not be removed";
         to.register("left_files", left, self.left_files.clone());
@@ -110,6 +114,7 @@ impl Metrics {
         self.transactions.inc_by(now.transactions - told.transactions);
         self.commits.inc_by(now.commits - told.commits);
         self.expired.inc_by(now.expired - told.expired);
+        self.failed_expiries.inc_by(now.failed_expiries - told.failed_expiries);
         self.removed_files.inc_by(now.removed_files - told.removed_files);
         self.left_files.inc_by(now.left_files - told.left_files);
         if now.commit_time_us != told.commit_time_us {

@@ -92,14 +92,18 @@ impl Teller {
     fn tell_now(&mut self, progress: &Progress) {
         self.told = Some(Instant::now());
         let seconds = self.began.elapsed().as_secs_f32();
-        let Progress { copied, changes, commits, position, left_files, .. } = progress;
+        let Progress { copied, changes, commits, position, left_files, failed_expiries, .. } = progress;
+        let kept = match failed_expiries {
+            0 => "",
+            _ => ", old snapshots stay: the catalog doesn't let them expire",
+        };
         let left = match left_files {
             0 => String::new(),
             left => format!(", {left} files of expired snapshots left: the storage doesn't let them be removed"),
         };
         let lag = lag(progress).map(|lag| format!(", {} ms behind", lag.as_millis())).unwrap_or_default();
         anstream::eprintln!(
-            "{seconds:6.1} s  {copied} rows copied, {changes} changes in {commits} commits, up to {position}{lag}{left}"
+            "{seconds:6.1} s  {copied} rows copied, {changes} changes in {commits} commits, up to {position}{lag}{kept}{left}"
         );
     }
 }

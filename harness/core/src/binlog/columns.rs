@@ -28,6 +28,11 @@ pub(super) fn created(definition: &[Word]) -> Option<(Row, bool)> {
 /// Whether a new table gets columns and rows from a query.
 pub(super) fn is_of_a_query(definition: &[Word]) -> bool {
     let mut rest = Reader(definition);
+    rest.skip(&["("]);
+    if rest.is_at(&["LIKE"]) {
+        return false;
+    }
+    let mut rest = Reader(definition);
     rest.in_parentheses();
     rest.0.iter().any(|word| Reader(std::slice::from_ref(word)).is_at(&["SELECT", "TABLE"]))
 }

@@ -16,6 +16,8 @@ pub(super) enum Effect {
     Creates { table: TableName, is_unless_there: bool, like: Option<TableName>, definition: Vec<Word> },
     /// It removes tables.
     Drops(Vec<TableName>),
+    /// It removes a schema, with its tables.
+    DropsSchema(String),
 }
 
 /// What a statement does to the tables of a lease, if anything that has to be known.
@@ -55,6 +57,11 @@ pub(super) fn effect(words: &[Word], lease: &str, database: &str) -> Option<Effe
             let (table, definition) = (statement.table(name)?, statement.words.0.to_vec());
             let like = statement.like().and_then(|like| statement.table(like));
             Some(Effect::Creates { table, is_unless_there, like, definition })
+        }
+        "DROP" if statement.words.skip(&["DATABASE", "SCHEMA"]) => {
+            statement.words.skip_condition();
+            let database = statement.words.part()?;
+            schema_of(lease, &database).map(|schema| Effect::DropsSchema(schema.to_string()))
         }
         "DROP" if statement.is_of_table() => {
             statement.words.skip_condition();
@@ -190,6 +197,8 @@ mod tests {
         assert!(
             matches!(alters, Some(Effect::Alters { table, changes, .. }) if table == "t".into() && changes.len() == 3)
         );
+        assert_eq!(told("DROP DATABASE IF EXISTS cp_1_sales"), Some(Effect::DropsSchema("sales".to_owned())));
+        assert_eq!(told("DROP SCHEMA cp_2"), None, "another lease's");
         assert_eq!(told("RENAME TABLE IF EXISTS t WAIT 5 TO u"), Some(renames(&[("t", "u")])));
         assert_eq!(told("CREATE TEMPORARY TABLE t (id int)"), None);
         assert_eq!(told("CREATE INDEX i ON t (a)"), None);

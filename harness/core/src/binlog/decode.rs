@@ -86,14 +86,9 @@ impl Decoder {
         }
     }
 
-    /// Forgets what belongs to a connection: its tables' numbers, and a transaction that will come again from its beginning.
-    pub(super) fn reconnected(&mut self) {
-        self.file_begins();
-    }
-
-    /// Forgets what belongs to a file of the log: a server that was started again counts its tables anew, and has given up a transaction of
-    /// which it had written no end.
-    fn file_begins(&mut self) {
+    /// Forgets what belongs to a connection or a file of the log: the tables' numbers, which a server that was started again counts anew; and a
+    /// transaction without its end, which comes again from its beginning, or which the server has given up.
+    pub(super) fn begins_anew(&mut self) {
         self.numbered.clear();
         self.drop_changes();
         self.open = None;
@@ -124,7 +119,7 @@ impl Decoder {
                     .help("set gtid_mode=ON"))
             }
             Some(EventData::FormatDescriptionEvent(_)) => {
-                self.file_begins();
+                self.begins_anew();
                 Ok(None)
             }
             Some(EventData::QueryEvent(event)) => self.statement(&Statement::of_query(&event)),
@@ -385,7 +380,7 @@ mod tests {
         decoder.opens(open(1))?;
         assert!(decoder.opens(open(2)).is_err());
         // A server that was started again has given it up.
-        decoder.file_begins();
+        decoder.begins_anew();
         decoder.opens(open(3))
     }
 
@@ -394,7 +389,7 @@ mod tests {
         let mut decoder = decoder();
         decoder.opens(open(1))?;
         tell_wider(&mut decoder);
-        decoder.reconnected();
+        decoder.begins_anew();
         decoder.opens(open(1))?;
         tell_wider(&mut decoder);
         assert_eq!(ops(decoder.end()), [Op::Schema, Op::Insert]);

@@ -83,13 +83,20 @@ impl Reading {
     }
 }
 
-/// Whether the connection is gone, and may be made anew; otherwise what was sent can't be read, and won't be the next time.
+/// Whether the connection is gone, and may be made anew; otherwise what was sent can't be read, and won't be the next time. (An event that
+/// is cut short is told as the end of a stream too.)
 fn is_broken(error: &IoError) -> bool {
     use ErrorKind as Kind;
     let IoError::Io(error) = error;
     matches!(
         error.kind(),
-        Kind::UnexpectedEof | Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe | Kind::TimedOut
+        Kind::UnexpectedEof
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::BrokenPipe
+            | Kind::TimedOut
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
     )
 }
 

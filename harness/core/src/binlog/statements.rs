@@ -6,6 +6,7 @@ use mysql_common::{
         events::{ExecuteLoadQueryEvent, QueryEvent, StatusVarVal, StatusVars},
     },
     constants::SqlMode,
+    misc::raw::{RawBytes, bytes::NullBytes},
 };
 
 use super::{
@@ -28,7 +29,7 @@ pub(super) struct Statement {
     pub(super) sql: String,
     /// The database that names without one belong to.
     pub(super) database: String,
-    /// A database that it writes to, as far as the server says.
+    /// The databases that it writes to, as far as the server says.
     writes_to: Vec<String>,
     /// Whether a backslash in a string is nothing but that (`NO_BACKSLASH_ESCAPES`).
     is_backslash_plain: bool,
@@ -51,7 +52,7 @@ impl Statement {
         if let Some(variable) = variables.get_status_var(StatusVarKey::UpdatedDbNames)
             && let Ok(StatusVarVal::UpdatedDbNames(names)) = variable.get_value()
         {
-            self.writes_to = names.iter().map(|name| name.as_str().into_owned()).collect();
+            self.writes_to = all_names(variables.0.as_bytes(), &names);
         }
         if let Some(variable) = variables.get_status_var(StatusVarKey::SqlMode)
             && let Ok(StatusVarVal::SqlMode(mode)) = variable.get_value()
@@ -75,8 +76,19 @@ impl Statement {
     }
 }
 
+/// The names of a list whose first one the library has read, and how many there are: it takes the others for empty.
+fn all_names<'a>(variables: &[u8], names: &[RawBytes<'a, NullBytes>]) -> Vec<String> {
+    let Some(first) = names.first() else { return Vec::new() };
+    let place = first.as_bytes().as_ptr().addr().wrapping_sub(variables.as_ptr().addr());
+    let rest = variables.get(place..).unwrap_or_default();
+    rest.split(|byte| *byte == 0).take(names.len()).map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+}
+
 impl Decoder {
     /// Takes a statement. Returns the transaction that it ends.
+    ///
+    /// # Errors
+    /// It changes rows of the lease, and the log doesn't tell which; or it goes back to a savepoint that nobody has set.
     pub(super) fn statement(&mut self, statement: &Statement) -> Result<Option<Transaction>> {
         let sql = statement.sql.trim();
         let begins_with = |words: &str| sql.get(..words.len()).is_some_and(|head| head.eq_ignore_ascii_case(words));
@@ -213,8 +225,14 @@ mod tests {
         let writes_to = vec!["cp_1".to_owned()];
         let called = Statement { writes_to, ..Statement::new("SELECT `other`.`f`()", "other") };
         assert!(decoder().statement(&called).is_err(), "what the server says of databases");
+        // As the server writes them: a key, the count, names that each end with a zero byte; and what stands before.
+        let variables = StatusVars(RawBytes::new(&b"\x00\x00\x00\x00\x00\x0c\x02audit\x00cp_1\x00"[..]));
+        let of_two = Statement::new("SELECT `other`.`f`()", "other").with(&variables);
+        assert_eq!(of_two.writes_to, ["audit", "cp_1"]);
+        assert!(decoder().statement(&of_two).is_err(), "the second of two");
         for (sql, database) in [
             ("INSERT INTO t VALUES (1)", "cp_2"),
+            ("CREATE TABLE u LIKE cp_1.table", "cp_1"),
             ("UPDATE cp_12.t SET n = 1", "other"),
             ("GRANT SELECT ON cp_1.* TO u", "cp_1"),
             ("SET PASSWORD FOR u = 'x'", "cp_1"),

@@ -40,6 +40,10 @@ const CANT_GIVE: u16 = 1236;
 const COMES_BACK_WITHIN: Duration = Duration::from_secs(30);
 const KNOCKS_EVERY: Duration = Duration::from_millis(100);
 
+/// A connection that breaks so often, each time so soon after it was made, breaks at what it is sent.
+const BREAKS: u32 = 20;
+const BREAKS_SOON: Duration = Duration::from_secs(2);
+
 /// What keeps the transaction that was decoded last from being taken at once.
 enum Obstacle {
     /// It was prepared in log from before the capture: its changes are looked for there.
@@ -63,6 +67,9 @@ pub(super) struct Binlog {
     seen: Seen,
     /// What is to be delivered next, as it was read.
     ready: VecDeque<vec::IntoIter<Change>>,
+    /// When it has connected again last, and how often that was soon after the time before.
+    reconnected: Option<Instant>,
+    breaks: u32,
 }
 
 impl Binlog {
@@ -86,8 +93,9 @@ impl Binlog {
         let shapes = shapes.into_iter().map(|(name, shape)| (name, told_shape(&shape)));
         let decoder = Decoder::new(lease, log.flavour, collations, shapes);
         let (server_id, reading, is_stopped) = (server_id(), None, false);
-        let (read, obstacle) = (VecDeque::new(), None);
-        let mut binlog = Self { log, server_id, reading, is_stopped, decoder, read, obstacle, seen, ready };
+        let (read, obstacle, reconnected, breaks) = (VecDeque::new(), None, None, 0);
+        let mut binlog =
+            Self { log, server_id, reading, is_stopped, decoder, read, obstacle, seen, ready, reconnected, breaks };
         binlog.connect().await?;
         Ok(binlog)
     }
@@ -102,6 +110,13 @@ impl Binlog {
     /// # Errors
     /// It doesn't come back in time, or refuses to send its log.
     async fn reconnect(&mut self) -> Result<()> {
+        let is_soon = self.reconnected.is_some_and(|last| last.elapsed() < BREAKS_SOON);
+        self.breaks = if is_soon { self.breaks + 1 } else { 0 };
+        if self.breaks > BREAKS {
+            let cause = format!("the connection has broken {BREAKS} times, each time at once, after {}", self.seen);
+            return Err(Error::new(SERVICE, "go on", cause).help("what comes next in the log may be damaged"));
+        }
+        self.reconnected = Some(Instant::now());
         let until = Instant::now() + COMES_BACK_WITHIN;
         loop {
             match connect_as_replica(&self.log).await {
@@ -112,6 +127,7 @@ impl Binlog {
         }
     }
 
+    /// Asks for all that hasn't been seen.
     async fn follow(&mut self, mut conn: Conn) -> Result<()> {
         let request = self.seen.request_others(&mut conn, self.server_id).await?;
         let stream = conn.get_binlog_stream(request).await.map_err(|error| self.told(error))?;
@@ -140,7 +156,7 @@ impl Binlog {
         self.reading = None;
         self.read.clear();
         self.obstacle = None;
-        self.decoder.reconnected();
+        self.decoder.begins_anew();
     }
 
     fn take(&mut self, id: Id, changes: Vec<Change>) {

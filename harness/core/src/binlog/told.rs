@@ -96,6 +96,10 @@ impl Tables {
                 self.defined.extend(new.map(|new| (table, new)));
             }
             Effect::Drops(tables) => tables.iter().for_each(|table| self.forget(table)),
+            Effect::DropsSchema(schema) => {
+                self.told.retain(|table, _| table.schema() != schema);
+                self.defined.retain(|table, _| table.schema() != schema);
+            }
         }
     }
 

@@ -94,14 +94,19 @@ pub(super) fn words(sql: &str) -> Vec<Word> {
 /// As [`words`], where a backslash may be nothing but that (`NO_BACKSLASH_ESCAPES`).
 pub(super) fn words_by(sql: &str, is_backslash_plain: bool) -> Vec<Word> {
     let mut words = Vec::new();
+    let mut executed = 0_usize;
     let mut rest = sql.trim_start();
     while let Some(first) = rest.chars().next() {
         let (word, length) = match first {
             '/' if rest.starts_with("/*!") || rest.starts_with("/*M!") => {
                 let content = rest[2..].trim_start_matches('M')[1..].trim_start_matches(|c: char| c.is_ascii_digit());
+                executed += 1;
                 (None, rest.len() - content.len())
             }
-            '*' if rest.starts_with("*/") => (None, 2),
+            '*' if executed > 0 && rest.starts_with("*/") => {
+                executed -= 1;
+                (None, 2)
+            }
             '/' if rest.starts_with("/*") => (None, rest.find("*/").map_or(rest.len(), |end| end + 2)),
             '#' => (None, rest.find('\n').unwrap_or(rest.len())),
             '-' if rest.starts_with("--") && !rest[2..].starts_with(|c: char| !c.is_whitespace()) => {
@@ -163,6 +168,7 @@ mod tests {
         assert_eq!(plain("/* a */ b -- c\n--\nd--e # f", false), "b d - - e");
         assert_eq!(plain("/*!40000 TRUNCATE TABLE t */", false), "TRUNCATE TABLE t");
         assert_eq!(plain("/*M!100100 a */ /*! b */ c", false), "a b c");
+        assert_eq!(plain("2*/* c */3", false), "2 * 3");
     }
 
     #[test]

@@ -247,7 +247,7 @@ pub struct Watch {
     pub began: (usize, usize),
     /// When it was asked for all that there was; a method that looks from time to time has looked then.
     pub looks: Vec<usize>,
-    /// How often it was stopped, or its connection to the source was broken, while changes were on their way.
+    /// How often its connection to the source was broken, or it was stopped by force, while changes were on their way.
     pub breaks: usize,
     /// How many changes it had told before the first of these; nothing may be wrong with them.
     pub told_before_breaks: usize,
@@ -295,7 +295,8 @@ pub fn judge(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Ch
     };
     if began.0 == began.1 {
         let judgement = judged(began.1);
-        let faults = before_breaks(model, guarantees, watch, stream);
+        let is_broken = judgement.verdict.is_broken();
+        let faults = if is_broken { Vec::new() } else { before_breaks(model, guarantees, watch, stream) };
         return Judgement { verdict: judgement.verdict.and(faults, BTreeSet::new()), ..judgement };
     }
     // Steps that deliver nothing make for several cuts with the same changes; their reads then tell them apart.
@@ -323,11 +324,20 @@ pub fn judge(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Ch
 pub fn judge_beginning(model: &Model, guarantees: &Guarantees, watch: &Watch, stream: &[Change]) -> Vec<Fault> {
     let promise = guarantees.promise(model, watch.began.1, &watch.looks);
     let faults = |count: usize| {
-        let (mut faults, _) = diff(&promise.up_to(count), guarantees, stream);
+        let mut beginning = promise.up_to(count);
+        if count < promise.reads.len() {
+            // They may be read in any order.
+            let is_told = |read: &&Expected| stream.iter().any(|change| diff::is_it(read, change));
+            beginning.reads = promise.reads.iter().filter(is_told).cloned().collect();
+        }
+        let (mut faults, _) = diff(&beginning, guarantees, stream);
         faults.retain(|fault| !watch.may_come_again(guarantees) || !COMES_AGAIN.contains(&fault.kind));
         faults
     };
     let told = stream.len().min(promise.count());
+    if !watch.may_come_again(guarantees) {
+        return faults(told);
+    }
     // What comes again makes the stream longer than what it tells.
     (0..=told).rev().map(faults).find(Vec::is_empty).unwrap_or_else(|| faults(told))
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Outcome, Scenario};
 use crate::{
     capture::SnapshotMode,
+    change::Change,
     error::{Error, Result},
     evidence::{check_model, judge_by_both},
     guarantees::{Loss, Order},
@@ -182,7 +183,13 @@ impl Scenario {
                     // Who asks again is told again, and not given what stands after that; but perhaps what stands before it.
                     let told = self.stream.len();
                     went_on = self.catch_up().await;
-                    self.stream.truncate(told);
+                    let again = self.stream.split_off(told);
+                    if let Some(new) =
+                        again.iter().find(|change| !self.stream.iter().any(|told| is_again(told, change)))
+                    {
+                        let seen = format!("asked again, it told more: {}", text::line(new, None));
+                        return Err(Error::new(self.method.name(), "refuse to go on", seen));
+                    }
                 }
                 let (wrong, verdict) = match shown {
                     Shown::WrongUntilRefusal { reference, kinds, .. } => {
@@ -261,4 +268,9 @@ impl Scenario {
         let page = format!("{} · {} · {verdict}\n{body}", self.method.name(), self.name);
         Outcome { verdict, page }
     }
+}
+
+/// Whether two changes tell the same.
+fn is_again(told: &Change, change: &Change) -> bool {
+    (told.op, &told.table, &told.key, &told.after) == (change.op, &change.table, &change.key, &change.after)
 }
