@@ -293,16 +293,14 @@ impl Replication {
         }
         let (retention, target) = (self.expiring.is_due(relation, table), self.targets.get(&relation));
         let Some((retention, target)) = retention.zip(target) else { return };
-        match with_feed_alive(&mut self.feed, Box::pin(self.sink.expire(target, retention))).await {
-            Ok(expired) => {
-                self.progress.expired += u64::try_from(expired.count()).unwrap_or(u64::MAX);
-                self.expiring.remove_files(relation, expired);
-            }
+        let expired = with_feed_alive(&mut self.feed, Box::pin(self.sink.expire(target, retention))).await;
+        if let Ok(expired) = expired {
+            self.progress.expired += u64::try_from(expired.count()).unwrap_or(u64::MAX);
+            self.expiring.remove_files(relation, expired);
+        } else {
             // The tables are whole without; and a catalog that doesn't answer is told of by the next commit.
-            Err(_) => {
-                self.progress.failed_expiries += 1;
-                self.expiring.has_failed(relation, table);
-            }
+            self.progress.failed_expiries += 1;
+            self.expiring.has_failed(relation, table);
         }
     }
 

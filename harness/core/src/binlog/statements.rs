@@ -77,7 +77,7 @@ impl Statement {
 }
 
 /// The names of a list whose first one the library has read, and how many there are: it takes the others for empty.
-fn all_names<'a>(variables: &[u8], names: &[RawBytes<'a, NullBytes>]) -> Vec<String> {
+fn all_names(variables: &[u8], names: &[RawBytes<'_, NullBytes>]) -> Vec<String> {
     let Some(first) = names.first() else { return Vec::new() };
     let place = first.as_bytes().as_ptr().addr().wrapping_sub(variables.as_ptr().addr());
     let rest = variables.get(place..).unwrap_or_default();
