@@ -31,6 +31,10 @@ const MEMORY_MB: u32 = 512;
 /// What it writes when it can't make sense of the log, and goes on without a word to its consumers.
 pub(super) const LOST_ITS_WAY: &str = "Unknown event type";
 
+/// What it writes when the thread that reads existing rows has lost its connection. That one is gone for good, while the rest of it connects
+/// again and goes on: rows that it is asked to read later it never reads, without a word.
+const READS_NO_ROWS: &str = "BootstrapController.getIncompleteTasks";
+
 /// A Maxwell of a server.
 pub(super) struct Daemon<'a> {
     stack: &'a Stack,
@@ -79,7 +83,8 @@ impl<'a> Daemon<'a> {
         }
         let a_day = Duration::from_hours(24);
         let is_at_work = docker::is_running(&self.container).await?
-            && !docker::has_written(&self.container, LOST_ITS_WAY, a_day).await?;
+            && !docker::has_written(&self.container, LOST_ITS_WAY, a_day).await?
+            && !docker::has_written(&self.container, READS_NO_ROWS, a_day).await?;
         if is_at_work
             && !self.follows_otherwise().await?
             && let Some(worker) = self.left_by_another().await?
