@@ -282,9 +282,19 @@ fn end(found: &TopicPartitionListElem<'_>) -> Result<(String, i32, i64), KafkaEr
     }
 }
 
+/// Whether the broker that was asked has yet to learn that it leads the partition, or since when; all of these may be asked again (Kafka's
+/// protocol guide, "Error Codes").
 fn has_no_leader_yet(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode::{LeaderNotAvailable, NotLeaderForPartition, UnknownPartition, UnknownTopicOrPartition};
-    matches!(code, LeaderNotAvailable | NotLeaderForPartition | UnknownPartition | UnknownTopicOrPartition)
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::UnknownPartition
+            | Code::UnknownTopicOrPartition
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch
+    )
 }
 
 fn partitions(consumer: &StreamConsumer, prefix: &str) -> Result<HashMap<String, i32>, KafkaError> {
