@@ -58,7 +58,8 @@ impl Retention {
         })
     }
 
-    /// How many of a table's snapshots are older than it keeps them, without those of them that stay for another reason.
+    /// How many of a table's snapshots are older than it keeps them, those among them that stay for another reason: a tag, or the least that
+    /// a branch keeps.
     pub fn old(self, table: &Table) -> usize {
         let Some(retention) = self.of(table) else { return 0 };
         let oldest = before(retention.max_age);

@@ -6,7 +6,7 @@ use changeproof_iceberg::{Expired, MOST_TOGETHER, Removed, Retention};
 use iceberg::table::Table;
 use tokio::task::JoinSet;
 
-/// So many snapshots of a table expire together: each time costs a commit.
+/// So many snapshots of a table expire together at least: each time costs a commit.
 const TOGETHER: usize = 100;
 
 /// Tables whose snapshots expire.

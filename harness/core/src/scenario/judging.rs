@@ -61,7 +61,7 @@ impl<'a> KnownFlaw<'a> {
         Self { method, on: None, shown: Shown::Refusal { told } }
     }
 
-    /// The same, whose stream shows just these faults until then, in this order of kinds.
+    /// The same, whose stream shows just these faults until then: each as often as it is named, in the order of [`FaultKind`].
     #[must_use]
     pub fn having_told(self, reference: &'a str, kinds: &'a [FaultKind]) -> Self {
         match self.shown {
