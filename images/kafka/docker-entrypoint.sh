@@ -91,6 +91,8 @@ run_broker() {
 
 run_connect() {
     java_options "$home/cds/connect.jsa" '-Xms128m -Xmx512m'
+    # A database that is started again may have another address, and Java keeps one for 30 s.
+    options+=(-Dsun.net.inetaddr.ttl=1)
     if [[ -n ${CONNECT_REST_USER:-} && -n ${CONNECT_REST_PASSWORD:-} ]]; then
         export CONNECT_REST_EXTENSION_CLASSES=${CONNECT_REST_EXTENSION_CLASSES:-org.apache.kafka.connect.rest.basic.auth.extension.BasicAuthSecurityRestExtension}
         printf '%s=%s\n' "$CONNECT_REST_USER" "${CONNECT_REST_PASSWORD//\\/\\\\}" > "$run/rest.passwords"

@@ -62,7 +62,7 @@ impl Connect {
 
     /// A connector of a name, which need not be there; `what` it is, is whose error it will be if it fails.
     pub fn connector(&self, name: &str, what: &'static str) -> Connector {
-        Connector { connect: self.clone(), name: name.to_owned(), what, passing: None }
+        Connector { connect: self.clone(), name: name.to_owned(), what, passing: &[] }
     }
 
     /// The names of all connectors.
@@ -133,7 +133,7 @@ pub struct Connector {
     connect: Connect,
     name: String,
     what: &'static str,
-    passing: Option<&'static str>,
+    passing: &'static [&'static str],
 }
 
 /// What Connect says of a connector and its task.
@@ -163,7 +163,7 @@ impl Connector {
 
     /// Starts the connector again if it fails with this in its trace, as whoever runs it has to.
     #[must_use]
-    pub fn restarting_after(self, passing: Option<&'static str>) -> Self {
+    pub fn restarting_after(self, passing: &'static [&'static str]) -> Self {
         Self { passing, ..self }
     }
 
@@ -258,7 +258,7 @@ impl Connector {
         match &status {
             Some(failed) if failed.has_failed() => {
                 let trace = failed.trace.as_deref().unwrap_or("it left no trace");
-                if self.passing.is_some_and(|passing| trace.contains(passing)) {
+                if self.passing.iter().any(|passing| trace.contains(passing)) {
                     return self.restart_failed().await.map(|()| None);
                 }
                 Err(Error::new(self.what, format!("run the connector {}", self.name), reasons(trace))

@@ -20,6 +20,7 @@ pub mod http;
 pub mod judge;
 pub mod kafka;
 pub mod logical;
+mod looking;
 pub mod matrix;
 pub mod maxwell;
 pub mod model;

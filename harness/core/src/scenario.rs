@@ -10,11 +10,13 @@ use crate::{
     capture::{Capture, Options, SnapshotMode, Subscription, collect_into},
     change::Change,
     error::{Context, Error, Result},
-    judge::{Verdict, Watch},
+    guarantees::Granularity,
+    judge::{Reached, Verdict, Watch},
     model::Model,
     script::{Action, Step, TableBuilder, TableRef, begin, commit},
     source::{Dialect, Place, Source, Sql},
     stack::Stack,
+    time::now_us,
     transforms::Transforms,
     view::View,
     workspace::Workspace,
@@ -37,6 +39,8 @@ pub struct Definition {
     pub package: &'static str,
     /// What happens to rows that exist before the capture begins.
     pub snapshot: SnapshotMode,
+    /// The methods for which it does, as in `only`. Empty for all.
+    pub reading: &'static [&'static str],
     /// Whether it does harm to a whole server, and therefore gets one of its own.
     pub own_server: bool,
     /// The methods for which it has a meaning, and those that are like them; with `=` before a name that method alone, with `!`
@@ -66,10 +70,12 @@ impl Definition {
         if method.plays().is_some_and(|plays| !plays.contains(&self.name)) {
             return false;
         }
-        let is_named = |name: &str| self.only.contains(&name);
-        let has_mark = |mark: char| self.only.iter().any(|only| only.strip_prefix(mark) == Some(method.name()));
-        let is_for_others = self.only.iter().all(|only| only.starts_with('!')) && !has_mark('!');
-        is_for_others || has_mark('=') || is_named(method.name()) || method.like().is_some_and(is_named)
+        names(self.only, method)
+    }
+
+    /// What happens to rows that exist before a method's capture begins.
+    fn snapshot_by(&self, method: &dyn Capture) -> SnapshotMode {
+        if names(self.reading, method) { self.snapshot } else { SnapshotMode::NoData }
     }
 
     /// Whether a storage of this title can play it.
@@ -82,6 +88,14 @@ impl Definition {
         let text = self.doc.replace('\n', " ");
         text.split_once(". ").map_or(text.trim_end_matches('.'), |(first, _)| first).to_owned()
     }
+}
+
+/// Whether a list names a method: by its name, by that of one that it works like, by all but others; or is empty.
+fn names(list: &[&str], method: &dyn Capture) -> bool {
+    let is_named = |name: &str| list.contains(&name);
+    let has_mark = |mark: char| list.iter().any(|listed| listed.strip_prefix(mark) == Some(method.name()));
+    let is_for_others = list.iter().all(|listed| listed.starts_with('!')) && !has_mark('!');
+    is_for_others || has_mark('=') || is_named(method.name()) || method.like().is_some_and(is_named)
 }
 
 /// One line of a script that is made by a program and not written down: see [`Scenario::play`].
@@ -134,7 +148,8 @@ impl Scenario {
     /// # Errors
     /// A service or a step fails, the method fails, or the scenario doesn't ask the judge.
     pub async fn examine(definition: &Definition, method: &'static dyn Capture) -> Result<Outcome> {
-        let mut scenario = Self::open(definition.name, definition.snapshot, definition.own_server, method).await?;
+        let mut scenario =
+            Self::open(definition.name, definition.snapshot_by(method), definition.own_server, method).await?;
         let ran = (definition.run)(&mut scenario).await;
         scenario.end(ran).await
     }
@@ -186,7 +201,9 @@ impl Scenario {
                 None => return Err(Error::new(name, "take a server apart", "the storage has none")),
             }
         }
-        let workspace = Workspace::open(&stack, method, Place::Memory).await?;
+        // What a server has in memory goes when it is started again.
+        let place = if own_server { Place::Disk } else { Place::Memory };
+        let workspace = Workspace::open(&stack, method, place).await?;
         Ok(Self {
             name,
             method,
@@ -196,7 +213,7 @@ impl Scenario {
             model: Model::default(),
             shown: None,
             subscription: None,
-            watch: Watch::default(),
+            watch: Watch { opened_us: now_us(), ..Watch::default() },
             stream: Vec::new(),
             outcome: None,
         })
@@ -293,6 +310,7 @@ impl Scenario {
     /// The method can't be started, or a step fails.
     pub async fn start_capture_amid(&mut self, mut step: impl FnMut(i32) -> Option<Step>) -> Result<()> {
         let before = self.model.committed().len();
+        self.note_reached().await?;
         let (subject, source) = self.workspace.split(&self.stack);
         let start = self.method.start(subject, &self.options);
         tokio::pin!(start);
@@ -392,11 +410,41 @@ impl Scenario {
     /// The capture has none, or the server refuses.
     pub async fn break_connections(&mut self) -> Result<()> {
         self.workspace.source.end_captures().await?;
+        self.note_break();
+        Ok(())
+    }
+
+    /// Shuts the server down in order and starts it again, with changes on their way. It must be the scenario's own (`own_server`), and what
+    /// its sessions have set is gone.
+    ///
+    /// A method that reads the log reads on meanwhile, for a server that is being shut down waits for those who read it.
+    ///
+    /// # Errors
+    /// It doesn't end or doesn't get ready again, or the capture fails.
+    pub async fn restart_server(&mut self) -> Result<()> {
+        self.note_break();
+        let source = &mut self.workspace.source;
+        let guarantees = self.method.guarantees(&self.options);
+        let subscription = self.subscription.as_mut().filter(|_| guarantees.granularity == Granularity::EachChange);
+        let Some(subscription) = subscription else { return source.restart_server().await };
+        let before = source.write_fence().await?;
+        let restarting = async {
+            source.restart_server().await?;
+            source.write_fence().await
+        };
+        let reading = collect_into(&mut self.stream, subscription.as_mut(), before + 1);
+        match tokio::try_join!(reading, restarting) {
+            Ok(_) => self.note_reached().await,
+            Err(error) => Err(self.stack.explain(self.method.services(), error).await),
+        }
+    }
+
+    /// Notes that a capture which has told something may tell it again.
+    pub(crate) fn note_break(&mut self) {
         if self.watch.breaks == 0 {
             self.watch.told_before_breaks = self.stream.len();
         }
         self.watch.breaks += 1;
-        Ok(())
     }
 
     /// Sets an option of the method, by the method's own name, for the capture to come.
@@ -426,9 +474,18 @@ impl Scenario {
         };
         self.stream = stream;
         match caught_up {
-            Ok(()) => Ok(()),
+            Ok(()) => self.note_reached().await,
             Err(error) => Err(self.stack.explain(self.method.services(), error).await),
         }
+    }
+
+    /// Notes how far the source and the stream have come. (Tables of files have a history each, and none together.)
+    async fn note_reached(&mut self) -> Result<()> {
+        if self.method.storage().dialect().is_some() {
+            let end = self.method.end_of_history(self.workspace.source.as_ref()).await?;
+            self.watch.reached.push(Reached { at_us: now_us(), end, told: self.stream.len() });
+        }
+        Ok(())
     }
 }
 

@@ -122,6 +122,14 @@ pub trait Source: Any + Send + Sync {
     async fn end_captures(&self) -> Result<()> {
         Err(Error::new("the source", "end the capture's connections", "nobody connects to a source of this storage"))
     }
+
+    /// Shuts the server down in order and starts it again; all sessions end. It must be the scenario's own.
+    ///
+    /// # Errors
+    /// It doesn't end or doesn't get ready again, or the storage has no server.
+    async fn restart_server(&mut self) -> Result<()> {
+        Err(Error::new("the source", "start its server again", "this storage has none"))
+    }
 }
 
 impl dyn Source {

@@ -6,6 +6,12 @@ const DAY_US: i64 = 86_400_000_000;
 /// `YYYY-MM-DD HH:MM:SS.ffffff+00`, and some room.
 pub(crate) const LONGEST_USUAL: usize = 32;
 
+/// The present moment in microseconds since 1970-01-01 00:00 UTC, by this machine's clock.
+pub(crate) fn now_us() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// A date, from its days since 1970-01-01.
 ///
 /// The calendar is the proleptic Gregorian one (PostgreSQL manual, appendix B.6 "History of Units"); years before 1 are

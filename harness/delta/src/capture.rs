@@ -63,6 +63,7 @@ fn guarantees(options: &Options) -> Guarantees {
         after_a_break: AfterABreak::ExactlyOnce,
         tombstones: false,
         values: Values::AS_STORED,
+        read_values: None,
     }
 }
 

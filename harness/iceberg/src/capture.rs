@@ -68,6 +68,7 @@ fn guarantees(options: &Options, granularity: Granularity) -> Guarantees {
         after_a_break: AfterABreak::ExactlyOnce,
         tombstones: false,
         values: Values::AS_STORED,
+        read_values: None,
     }
 }
 

@@ -7,8 +7,9 @@ use syn::{Attribute, Expr, ExprLit, ItemFn, Lit, LitStr, Meta, Token, parse_macr
 /// Registers an `async fn(s: &mut Scenario) -> Result<()>` as a scenario under its own name, with its doc comment as
 /// its explanation.
 ///
-/// - `#[scenario(initial_snapshot)]` captures the rows that exist before the capture begins too.
-/// - `#[scenario(own_server)]` gives it a server of PostgreSQL of its own, for what would do harm to others on the same.
+/// - `#[scenario(initial_snapshot)]` captures the rows that exist before the capture begins too; `initial_snapshot = "!maxwell"` by all methods
+///   but that one, with a list as for `only`.
+/// - `#[scenario(own_server)]` gives it a server of its own, for what would do harm to others on the same.
 /// - `#[scenario(only = "debezium, logical", why = "…")]` says that it has a meaning for these methods only, and why; with `!`
 ///   before a name, for all but that one.
 /// - `#[scenario(on = "MySQL, MariaDB")]` says that only these storages can play it.
@@ -19,10 +20,13 @@ pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let function = parse_macro_input!(item as ItemFn);
     let mut snapshot = quote!(NoData);
     let mut own_server = false;
-    let (mut only, mut on, mut why) = (Vec::new(), Vec::new(), String::new());
+    let (mut only, mut on, mut reading, mut why) = (Vec::new(), Vec::new(), Vec::new(), String::new());
     for argument in &arguments {
         match option(argument) {
             Some((name, None)) if name == "initial_snapshot" => snapshot = quote!(Initial),
+            Some((name, Some(text))) if name == "initial_snapshot" => {
+                (snapshot, reading) = (quote!(Initial), listed(&text));
+            }
             Some((name, None)) if name == "own_server" => own_server = true,
             Some((name, Some(text))) if name == "only" => only = listed(&text),
             Some((name, Some(text))) if name == "on" => on = listed(&text),
@@ -55,6 +59,7 @@ pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
                 file: ::core::file!(),
                 package: ::core::env!("CARGO_PKG_NAME"),
                 snapshot: ::changeproof::capture::SnapshotMode::#snapshot,
+                reading: &[#(#reading),*],
                 own_server: #own_server,
                 only: &[#(#only),*],
                 on: &[#(#on),*],

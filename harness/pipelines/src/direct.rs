@@ -100,6 +100,7 @@ impl Capture for Direct {
                 nested_arrays: false,
                 bare_types: false,
             },
+            read_values: None,
         }
     }
 
@@ -129,12 +130,13 @@ impl Sinking {
     async fn start(subject: Subject<'_>, options: &Options) -> Result<Self> {
         let address = Address::of(subject.stack.endpoint(Service::Postgres)?, subject.database);
         let warehouse = warehouse_of(subject.stack, subject.database).await?;
-        let refuses = options.settings.get("misfit").is_some_and(|misfit| misfit == "refuse");
+        let is = |name: &str, value: &str| options.settings.get(name).is_some_and(|setting| setting == value);
         let settings = Settings {
             slot: subject.name.to_owned(),
+            failover: is("failover", "true"),
             publication: PUBLICATION.to_owned(),
             cadence: Cadence { every: COMMIT_EVERY, ..Cadence::default() },
-            misfit: if refuses { Misfit::Refuse } else { Misfit::Null },
+            misfit: if is("misfit", "refuse") { Misfit::Refuse } else { Misfit::Null },
             ..Settings::default()
         };
         let contents = Contents::of(warehouse.clone());

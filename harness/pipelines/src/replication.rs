@@ -82,7 +82,7 @@ impl Replication {
         settings: Settings,
         mut progress: impl FnMut(&Progress) + Send,
     ) -> Result<Self> {
-        let feed_settings = FeedSettings::of(&settings.publication);
+        let feed_settings = FeedSettings { failover: settings.failover, ..FeedSettings::of(&settings.publication) };
         let client = address.connect().await?;
         let sink = Sink::new(warehouse, identity_of(&client, address).await?, settings.misfit);
         let targets = sink.targets().await?;

@@ -27,6 +27,8 @@ impl Default for Cadence {
 pub struct Settings {
     /// The slot, which is made if there is none.
     pub slot: String,
+    /// Whether standbys get it if it is made (PostgreSQL 17), so that the replication goes on at one of them after a failover.
+    pub failover: bool,
     /// The publication, which says what is replicated.
     pub publication: String,
     /// When to commit.
@@ -43,6 +45,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             slot: "changeproof".to_owned(),
+            failover: false,
             publication: "changeproof".to_owned(),
             cadence: Cadence::default(),
             misfit: Misfit::default(),

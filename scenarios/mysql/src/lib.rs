@@ -1,6 +1,7 @@
 //! Change data capture of MySQL, scenario by scenario: those of all relational databases, and its own.
 
 mod beside;
+mod failover;
 mod images;
 mod log;
 mod logged_statements;

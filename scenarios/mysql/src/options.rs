@@ -4,7 +4,7 @@ use crate::prelude::*;
 
 /// Debezium can write each changed definition to a topic of its own (`include.schema.changes`), with the table's new shape. It is in
 /// no transaction that is counted, and in another topic than the rows: only its identifier says where among them it stands.
-#[scenario(only = "debezium", why = "the topic of definitions is an option of Debezium's", on = "MySQL")]
+#[scenario(only = "debezium", why = "the topic of definitions is an option of Debezium's")]
 async fn schema_changes_in_a_topic_of_their_own(s: &mut Scenario) -> Result<()> {
     let customers = s.create(table("customers").key("id", Int).column("name", Text)).await?;
     s.configure("include.schema.changes", "true");

@@ -1,6 +1,7 @@
 //! Change data capture of PostgreSQL, scenario by scenario: those of all relational databases, and its own.
 
 mod basics;
+mod failover;
 mod keys;
 mod options;
 mod publications;

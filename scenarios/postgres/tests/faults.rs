@@ -61,6 +61,7 @@ fn fails(name: &'static str, run: Run, told: &[&str]) -> Result<(), Failed> {
         file: file!(),
         package: "",
         snapshot,
+        reading: &[],
         own_server: false,
         only: &[],
         why: "",

@@ -12,14 +12,14 @@ use async_trait::async_trait;
 use changeproof::{
     Change, Op, Value,
     capture::{Capture, Options, Subject, Subscription},
-    change::TxId,
+    change::{DomainGtid, Gtid, LogPlace, Lsn, Position, TxId},
     error::{Error, Result},
     guarantees::Guarantees,
     judge::{FaultKind, Verdict},
     row,
     runner::{Catalogue, on_a_runtime},
     scenario::Scenario,
-    source::{HARNESS_SCHEMA, Storage},
+    source::{HARNESS_SCHEMA, Source, Storage},
     stack::{Service, run_guard_if_asked},
 };
 use libtest_mimic::{Arguments, Trial};
@@ -59,7 +59,10 @@ fn trial(catalogue: Catalogue, method: &'static dyn Capture, mutant: &'static Mu
     })
 }
 
-use FaultKind::{Duplicated, Lost, Phantom, Reordered, SplitTransaction, WrongBeforeImage, WrongState, WrongValue};
+use FaultKind::{
+    Duplicated, Lost, Phantom, Reordered, SplitTransaction, WrongBeforeImage, WrongCommitTime, WrongPosition,
+    WrongState, WrongValue,
+};
 
 /// A capture that is wrong in one way, a scenario that shows it, and the kinds of fault that it must be told as.
 pub struct Mutant {
@@ -163,7 +166,33 @@ pub const COMMON: &[Mutant] = &[
         scenario: "rollback_of_a_transaction",
         kinds: &[Phantom, WrongState],
     },
+    Mutant {
+        name: "positions_of_a_log_that_is_still_to_come",
+        tamper: || Box::new(|change: Change| vec![Change { position: change.position.map(later), ..change }]),
+        scenario: "several_tables_in_a_transaction",
+        kinds: &[WrongPosition],
+    },
+    Mutant {
+        name: "commit_times_in_milliseconds",
+        tamper: || {
+            Box::new(|change: Change| {
+                vec![Change { commit_time_us: change.commit_time_us.map(|time_us| time_us / 1000), ..change }]
+            })
+        },
+        scenario: "several_tables_in_a_transaction",
+        kinds: &[WrongCommitTime],
+    },
 ];
+
+fn later(position: Position) -> Position {
+    match position {
+        Position::Lsn(Lsn(lsn)) => Position::Lsn(Lsn(lsn + (1 << 32))),
+        Position::Gtid(gtid) => Position::Gtid(Gtid { number: gtid.number + 1000, ..gtid }),
+        Position::DomainGtid(gtid) => Position::DomainGtid(DomainGtid { number: gtid.number + 1000, ..gtid }),
+        Position::Log(place) => Position::Log(LogPlace { file: place.file + 1, ..place }),
+        other => other,
+    }
+}
 
 fn nothing_for_null(value: &Value) -> Value {
     if value.is_null() { Value::Int(0) } else { value.clone() }
@@ -269,6 +298,10 @@ impl Capture for Mutated {
 
     async fn prepare(&self, subject: Subject<'_>) -> Result<()> {
         self.method.prepare(subject).await
+    }
+
+    async fn end_of_history(&self, source: &dyn Source) -> Result<Position> {
+        self.method.end_of_history(source).await
     }
 
     async fn start(&self, subject: Subject<'_>, options: &Options) -> Result<Box<dyn Subscription>> {

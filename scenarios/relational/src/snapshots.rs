@@ -46,6 +46,26 @@ async fn initial_snapshot_amid_writes(s: &mut Scenario) -> Result<()> {
     s.judge().await
 }
 
+/// Rows change and go, too, while the initial snapshot reads them. It has each as it was at one point in the log, and the stream what became of
+/// it from there on: none that had gone, and no old value behind a new one.
+#[scenario(initial_snapshot)]
+async fn initial_snapshot_amid_updates_and_deletes(s: &mut Scenario) -> Result<()> {
+    let orders = s.create(table("orders").key("id", Int).column("total", Int)).await?;
+    s.apply(orders.insert_many((1..=2_000).map(|id| row! { id: id, total: id }))).await?;
+
+    let write = |step: i32| match step % 3 {
+        0 => orders.insert(row! { id: 10_000 + step, total: step }),
+        1 => orders.update(1 + step % 900, row! { total: -step }),
+        _ => orders.delete(2_000 - step / 3),
+    };
+    s.start_capture_amid(|step| Some(write(step)).filter(|_| step <= 3_000)).await?;
+    s.apply(orders.insert(row! { id: 20_000, total: 1 })).await?;
+    s.apply(orders.update(901, row! { total: 0 })).await?;
+    s.apply(orders.delete(902)).await?;
+
+    s.judge().await
+}
+
 /// Rows are read in chunks while the stream goes on, because a row in a table of signals asks for it (Debezium's incremental snapshot).
 /// Nothing is held up meanwhile. Each row that is read is what the changes before it in the stream have made of it; one that changes just
 /// then is told by its change alone, and one that was told before may be told again: a consumer must take a row that it has already for an

@@ -61,6 +61,11 @@ pub(crate) struct ReplicateArguments {
     /// The replication slot, which is made if there is none, and keeps the server's log while nobody reads it
     #[arg(long, value_name = "NAME", default_value = "changeproof")]
     slot: String,
+    /// Make the slot one that standbys get, so that the replication goes on at one of them after a failover (PostgreSQL 17)
+    ///
+    /// The standby is to have sync_replication_slots on, and the server to name the standby's slot in synchronized_standby_slots.
+    #[arg(long)]
+    failover: bool,
     /// Commit at least every so many milliseconds
     #[arg(long, value_name = "MS", default_value_t = 500)]
     every: u64,

@@ -23,6 +23,7 @@ pub(super) async fn run(arguments: &ReplicateArguments) -> Result<(), Failure> {
     let (address, sink) = (ends.address()?, ends.sink().await?);
     let settings = Settings {
         slot: arguments.slot.clone(),
+        failover: arguments.failover,
         publication: ends.publication.clone(),
         cadence: Cadence { every: Duration::from_millis(arguments.every), changes: arguments.at_most },
         misfit: ends.misfit(),

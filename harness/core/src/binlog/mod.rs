@@ -108,6 +108,7 @@ impl Capture for NativeBinlog {
             after_a_break: AfterABreak::ExactlyOnce,
             tombstones: false,
             values: Values { rules: Cow::Borrowed(RULES), ..Values::AS_STORED },
+            read_values: None,
         }
     }
 

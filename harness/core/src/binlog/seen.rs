@@ -11,6 +11,9 @@ use crate::{
     mysql::Flavour,
 };
 
+/// How long a transaction that has been sent may take until the server counts it as committed, in seconds.
+const COMMITTED_WITHIN_S: u32 = 2;
+
 /// The identifier of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Id {
@@ -83,6 +86,26 @@ impl Seen {
             // A server has identifiers of its own kind only.
             (Self::MySql(_), Id::MariaDb(_)) | (Self::MariaDb(_), Id::MySql(_)) => {}
         }
+    }
+
+    /// What has been seen that the server doesn't have in its history. One that was restored from a backup, or a replica that has taken over
+    /// before it had received everything, lacks some; MySQL sends what it has instead, and only of its own transactions says that they are
+    /// missing. (MariaDB always says it.)
+    ///
+    /// # Errors
+    /// The server doesn't answer.
+    pub(super) async fn missing(&self, conn: &mut Conn) -> Result<Option<String>> {
+        let Self::MySql(set) = self else { return Ok(None) };
+        let doing = "compare its history with what has been delivered";
+        // A transaction may be sent just before it counts as committed.
+        let question = format!("SELECT WAIT_FOR_EXECUTED_GTID_SET('{set}', {COMMITTED_WITHIN_S})");
+        let is_late: Option<bool> = conn.query_first(question).await.while_doing(Flavour::MySql.title(), doing)?;
+        if is_late == Some(false) {
+            return Ok(None);
+        }
+        let question = format!("SELECT GTID_SUBTRACT('{set}', @@global.gtid_executed)");
+        let missing: Option<String> = conn.query_first(question).await.while_doing(Flavour::MySql.title(), doing)?;
+        Ok(missing.map(|missing| missing.replace('\n', "")).filter(|missing| !missing.is_empty()))
     }
 
     /// What to ask the server for, to be sent all others; MariaDB is told by variables of the session (its documentation,

@@ -36,6 +36,12 @@ use crate::{
 /// The server's error for a log that it can't give (`ER_SOURCE_FATAL_ERROR_READING_BINLOG`).
 const CANT_GIVE: u16 = 1236;
 
+/// What MariaDB says of a transaction that isn't in its history.
+const NOT_THERE: &str = "not in the master's binlog";
+
+/// The error of a server that is about to end (`ER_SERVER_SHUTDOWN`).
+const SHUTS_DOWN: u16 = 1053;
+
 /// How long a server that doesn't answer may be away, and how often it is looked for.
 const COMES_BACK_WITHIN: Duration = Duration::from_secs(30);
 const KNOCKS_EVERY: Duration = Duration::from_millis(100);
@@ -102,7 +108,10 @@ impl Binlog {
 
     async fn connect(&mut self) -> Result<()> {
         let conn = connect_as_replica(&self.log).await?;
-        self.follow(conn).await
+        match self.follow(conn).await? {
+            None => Ok(()),
+            Some(error) => Err(error),
+        }
     }
 
     /// Connects again after the connection broke. A server that was started again takes a while.
@@ -119,21 +128,55 @@ impl Binlog {
         self.reconnected = Some(Instant::now());
         let until = Instant::now() + COMES_BACK_WITHIN;
         loop {
-            match connect_as_replica(&self.log).await {
-                Ok(conn) => return self.follow(conn).await,
-                Err(error) if Instant::now() >= until => return Err(error),
-                Err(_) => sleep(KNOCKS_EVERY).await,
+            let failure = match connect_as_replica(&self.log).await {
+                Ok(conn) => match self.follow(conn).await? {
+                    None => return Ok(()),
+                    Some(error) => error,
+                },
+                Err(error) => error,
+            };
+            if Instant::now() >= until {
+                return Err(failure);
             }
+            sleep(KNOCKS_EVERY).await;
         }
     }
 
-    /// Asks for all that hasn't been seen.
-    async fn follow(&mut self, mut conn: Conn) -> Result<()> {
-        let request = self.seen.request_others(&mut conn, self.server_id).await?;
-        let stream = conn.get_binlog_stream(request).await.map_err(|error| self.told(error))?;
-        self.forget_connection();
-        self.reading = Some(Reading::begin(stream));
-        Ok(())
+    /// Asks for all that hasn't been seen. Returns what has gone wrong if the connection broke at that: a server that is being shut down ends
+    /// those that it has accepted.
+    ///
+    /// # Errors
+    /// The server refuses, or lacks what has been delivered.
+    async fn follow(&mut self, mut conn: Conn) -> Result<Option<Error>> {
+        let asked = async {
+            let missing = self.seen.missing(&mut conn).await?;
+            Ok::<_, Error>((missing, self.seen.request_others(&mut conn, self.server_id).await?))
+        };
+        let (missing, request) = match asked.await {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Some(error)),
+        };
+        if let Some(missing) = missing {
+            return Err(self.lacks(&format!("the server has never committed {missing}, which has been delivered")));
+        }
+        match conn.get_binlog_stream(request).await {
+            Ok(stream) => {
+                self.forget_connection();
+                self.reading = Some(Reading::begin(stream));
+                Ok(None)
+            }
+            Err(DriverError::Server(refusal)) if refusal.code != SHUTS_DOWN => {
+                Err(self.told(DriverError::Server(refusal)))
+            }
+            Err(error) => Ok(Some(self.told(error))),
+        }
+    }
+
+    /// The server isn't the one whose log was read.
+    fn lacks(&self, cause: &str) -> Error {
+        Error::new(SERVICE, format!("go on after {}", self.seen), cause).help(
+            "its log was reset, it was restored from a backup, or it is a replica that had not received all: begin anew with an initial snapshot",
+        )
     }
 
     /// An error of the server's, in words that say what it means for the capture.
@@ -143,6 +186,9 @@ impl Binlog {
                 let cause = format!("the server has purged log that it still needs: {}", refusal.message);
                 Error::new(SERVICE, format!("go on after {}", self.seen), cause)
                     .help("what was committed since is lost to this capture: begin anew with an initial snapshot")
+            }
+            DriverError::Server(refusal) if refusal.code == CANT_GIVE && refusal.message.contains(NOT_THERE) => {
+                self.lacks(&format!("the server has never committed what has been delivered: {}", refusal.message))
             }
             _ => match Err::<(), _>(error).while_doing(SERVICE, "read the log") {
                 Err(error) => error,

@@ -21,7 +21,7 @@ use crate::{
     },
     mysql::{self, Flavour},
     source::Storage,
-    stack::{Service, jaas_login},
+    stack::{Endpoint, Service, jaas_login},
 };
 
 /// Debezium's connector for MySQL or MariaDB, which reads the binary log by global transaction identifiers.
@@ -72,14 +72,13 @@ impl Capture for DebeziumMySql {
             unchanged_toast: UnchangedToast::Delivered,
             after_a_break: AfterABreak::AtLeastOnce,
             tombstones: sends_tombstones(options),
-            values: Values {
-                rules: match self.0 {
-                    Flavour::MySql => Cow::Borrowed(RULES),
-                    // What MariaDB calls JSON is a text with a check.
-                    Flavour::MariaDb => RULES.iter().filter(|rule| rule.form != Form::DenseJson).cloned().collect(),
-                },
-                ..Values::AS_STORED
+            values: match self.0 {
+                Flavour::MySql => Values { rules: Cow::Borrowed(RULES), ..Values::AS_STORED },
+                // What MariaDB calls JSON is a text with a check.
+                Flavour::MariaDb => values_but_documents(),
             },
+            // Documents that it reads are as the server prints them.
+            read_values: Some(values_but_documents()),
         }
     }
 
@@ -119,7 +118,8 @@ impl Capture for DebeziumMySql {
             "schema.history.internal.consumer.sasl.mechanism": "PLAIN",
             "schema.history.internal.consumer.sasl.jaas.config": jaas,
         });
-        let server = Replica { conn: mysql::connect(source, lease).await?, lease: lease.to_owned() };
+        let conn = mysql::connect(source, lease).await?;
+        let server = Replica { source: source.clone(), conn, lease: lease.to_owned() };
         let definitions = tells_definitions(options).then(|| subject.name.to_owned());
         let decoder = Decoder::of_mysql(lease, history(subject.name), definitions);
         let signals = match signals::are_asked_for(options) {
@@ -132,6 +132,11 @@ impl Capture for DebeziumMySql {
     async fn clean_up(&self, subject: Subject<'_>) -> Result<()> {
         subscription::clean_up(subject).await
     }
+}
+
+fn values_but_documents() -> Values {
+    let rules = RULES.iter().filter(|rule| rule.form != Form::DenseJson);
+    Values { rules: rules.cloned().collect(), ..Values::AS_STORED }
 }
 
 /// Whether changed definitions are written to a topic, which bears the connector's prefix alone as its name.
@@ -156,6 +161,7 @@ const RULES: &[Rule] = &[
 
 /// The connector, as the server sees its replicas.
 struct Replica {
+    source: Endpoint,
     conn: Conn,
     lease: String,
 }
@@ -163,15 +169,21 @@ struct Replica {
 #[async_trait]
 impl Server for Replica {
     /// A connection that breaks amid an event, or just before one, fails the connector: its error handler counts the end of the stream as
-    /// passing, but here it is wrapped in another exception.
-    fn passing_failure(&self) -> Option<&'static str> {
-        Some("java.io.EOFException: Failed to read ")
+    /// passing, but here it is wrapped in another exception. A server that is away fails it too, when it begins anew.
+    fn passing_failures(&self) -> &'static [&'static str] {
+        &["java.io.EOFException: Failed to read ", "Communications link failure"]
     }
 
     /// The connector has noted the log's end before it asks for the log, so what is committed once it has asked is delivered.
     /// Where it stands it keeps itself; the server may take a while to see that it has gone.
     async fn look(&mut self) -> Result<Attached> {
-        let connections = mysql::connections(&mut self.conn).await?;
+        let connections = if let Ok(connections) = mysql::connections(&mut self.conn).await {
+            connections
+        } else {
+            // The server may have been started again since.
+            self.conn = mysql::connect(&self.source, &self.lease).await?;
+            mysql::connections(&mut self.conn).await?
+        };
         let commands = connections.into_iter().filter(|connection| connection.user == self.lease);
         let state = commands.map(|connection| connection.command).find(|command| command.starts_with("Binlog Dump"));
         let is_streaming = state.is_some();

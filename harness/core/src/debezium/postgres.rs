@@ -19,7 +19,7 @@ use crate::{
         Truncate, UnchangedToast, Values,
     },
     postgres::{self, PUBLICATION},
-    stack::{Service, USER},
+    stack::{Endpoint, Service, USER},
 };
 
 /// Debezium's connector for PostgreSQL with the plug-in pgoutput.
@@ -61,6 +61,8 @@ impl Capture for DebeziumPostgres {
             after_a_break: AfterABreak::AtLeastOnce,
             tombstones: sends_tombstones(options),
             values: values(),
+            // Of a row that it reads, identifiers of PostgreSQL's own are there.
+            read_values: Some(read_values()),
         }
     }
 
@@ -95,9 +97,7 @@ pub(super) async fn start(
         "publication.name": PUBLICATION,
         "publication.autocreate.mode": "disabled",
     });
-    let client = postgres::connect(source, USER).await?;
-    let look = client.prepare(SLOT_STATE).await.while_doing("PostgreSQL", LOOKING)?;
-    let server = Slot { client, look, name: subject.name.to_owned() };
+    let server = Slot { source: source.clone(), session: None, name: subject.name.to_owned() };
     let signals = match signals::are_asked_for(options) {
         true => Some(Signals::of_postgres(source, subject.database).await?),
         false => None,
@@ -128,11 +128,32 @@ fn values() -> Values {
     Values { rules: rules.collect(), generated_columns: false, nested_arrays: false, ..Values::AS_STORED }
 }
 
+fn read_values() -> Values {
+    let values = values();
+    let rules = values.rules.iter().filter(|rule| rule.ty != "name");
+    Values { rules: rules.cloned().collect(), ..values }
+}
+
 /// The connector's slot, as the server sees it.
 struct Slot {
-    client: Client,
-    look: Statement,
+    source: Endpoint,
+    /// For questions; made anew when it broke.
+    session: Option<(Client, Statement)>,
     name: String,
+}
+
+impl Slot {
+    async fn session(&mut self) -> Result<&(Client, Statement)> {
+        let session = match self.session.take() {
+            Some((client, look)) if !client.is_closed() => (client, look),
+            _ => {
+                let client = postgres::connect(&self.source, USER).await?;
+                let look = client.prepare(SLOT_STATE).await.while_doing("PostgreSQL", LOOKING)?;
+                (client, look)
+            }
+        };
+        Ok(self.session.insert(session))
+    }
 }
 
 const SLOT_STATE: &str = "\
@@ -148,7 +169,9 @@ const LOOKING: &str = "look at the replication slot";
 impl Server for Slot {
     /// What is committed once the slot is there is in its stream.
     async fn look(&mut self) -> Result<Attached> {
-        let slot = self.client.query_opt(&self.look, &[&self.name]).await.while_doing("PostgreSQL", LOOKING)?;
+        let name = self.name.clone();
+        let (client, look) = self.session().await?;
+        let slot = client.query_opt(look, &[&name]).await.while_doing("PostgreSQL", LOOKING)?;
         let is_lost = slot.as_ref().and_then(|slot| slot.get::<_, Option<bool>>(1)).unwrap_or_default();
         let state: Option<String> = slot.map(|slot| slot.get(0));
         let is_streaming = state.as_deref() == Some("streaming");

@@ -59,9 +59,9 @@ pub(super) trait Server: Send {
     /// Looks how the connector stands.
     async fn look(&mut self) -> Result<Attached>;
 
-    /// What the trace of a failure holds after which the connector goes on if it is started again, if there is any.
-    fn passing_failure(&self) -> Option<&'static str> {
-        None
+    /// What the traces of failures hold after which the connector goes on if it is started again.
+    fn passing_failures(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// The error of a connector that has lost its place, if it has told of it anywhere.
@@ -143,7 +143,7 @@ pub(super) async fn start(
 ) -> Result<Box<dyn Subscription>> {
     let name = subject.name;
     let broker = subject.stack.endpoint(Service::Kafka)?;
-    let connector = Connector::new(subject.stack, name, SERVICE)?.restarting_after(server.passing_failure());
+    let connector = Connector::new(subject.stack, name, SERVICE)?.restarting_after(server.passing_failures());
     let control = ControlTopics::new(name);
     let mut ordered = vec![control.transactions.as_str(), control.notifications.as_str()];
     let definitions = decoder.definitions_topic().map(str::to_owned);

@@ -59,7 +59,8 @@ impl Guarantees {
 
     /// How a row is told that is read.
     pub(crate) fn promise_read(&self, table: &Arc<Table>, row: &Row, losses: &mut BTreeSet<Loss>) -> Expected {
-        let (table, row) = (self.told_table(table), self.values.told_row(table, row, losses));
+        let values = self.read_values.as_ref().unwrap_or(&self.values);
+        let (table, row) = (self.told_table(table), values.told_row(table, row, losses));
         Expected { key: table.key_of(&row), after: Some(row), ..Expected::new(Op::Read, table.name.clone()) }
     }
 

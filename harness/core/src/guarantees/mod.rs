@@ -75,6 +75,9 @@ pub struct Guarantees {
     pub tombstones: bool,
     /// In which form values are delivered.
     pub values: Values,
+    /// In which form those of rows are that are read and not changed, if it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_values: Option<Values>,
 }
 
 /// What is delivered of a row that changes.
@@ -347,6 +350,7 @@ impl Default for Guarantees {
             after_a_break: AfterABreak::ExactlyOnce,
             tombstones: false,
             values: Values::default(),
+            read_values: None,
         }
     }
 }

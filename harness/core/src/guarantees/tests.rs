@@ -26,6 +26,7 @@ const EVERYTHING: Guarantees = Guarantees {
     after_a_break: AfterABreak::ExactlyOnce,
     tombstones: false,
     values: Values::AS_STORED,
+    read_values: None,
 };
 
 fn promise(guarantees: &Guarantees, steps: &[Step]) -> Result<Promise, ModelError> {

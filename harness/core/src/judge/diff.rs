@@ -153,7 +153,8 @@ fn explain_unpaired(expected: &Promised<'_>, stream: &[Change], pairing: &mut Pa
     }
 }
 
-fn same_event(a: &Change, b: &Change) -> bool {
+/// Whether two changes tell the same, wherever they stand.
+pub(crate) fn same_event(a: &Change, b: &Change) -> bool {
     a.op == b.op && a.table == b.table && a.key == b.key && a.before == b.before && a.after == b.after
 }
 

@@ -68,13 +68,15 @@ fn key_of(row: &Row) -> Key {
 struct FoldedRow {
     row: Row,
     position: Option<Position>,
+    /// Whether it was read, and has not been changed since.
+    is_read: bool,
     /// Values that a later change left out, and where they were delivered.
     kept: BTreeMap<String, Option<Position>>,
 }
 
 impl FoldedRow {
     fn new(row: Row, position: Option<Position>) -> Self {
-        Self { row, position, kept: BTreeMap::new() }
+        Self { row, position, is_read: false, kept: BTreeMap::new() }
     }
 
     /// The values that the new version of the row leaves out stay what they were: those marked as unavailable, and those of
@@ -154,11 +156,13 @@ pub fn judge_fold(
         losses.insert(Loss::SchemaChangeSilent);
     }
     for (name, contents) in after {
+        let read = guarantees.read_values.as_ref().map(|values| contents.told(values, &mut losses).rows);
         let contents = &contents.told(&guarantees.values, &mut losses);
         let table = folded.remove(name).unwrap_or_default();
         let comparison = Comparison {
             name,
             contents,
+            read,
             altered: alterations.columns.get(name),
             surplus: surplus_allowed(name, alterations, guarantees),
             may_lack: match guarantees.granularity {
@@ -276,7 +280,8 @@ impl FoldedTable {
                 Ok(())
             }
             (Op::Read | Op::Insert, Some(after)) => {
-                let row = FoldedRow::new(after.clone(), change.position);
+                let row =
+                    FoldedRow { is_read: change.op == Op::Read, ..FoldedRow::new(after.clone(), change.position) };
                 let row = deleted.iter().fold(row, |row, old| row.keep(old, |_| false));
                 if change.key.is_empty() {
                     self.keyless.push(row);
@@ -368,6 +373,8 @@ fn is_same_key(a: &Key, b: &Key, altered: Altered<'_>) -> bool {
 struct Comparison<'a> {
     name: &'a TableName,
     contents: &'a TableContents,
+    /// Its rows as they are told that are read, if in another form.
+    read: Option<Vec<Row>>,
     altered: Altered<'a>,
     /// Why the stream may give rows that the database doesn't hold.
     surplus: Option<Loss>,
@@ -412,7 +419,7 @@ impl Comparison<'_> {
             }
         }
         let mut folded = by_key;
-        for row in &self.contents.rows {
+        for (at, row) in self.contents.rows.iter().enumerate() {
             let Some(delivered) = folded.remove(&key(row)) else {
                 if self.may_lack {
                     losses.insert(Loss::BehindTheMark);
@@ -421,6 +428,8 @@ impl Comparison<'_> {
                 faults.push(self.fault(&format!("the database holds {row}, the stream lost it")));
                 continue;
             };
+            let read = self.read.as_ref().filter(|_| delivered.is_read).and_then(|rows| rows.get(at));
+            let row = read.unwrap_or(row);
             let columns: BTreeSet<&str> = row.columns().chain(delivered.row.columns()).collect();
             let is_wrong = |column: &&str| {
                 let told = delivered.row.get(column);

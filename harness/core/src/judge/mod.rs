@@ -4,6 +4,7 @@ mod alterations;
 mod amid;
 mod diff;
 mod fold;
+mod positions;
 
 use std::{borrow::Cow, collections::BTreeSet, fmt};
 
@@ -13,7 +14,9 @@ pub use self::{
     alterations::{Alterations, Moment},
     diff::diff,
     fold::{Contents, StoredColumn, TableContents, judge_fold},
+    positions::Reached,
 };
+pub(crate) use self::{diff::same_event, positions::out_of_place};
 use crate::{
     change::{Change, Op},
     guarantees::{AfterABreak, Expected, Guarantees, Loss, Promise},
@@ -183,6 +186,10 @@ pub enum FaultKind {
     WrongState,
     /// The capture can't go on, and waits instead of saying so.
     Stalled,
+    /// The change stands at a place where the source can't have written it.
+    WrongPosition,
+    /// The source can't have committed it at that time.
+    WrongCommitTime,
 }
 
 impl fmt::Display for FaultKind {
@@ -202,6 +209,8 @@ impl fmt::Display for FaultKind {
             Self::UnpromisedTransaction => "unpromised transaction",
             Self::WrongState => "wrong final state",
             Self::Stalled => "stalled without a word",
+            Self::WrongPosition => "wrong position",
+            Self::WrongCommitTime => "wrong commit time",
         })
     }
 }
@@ -251,6 +260,10 @@ pub struct Watch {
     pub breaks: usize,
     /// How many changes it had told before the first of these; nothing may be wrong with them.
     pub told_before_breaks: usize,
+    /// When the first change can have been committed, in microseconds since 1970.
+    pub opened_us: i64,
+    /// How far the source's history had come when the capture began, and whenever it had told all that there was.
+    pub reached: Vec<Reached>,
 }
 
 impl Watch {

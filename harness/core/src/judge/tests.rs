@@ -41,6 +41,7 @@ const DEBEZIUM: Guarantees = Guarantees {
     after_a_break: AfterABreak::ExactlyOnce,
     tombstones: true,
     values: Values::AS_STORED,
+    read_values: None,
 };
 
 const LOSSLESS: Guarantees = Guarantees {

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use super::{
     pgoutput::{self, Message, Relation},
@@ -43,12 +43,14 @@ pub struct FeedSettings {
     pub streaming: bool,
     /// The memory above which a transaction is large, as PostgreSQL writes sizes; its own default if none.
     pub logical_decoding_work_mem: Option<String>,
+    /// Whether a new slot outlives the server on standbys that get its slots (`FAILOVER`, since PostgreSQL 17).
+    pub failover: bool,
 }
 
 impl FeedSettings {
     /// All that a publication has, with the server's own settings.
     pub fn of(publication: &str) -> Self {
-        Self { publication: publication.to_owned(), streaming: true, logical_decoding_work_mem: None }
+        Self { publication: publication.to_owned(), streaming: true, logical_decoding_work_mem: None, failover: false }
     }
 
     pub(super) async fn connect(&self, address: &Address) -> Result<Walsender, Refusal> {
@@ -157,7 +159,8 @@ impl Feed {
     /// There is no such slot, the server has removed log that it needs, or it is in use.
     pub async fn resume(slot: &str, address: &Address, settings: FeedSettings) -> Result<Self> {
         let client = address.connect().await?;
-        let confirmed = check_slot(&client, slot, None).await?;
+        let state = slot_state(&client, slot).await.while_doing("PostgreSQL", format!("look at the slot {slot}"))?;
+        let confirmed = check_slot(state, slot, None)?;
         let mut feed = Self::at(address, slot.to_owned(), settings, client, confirmed);
         feed.reconnect().await?;
         Ok(feed)
@@ -198,7 +201,11 @@ impl Feed {
             Err(error) => return Ok(Some(std::io::Error::other(error.to_string()).into())),
         };
         self.client = client;
-        check_slot(&self.client, &self.slot, Some(self.read_to)).await?;
+        match slot_state(&self.client, &self.slot).await {
+            Ok(state) => check_slot(state, &self.slot, Some(self.read_to)).map(drop)?,
+            // A server that is just being shut down ends connections that it has accepted.
+            Err(error) => return Ok(Some(std::io::Error::other(error.to_string()).into())),
+        }
         let walsender = async {
             let mut walsender = self.settings.connect(&self.address).await?;
             walsender.start(&self.settings.start_command(&self.slot, self.read_to)).await?;
@@ -236,13 +243,14 @@ impl Feed {
         Ok(())
     }
 
-    /// Looks a table up, on a new connection if the one for questions broke.
-    async fn look_up(&mut self, relation: &Relation) -> Result<Known> {
+    /// Looks a table up, on a new connection if the one for questions broke; none if the server is away.
+    async fn look_up(&mut self, relation: &Relation) -> Result<Option<Known>> {
         if let Ok(known) = Known::look_up(&self.client, relation).await {
-            return Ok(known);
+            return Ok(Some(known));
         }
-        self.client = self.address.connect().await?;
-        Known::look_up(&self.client, relation).await
+        let Ok(client) = self.address.connect().await else { return Ok(None) };
+        self.client = client;
+        Known::look_up(&self.client, relation).await.map(Some)
     }
 
     fn take(&mut self, at: Lsn, data: Bytes) -> Result<()> {
@@ -400,9 +408,14 @@ impl Feed {
                 return Ok(event);
             }
             if let Some(relation) = self.to_look_up.clone() {
-                let known = self.look_up(&relation).await?;
-                self.relations.insert(relation.oid, Arc::new(known));
-                self.to_look_up = None;
+                match self.look_up(&relation).await? {
+                    Some(known) => {
+                        self.relations.insert(relation.oid, Arc::new(known));
+                        self.to_look_up = None;
+                    }
+                    // It tells the table again when it has come back.
+                    None => self.break_off(),
+                }
             }
             if self.walsender.is_none() {
                 self.reconnect().await?;
@@ -455,12 +468,16 @@ impl Feed {
     }
 }
 
-/// Looks at a slot that is to be read from a position on, or from what was confirmed last; returns the latter.
-async fn check_slot(client: &Client, slot: &str, read_to: Option<Lsn>) -> Result<Lsn> {
+/// What the server says of a slot, if there is one of the name.
+async fn slot_state(client: &Client, slot: &str) -> Result<Option<Row>, tokio_postgres::Error> {
+    let query = "SELECT confirmed_flush_lsn::text, wal_status FROM pg_replication_slots WHERE slot_name = $1";
+    client.query_opt(query, &[&slot]).await
+}
+
+/// Whether a slot can be read from a position on, or from what was confirmed last; returns the latter.
+fn check_slot(found: Option<Row>, slot: &str, read_to: Option<Lsn>) -> Result<Lsn> {
     let doing = || format!("go on with the slot {slot}");
     let delivered = || read_to.map(|lsn| format!("; delivered was everything up to {lsn}")).unwrap_or_default();
-    let query = "SELECT confirmed_flush_lsn::text, wal_status FROM pg_replication_slots WHERE slot_name = $1";
-    let found = client.query_opt(query, &[&slot]).await.while_doing("PostgreSQL", doing())?;
     let gap = |cause: &str| {
         Error::new(SERVICE, doing(), format!("{cause}{}", delivered()))
             .help("what was committed since is lost to this capture: start a new one with an initial snapshot")

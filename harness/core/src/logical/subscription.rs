@@ -36,6 +36,7 @@ impl LogicalSubscription {
         let settings = FeedSettings {
             streaming: setting("streaming").is_none_or(|streaming| streaming != "off"),
             logical_decoding_work_mem: setting("logical_decoding_work_mem").cloned(),
+            failover: setting("failover").is_some_and(|failover| failover == "true"),
             ..FeedSettings::of(PUBLICATION)
         };
         let client = address.connect().await?;

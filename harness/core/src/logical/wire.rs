@@ -27,6 +27,7 @@ use crate::{
     change::Lsn,
     error::{Context, Error, Result},
     postgres::{self, Address, tls::SslMode},
+    time::now_us,
 };
 
 const SERVICE: &str = "PostgreSQL's walsender";
@@ -319,8 +320,7 @@ impl Walsender {
     /// Tells the server that everything up to a position has been delivered: it needs that part of its log no more
     /// (manual, 55.4 "Standby status update").
     pub(super) fn confirm(&mut self, delivered: Lsn) -> Answer<()> {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let now_us = i64::try_from(now.as_micros()).unwrap_or(i64::MAX) - EPOCH_US;
+        let now_us = now_us() - EPOCH_US;
         let mut status = BytesMut::with_capacity(34);
         status.put_u8(b'r');
         for _ in ["written", "flushed", "applied"] {

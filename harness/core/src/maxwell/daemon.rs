@@ -31,9 +31,9 @@ const MEMORY_MB: u32 = 512;
 /// What it writes when it can't make sense of the log, and goes on without a word to its consumers.
 pub(super) const LOST_ITS_WAY: &str = "Unknown event type";
 
-/// What it writes when the thread that reads existing rows has lost its connection. That one is gone for good, while the rest of it connects
-/// again and goes on: rows that it is asked to read later it never reads, without a word.
-const READS_NO_ROWS: &str = "BootstrapController.getIncompleteTasks";
+/// What it writes when the thread that reads existing rows has ended, because its connection broke, or at a value that it can't read. That one is
+/// gone for good, while the rest of it goes on: rows that it is asked to read later it never reads, without a word.
+pub(super) const READS_NO_ROWS: &str = "BootstrapController.work(";
 
 /// A Maxwell of a server.
 pub(super) struct Daemon<'a> {

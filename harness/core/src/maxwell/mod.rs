@@ -86,6 +86,12 @@ impl Capture for Maxwell {
             after_a_break: AfterABreak::AtLeastOnce,
             tombstones: false,
             values: Values { rules: Cow::Borrowed(RULES), bare_types: true, ..Values::AS_STORED },
+            // Bytes of a fixed number keep their zeros.
+            read_values: Some(Values {
+                rules: RULES.iter().filter(|rule| rule.form != Form::Unpadded).cloned().collect(),
+                bare_types: true,
+                ..Values::AS_STORED
+            }),
         }
     }
 

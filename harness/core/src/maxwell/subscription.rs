@@ -8,11 +8,11 @@ use std::{
 use async_trait::async_trait;
 use mysql_async::prelude::Queryable;
 use rdkafka::Message;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     SERVICE,
-    daemon::{Daemon, LOST_ITS_WAY},
+    daemon::{Daemon, LOST_ITS_WAY, READS_NO_ROWS},
     end_of_log,
     line::{Decoder, Told},
 };
@@ -26,8 +26,11 @@ use crate::{
     stack::{Endpoint, Line, Service, Worker},
 };
 
-/// What it writes when it has lost its connection, and ends: whoever runs it starts it again.
-const PASSING_FAILURE: &str = "Communications link failure";
+/// What it writes when it has lost its server, and ends: whoever runs it starts it again.
+const PASSING_FAILURES: [&str; 2] = ["Communications link failure", "Failed to connect to MySQL"];
+
+/// How long the server may be away.
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long it may say nothing while it reads the rows that exist.
 const READS_ON_WITHIN: Duration = Duration::from_secs(60);
@@ -123,16 +126,31 @@ impl MaxwellSubscription {
                 let cause = format!("it has written to its log: {line}");
                 Err(self.worker.explain(Error::new(SERVICE, "make sense of the log", cause)))
             }
+            Some(Line::Error(line)) if line.contains(READS_NO_ROWS) && !self.to_read.is_empty() => {
+                let cause = "the thread that reads them has ended, and nothing else";
+                Err(self.worker.explain(Error::new(SERVICE, "read what there is already", cause)))
+            }
             Some(Line::End) => self.start_again().await,
             _ => Ok(()),
         }
     }
 
     async fn start_again(&mut self) -> Result<()> {
-        if self.worker.last_words().contains(PASSING_FAILURE) {
-            return self.worker.restart().await;
+        let until = Instant::now() + COMES_BACK_WITHIN;
+        while self.has_lost_its_server() {
+            match self.worker.restart().await {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() >= until => return Err(error),
+                // While the server is away it ends as soon as it has begun.
+                Err(_) => {}
+            }
         }
         Err(self.worker.explain(Error::new(SERVICE, "go on", "it has ended")))
+    }
+
+    fn has_lost_its_server(&self) -> bool {
+        let last_words = self.worker.last_words();
+        PASSING_FAILURES.iter().any(|failure| last_words.contains(failure))
     }
 
     fn take(&mut self, line: &str) -> Result<()> {

@@ -40,7 +40,7 @@ use crate::{
     schema::{DEFAULT_SCHEMA, TableName, Type},
     script::{Action, Step},
     source::{self, HARNESS_SCHEMA},
-    stack::{Endpoint, USER},
+    stack::{Endpoint, USER, restarted},
     value::{Row, Value},
 };
 
@@ -330,6 +330,14 @@ impl source::Source for Source {
             }
             sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    async fn restart_server(&mut self) -> Result<()> {
+        self.sessions.clear();
+        self.open.clear();
+        let (endpoint, lease) = (&self.endpoint, &self.lease);
+        *self.admin.get_mut() = restarted(&endpoint.container, || connect(endpoint, lease)).await?;
+        Ok(())
     }
 }
 

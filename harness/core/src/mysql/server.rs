@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use mysql_async::{Conn, Opts, OptsBuilder, prelude::Queryable};
 use tokio::time::{Instant, sleep};
 
-use super::{SERVICE, Source, ident, quote, schema_of};
+use super::{DAEMON, SERVICE, Source, ident, quote, schema_of};
 use crate::{
     change::{DomainGtid, Gtid, Position},
     error::{Context, Error, Result},
@@ -226,7 +226,8 @@ pub async fn remove_databases(endpoint: &Endpoint, lease: &str) -> Result<()> {
     let mut server = open(endpoint, USER, None).await?;
     let is_theirs = |connection: &Connection| {
         let database = connection.database.as_deref().unwrap_or_default();
-        connection.user == lease || schema_of(lease, database).is_some()
+        // A daemon that goes on with the next lease keeps nothing open, and loses the thread that reads rows with its connection.
+        connection.user == lease || connection.user != DAEMON && schema_of(lease, database).is_some()
     };
     for Connection { id, .. } in connections(&mut server).await?.into_iter().filter(is_theirs) {
         // An open transaction would keep its tables from being removed; one that has ended meanwhile is as good.

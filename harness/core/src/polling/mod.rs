@@ -22,6 +22,7 @@ use crate::{
         AfterABreak, BeforeImages, Granularity, Guarantees, KeyChange, Mark, Order, RowImage, SchemaChanges, Truncate,
         UnchangedToast, Values,
     },
+    looking::Looking,
     schema::TableName,
     source::HARNESS_SCHEMA,
     value::{Row, Value},
@@ -92,6 +93,7 @@ fn guarantees(options: &Options, mark: Mark, unchanged_updates: bool) -> Guarant
         after_a_break: AfterABreak::ExactlyOnce,
         tombstones: false,
         values: Values::AS_STORED,
+        read_values: None,
     }
 }
 
@@ -118,7 +120,7 @@ async fn start(database: impl Database + 'static, options: &Options) -> Result<B
     let overlap_us = overlap_us.while_doing(SERVICE, "read the setting overlap.ms")?;
     let (marks, delivered, ready) = (HashMap::new(), HashMap::new(), VecDeque::new());
     let mut subscription = Polling { database, every, overlap_us, marks, delivered, ready, looks: 0 };
-    subscription.look(Look::First(options.snapshot)).await?;
+    subscription.look_at_all(Look::First(options.snapshot)).await?;
     Ok(Box::new(subscription))
 }
 
@@ -161,7 +163,7 @@ struct Found {
 
 impl<D: Database> Polling<D> {
     /// Looks at all tables as they are at one moment.
-    async fn look(&mut self, look: Look) -> Result<()> {
+    async fn look_at_all(&mut self, look: Look) -> Result<()> {
         self.database.begin().await?;
         let mut seen = Seen::default();
         // The fence comes last: it says that all before it has been delivered.
@@ -211,6 +213,17 @@ fn values(row: &Row) -> Vec<Value> {
 }
 
 #[async_trait]
+impl<D: Database> Looking for Polling<D> {
+    async fn connect(&mut self) -> Result<()> {
+        self.database.reconnect().await
+    }
+
+    async fn look(&mut self) -> Result<()> {
+        self.look_at_all(Look::Next).await
+    }
+}
+
+#[async_trait]
 impl<D: Database> Subscription for Polling<D> {
     async fn next(&mut self) -> Result<Change> {
         loop {
@@ -218,11 +231,7 @@ impl<D: Database> Subscription for Polling<D> {
                 return Ok(change);
             }
             self.every.tick().await;
-            if self.look(Look::Next).await.is_err() {
-                // A connection that broke is made again, once; a look takes effect at its end, so nothing is skipped.
-                self.database.reconnect().await?;
-                self.look(Look::Next).await?;
-            }
+            self.look_with_patience().await?;
         }
     }
 

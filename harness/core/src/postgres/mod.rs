@@ -4,6 +4,7 @@ mod address;
 mod catalogue;
 mod scenario;
 mod sql;
+mod standby;
 pub(crate) mod tls;
 
 use std::{
@@ -16,6 +17,7 @@ use tokio::time::{Instant, sleep};
 pub use tokio_postgres::Client;
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage, SimpleQueryRow, error::SqlState};
 
+use self::standby::Standby;
 pub use self::{
     address::Address,
     catalogue::{ColumnShape, TableShape, file_of, shapes, type_named},
@@ -33,7 +35,7 @@ use crate::{
     schema::{TableName, Type},
     script::Step,
     source::{self, Dialect, Place, Storage},
-    stack::{Endpoint, MEMORY_DIR, Service, Stack, USER},
+    stack::{Endpoint, MEMORY_DIR, Service, Stack, USER, restarted},
     value::{Row, Value},
 };
 
@@ -183,6 +185,7 @@ pub struct Source {
     admin: Client,
     sessions: BTreeMap<String, Client>,
     fences: i64,
+    standby: Option<Standby>,
 }
 
 impl Source {
@@ -213,6 +216,7 @@ impl Source {
             admin,
             sessions: BTreeMap::new(),
             fences: 0,
+            standby: None,
         })
     }
 
@@ -321,6 +325,13 @@ impl source::Source for Source {
             }
             sleep(Duration::from_millis(20)).await;
         }
+        Ok(())
+    }
+
+    async fn restart_server(&mut self) -> Result<()> {
+        self.sessions.clear();
+        let (endpoint, database) = (&self.endpoint, &self.database);
+        self.admin = restarted(&endpoint.container, || connect(endpoint, database)).await?;
         Ok(())
     }
 }

@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use super::{Outcome, Scenario};
 use crate::{
     capture::SnapshotMode,
-    change::Change,
     error::{Error, Result},
     evidence::{check_model, judge_by_both},
     guarantees::{Loss, Order},
-    judge::{Contents, FaultKind, Verdict, judge_beginning},
+    judge::{Contents, FaultKind, Verdict, judge_beginning, out_of_place, same_event},
     model::Model,
     text,
 };
@@ -98,14 +97,27 @@ impl Scenario {
         self.must_refuse(words, |told| if is_flawed { stalled() } else { refused(told) }).await
     }
 
+    /// Starts the capture where it can't begin: it must say so, in these words of its method.
+    ///
+    /// # Errors
+    /// It begins, or says something else.
+    pub async fn must_refuse_to_start(&mut self, words: &[(&str, &str)]) -> Result<()> {
+        let started = self.start_capture().await;
+        self.must_have_refused(started, self.told(words), &[], |told| Verdict::Refused { told: told.to_owned() })
+    }
+
+    /// What is said for the method in a list.
+    fn told<'a>(&self, words: &[(&str, &'a str)]) -> &'a str {
+        words.iter().find(|(name, _)| *name == self.method.name()).map_or("", |(_, words)| *words)
+    }
+
     async fn must_refuse(&mut self, words: &[(&str, &str)], verdict: impl FnOnce(&str) -> Verdict) -> Result<()> {
         let resumed = self.subscription()?.resume().await;
         let went_on = match resumed {
             Ok(()) => self.catch_up().await,
             refused => refused,
         };
-        let told = words.iter().find(|(name, _)| *name == self.method.name()).map_or("", |(_, words)| *words);
-        self.must_have_refused(went_on, told, &[], verdict)
+        self.must_have_refused(went_on, self.told(words), &[], verdict)
     }
 
     fn must_have_refused(
@@ -185,7 +197,7 @@ impl Scenario {
                     went_on = self.catch_up().await;
                     let again = self.stream.split_off(told);
                     if let Some(new) =
-                        again.iter().find(|change| !self.stream.iter().any(|told| is_again(told, change)))
+                        again.iter().find(|change| !self.stream.iter().any(|told| same_event(told, change)))
                     {
                         let seen = format!("asked again, it told more: {}", text::line(new, None));
                         return Err(Error::new(self.method.name(), "refuse to go on", seen));
@@ -245,7 +257,8 @@ impl Scenario {
         if self.options.snapshot == SnapshotMode::Initial && !guarantees.initial_snapshot {
             losses.insert(Loss::ExistingRowsMissed);
         }
-        let verdict = explain(judgement.verdict.and(vec![], losses));
+        let out_of_place = out_of_place(stream, &self.watch, may_come_again);
+        let verdict = explain(judgement.verdict.and(out_of_place, losses));
         let is_same_each_run = self.watch.began.0 == self.watch.began.1 || verdict.is_broken();
         let body = if may_come_again && !verdict.is_broken() {
             text::repeated(stream)
@@ -268,9 +281,4 @@ impl Scenario {
         let page = format!("{} · {} · {verdict}\n{body}", self.method.name(), self.name);
         Outcome { verdict, page }
     }
-}
-
-/// Whether two changes tell the same.
-fn is_again(told: &Change, change: &Change) -> bool {
-    (told.op, &told.table, &told.key, &told.after) == (change.op, &change.table, &change.key, &change.after)
 }

@@ -9,10 +9,11 @@ use testcontainers::{
         container::LogOutput,
         errors::Error as EngineError,
         exec::StartExecResults,
-        models::{ContainerCreateBody, ExecConfig, HostConfig, NetworkCreateRequest},
+        models::{ContainerCreateBody, ExecConfig, HostConfig, NetworkCreateRequest, PortBinding},
         query_parameters::{
-            ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder, LogsOptionsBuilder,
-            RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
+            CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListNetworksOptionsBuilder,
+            ListVolumesOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
+            RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
         },
     },
     core::client::docker_client_instance,
@@ -27,6 +28,12 @@ const ENGINE: &str = "Docker";
 pub const LABEL: &str = "io.changeproof.stack";
 
 const LOG_LINES_TOLD: &str = "30";
+
+/// How long a program may take to end in order, in seconds.
+const ENDS_WITHIN_S: i32 = 60;
+
+/// The exit code of a program that was killed: 128 and the signal's number.
+const KILLED: i64 = 137;
 
 /// The engine's client.
 ///
@@ -253,6 +260,22 @@ pub async fn kill(container: &str) -> Result<()> {
     killed.while_doing(ENGINE, format!("kill {container}"))
 }
 
+/// Has a container's program end in order, by the signal that its image asks for.
+///
+/// # Errors
+/// It doesn't, and is killed; or the engine can't be reached.
+pub(crate) async fn shut_down(container: &str) -> Result<()> {
+    let (engine, doing) = (engine().await?, format!("shut {container} down"));
+    let options = StopContainerOptionsBuilder::new().t(ENDS_WITHIN_S).build();
+    engine.stop_container(container, Some(options)).await.while_doing(ENGINE, &doing)?;
+    let ended = engine.inspect_container(container, None).await.while_doing(ENGINE, &doing)?;
+    match ended.state.and_then(|state| state.exit_code) {
+        Some(KILLED) => Err(Error::new(ENGINE, doing, format!("it went on for {ENDS_WITHIN_S} s, and was killed"))
+            .log(log_tail(container).await)),
+        _ => Ok(()),
+    }
+}
+
 /// Starts a container again.
 ///
 /// # Errors
@@ -260,6 +283,47 @@ pub async fn kill(container: &str) -> Result<()> {
 pub async fn start_again(container: &str) -> Result<()> {
     let started = engine().await?.start_container(container, None).await;
     started.while_doing(ENGINE, format!("start {container}"))
+}
+
+/// Gives a container another name, by which others in its network find it from then on.
+///
+/// # Errors
+/// The name is taken, or the engine can't be reached.
+pub(crate) async fn rename(container: &str, name: &str) -> Result<()> {
+    let options = RenameContainerOptionsBuilder::new().name(name).build();
+    let renamed = engine().await?.rename_container(container, options).await;
+    renamed.while_doing(ENGINE, format!("rename {container}"))
+}
+
+/// Starts a container on the image of another one, in its network and with its limits, that runs a script of Bash with the arguments which
+/// that one has. A port of it is published as one of this machine.
+///
+/// # Errors
+/// It can't be started.
+pub(crate) async fn start_like(other: &str, name: &str, script: &str, (port, published): (u16, u16)) -> Result<()> {
+    let (engine, doing) = (engine().await?, format!("start {name} beside {other}"));
+    let found = engine.inspect_container(other, None).await.while_doing(ENGINE, &doing)?;
+    let (config, host) = (found.config.unwrap_or_default(), found.host_config.unwrap_or_default());
+    let binding = PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(published.to_string()) };
+    let host_config = HostConfig {
+        network_mode: host.network_mode,
+        memory: host.memory,
+        memory_swap: host.memory_swap,
+        port_bindings: Some(HashMap::from([(format!("{port}/tcp"), Some(vec![binding]))])),
+        ..Default::default()
+    };
+    let body = ContainerCreateBody {
+        image: config.image,
+        env: config.env,
+        cmd: config.cmd,
+        labels: config.labels,
+        entrypoint: Some(words(&["bash", "-c", script, name])),
+        host_config: Some(host_config),
+        ..Default::default()
+    };
+    let options = CreateContainerOptionsBuilder::new().name(name).build();
+    engine.create_container(Some(options), body).await.while_doing(ENGINE, &doing)?;
+    engine.start_container(name, None).await.while_doing(ENGINE, &doing)
 }
 
 /// Removes every container, network and volume that carries the state's label. Returns their names.

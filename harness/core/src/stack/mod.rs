@@ -34,7 +34,7 @@ pub use self::{
 };
 pub(crate) use self::{
     service::{CONFLUENT_PATH, MEMORY_DIR, USER},
-    start::jaas_login,
+    start::{free_port, jaas_login, restarted, until_it_answers},
     worker::{Line, Task, Worker},
 };
 

@@ -116,20 +116,39 @@ async fn start_mysql(service: Service, state: &State, endpoint: &Endpoint) -> Re
             .with_cmd(common.iter().chain(own).copied())
     };
     let port = start(service, state, endpoint, request).await?;
-    wait_for_mysql(&Endpoint { port, ..endpoint.clone() }).await?;
+    let endpoint = Endpoint { port, ..endpoint.clone() };
+    until_it_answers(&endpoint.container, || mysql::give_rights(&endpoint)).await?;
     Ok(port)
 }
 
-/// The official image starts a server without a network first, to set it up; only the second one can be reached.
-async fn wait_for_mysql(endpoint: &Endpoint) -> Result<()> {
+/// Shuts a server down in order, starts it again at the same address, and returns what has come of the first question that it answers.
+///
+/// # Errors
+/// It doesn't end, or doesn't answer within 90 s: with the end of its log.
+pub(crate) async fn restarted<T, F>(container: &str, ask: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    docker::shut_down(container).await?;
+    docker::start_again(container).await?;
+    until_it_answers(container, ask).await
+}
+
+/// Asks a server until it answers. (MySQL's official image starts one without a network first, to set it up.)
+pub(crate) async fn until_it_answers<T, F>(container: &str, ask: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
     let deadline = Instant::now() + READY_WITHIN;
-    while let Err(error) = mysql::give_rights(endpoint).await {
-        if Instant::now() > deadline || !docker::is_running(&endpoint.container).await? {
-            return Err(error.log(docker::log_tail(&endpoint.container).await));
+    loop {
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) if Instant::now() > deadline || !docker::is_running(container).await? => {
+                return Err(error.log(docker::log_tail(container).await));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Ok(())
 }
 
 async fn start_kafka(state: &State, endpoint: &Endpoint) -> Result<u16> {
@@ -364,7 +383,7 @@ pub(super) fn split_tag(image: &str) -> (&str, &str) {
     }
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     TcpListener::bind(("127.0.0.1", 0))
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())

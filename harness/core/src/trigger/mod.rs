@@ -23,8 +23,9 @@ use crate::{
     error::{Context, Error, Result},
     guarantees::{
         AfterABreak, BeforeImages, Granularity, Guarantees, KeyChange, Order, RowImage, SchemaChanges, Truncate,
-        UnchangedToast,
+        UnchangedToast, Values,
     },
+    looking::Looking,
     postgres::{self, HARNESS_SCHEMA, type_named},
     schema::{TableName, Type},
     source::Source,
@@ -94,6 +95,7 @@ impl Capture for AuditTrigger {
             after_a_break: AfterABreak::ExactlyOnce,
             tombstones: false,
             values: values::told(),
+            read_values: Some(Values::AS_STORED),
         }
     }
 
@@ -202,7 +204,13 @@ struct Entry {
     after: Option<String>,
 }
 
-impl AuditSubscription {
+#[async_trait]
+impl Looking for AuditSubscription {
+    async fn connect(&mut self) -> Result<()> {
+        (self.client, self.notified) = listen(&self.endpoint, &self.database).await?;
+        Ok(())
+    }
+
     /// Takes what has been committed since the last look.
     async fn look(&mut self) -> Result<()> {
         let rows = self.client.query(ENTRIES, &[&self.seen]).await.while_doing(SERVICE, "read new entries")?;
@@ -239,7 +247,9 @@ impl AuditSubscription {
         self.ready.extend(changes);
         Ok(())
     }
+}
 
+impl AuditSubscription {
     /// The change of an entry; a table's first shape is none.
     async fn change(&mut self, entry: Entry) -> Result<Option<Change>> {
         let op = match entry.op.as_str() {
@@ -308,11 +318,7 @@ impl Subscription for AuditSubscription {
                 return Ok(change);
             }
             while self.notified.try_recv().is_ok() {}
-            if self.look().await.is_err() {
-                // A connection that broke is made again, once; a look takes effect at its end, so nothing is skipped.
-                self.resume().await?;
-                self.look().await?;
-            }
+            self.look_with_patience().await?;
             if self.ready.is_empty() {
                 // Whichever comes first, there is then a reason to look again.
                 let _ = tokio::time::timeout(LOOK_EVERY, self.notified.recv()).await;
@@ -331,7 +337,6 @@ impl Subscription for AuditSubscription {
     }
 
     async fn resume(&mut self) -> Result<()> {
-        (self.client, self.notified) = listen(&self.endpoint, &self.database).await?;
-        Ok(())
+        self.connect().await
     }
 }
