@@ -65,7 +65,8 @@ async fn intervals(s: &mut Scenario) -> Result<()> {
     .await
 }
 
-/// Before Christ and far ahead: PostgreSQL's dates reach from 4713 BC to the year 5874897.
+/// Before Christ and far ahead: PostgreSQL's dates reach from 4713 BC to the year 5874897. Debezium's initial snapshot takes a date before Christ for
+/// one after, and moves a moment by two days; what it reads in the log is right.
 #[scenario(initial_snapshot)]
 async fn dates_far_away(s: &mut Scenario) -> Result<()> {
     fill(
@@ -84,8 +85,8 @@ async fn dates_far_away(s: &mut Scenario) -> Result<()> {
     s.judge_known_flaw("debezium", DEBEZIUMS_READS, &[FaultKind::WrongValue, FaultKind::WrongState]).await
 }
 
-/// Before 1582 Java counts days by the Julian calendar unless told otherwise, and PostgreSQL by the Gregorian one, as the standard wants it.
-/// Debezium's initial snapshot moves such days and moments; in the log they are right.
+/// Before 1582 Java counts by the Julian calendar unless told otherwise, and PostgreSQL by the Gregorian one, as the standard wants it. Debezium's
+/// initial snapshot moves such moments, here by ten days; dates are right, and so is what it reads in the log.
 #[scenario(initial_snapshot)]
 async fn dates_before_1582(s: &mut Scenario) -> Result<()> {
     fill(

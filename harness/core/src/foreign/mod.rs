@@ -107,10 +107,8 @@ impl Capture for ForeignCapture {
     }
 
     async fn start(&self, subject: Subject<'_>, options: &Options) -> Result<Box<dyn Subscription>> {
-        let snapshot = match options.snapshot {
-            SnapshotMode::NoData => "no_data",
-            SnapshotMode::Initial => "initial",
-        };
+        // One that doesn't promise rows that exist isn't asked for them, and loses them by its own word.
+        let snapshot = if self.guarantees(options).initial_snapshot { "initial" } else { "no_data" };
         let Access { mut environment, words, catalogue } = database::open(self.storage, subject).await?;
         environment.push(("CHANGEPROOF_SNAPSHOT", snapshot.to_owned()));
         environment.push(("CHANGEPROOF_FOLDER", make_folder(subject)?.display().to_string()));
