@@ -267,3 +267,27 @@ async fn changes_by_way_of_kafka(s: &mut Scenario) -> Result<()> {
 
     s.judge().await
 }
+
+/// What Maxwell's bootstrap reads comes by other code than the log: bits are read from the wrong end (513 is 258), and a number of 32 bits has the six
+/// digits that the server prints. Bytes of a fixed number keep their zeros.
+#[scenario(initial_snapshot, on = "MariaDB", only = "maxwell", why = "it alone reads rows so")]
+async fn values_that_a_bootstrap_reads(s: &mut Scenario) -> Result<()> {
+    let samples = table("samples").key("id", Int).column("mask", other("bit(10)")).column("single", Real);
+    let samples = s.create(samples.column("fixed", other("binary(4)"))).await?;
+    let fixed = Value::Bytes(b"ab\0\0".to_vec());
+    s.apply(samples.insert(row! { id: 1, mask: "1000000001", single: 8_388_609.0, fixed: fixed })).await?;
+    s.start_capture().await?;
+
+    let kinds = [FaultKind::WrongValue, FaultKind::WrongState];
+    s.judge_known_flaw("maxwell", "https://maxwells-daemon.io/dataformat/", &kinds).await
+}
+
+/// Maxwell's bootstrap reads by the driver's types, which have no span beyond a day and no day 0: at such a row the thread ends that reads rows.
+/// The rest of it goes on, and says nothing more of it.
+#[scenario(initial_snapshot, on = "MariaDB", own_server, only = "maxwell", why = "it alone reads rows so")]
+async fn span_that_ends_a_bootstrap(s: &mut Scenario) -> Result<()> {
+    let stays = s.create(table("stays").key("id", Int).column("length", other("time"))).await?;
+    s.apply(stays.insert(row! { id: 1, length: "100:00:00" })).await?;
+
+    s.must_refuse_to_start(&[("maxwell", "the thread that reads them has ended")]).await
+}

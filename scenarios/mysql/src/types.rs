@@ -147,16 +147,6 @@ async fn year_zero_that_ends_a_snapshot(s: &mut Scenario) -> Result<()> {
     s.must_refuse_to_start(&[("debezium", "java.lang.IllegalArgumentException")]).await
 }
 
-/// Maxwell's bootstrap reads by the driver's types, which have no span beyond a day and no day 0: at such a row the thread ends that reads rows.
-/// The rest of it goes on, and says nothing more of it.
-#[scenario(initial_snapshot, own_server, only = "maxwell", why = "it alone reads rows so")]
-async fn span_that_ends_a_bootstrap(s: &mut Scenario) -> Result<()> {
-    let stays = s.create(table("stays").key("id", Int).column("length", other("time"))).await?;
-    s.apply(stays.insert(row! { id: 1, length: "100:00:00" })).await?;
-
-    s.must_refuse_to_start(&[("maxwell", "the thread that reads them has ended")]).await
-}
-
 /// Bits, and years of one byte.
 #[scenario(initial_snapshot = "!maxwell")]
 async fn bits_and_years(s: &mut Scenario) -> Result<()> {

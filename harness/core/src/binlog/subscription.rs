@@ -37,7 +37,7 @@ use crate::{
 const CANT_GIVE: u16 = 1236;
 
 /// What MariaDB says of a transaction that isn't in its history.
-const NOT_THERE: &str = "not in the master's binlog";
+const NOT_THERE: [&str; 2] = ["not in the master's binlog", "is missing the GTID"];
 
 /// The error of a server that is about to end (`ER_SERVER_SHUTDOWN`).
 const SHUTS_DOWN: u16 = 1053;
@@ -187,7 +187,9 @@ impl Binlog {
                 Error::new(SERVICE, format!("go on after {}", self.seen), cause)
                     .help("what was committed since is lost to this capture: begin anew with an initial snapshot")
             }
-            DriverError::Server(refusal) if refusal.code == CANT_GIVE && refusal.message.contains(NOT_THERE) => {
+            DriverError::Server(refusal)
+                if refusal.code == CANT_GIVE && NOT_THERE.iter().any(|told| refusal.message.contains(told)) =>
+            {
                 self.lacks(&format!("the server has never committed what has been delivered: {}", refusal.message))
             }
             _ => match Err::<(), _>(error).while_doing(SERVICE, "read the log") {
