@@ -4,7 +4,7 @@ mod text;
 
 use std::{
     collections::{HashMap, VecDeque},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -18,6 +18,9 @@ use changeproof::{
     schema::TableName,
     stack::{Endpoint, Service},
 };
+
+/// How long the server may be away.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const SERVICE: &str = "slot polling";
 
@@ -104,6 +107,24 @@ impl Polling {
         Ok(())
     }
 
+    /// Looks on a new connection, after one broke: a server that is started again takes a while. A look that fails has taken nothing.
+    async fn look_again(&mut self) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let looked = match postgres::connect_to_capture(&self.endpoint, &self.database).await {
+                Ok(client) => {
+                    self.client = client;
+                    self.look().await
+                }
+                Err(error) => Err(error),
+            };
+            if looked.is_ok() || Instant::now() >= until {
+                return looked;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Gives a change its key, and old rows the columns that test_decoding leaves out because they are NULL.
     fn complete(&self, mut change: Change) -> Change {
         let Some(table) = self.tables.get(&change.table) else { return change };
@@ -136,9 +157,7 @@ impl Subscription for Polling {
                 return Ok(change);
             }
             if self.look().await.is_err() {
-                // Once more, if a connection broke: a look that fails has taken nothing.
-                self.client = postgres::connect_to_capture(&self.endpoint, &self.database).await?;
-                self.look().await?;
+                self.look_again().await?;
             }
             if self.ready.is_empty() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
