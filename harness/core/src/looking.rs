@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep};
 use crate::error::Result;
 
 /// How long a source may be away, and how often it is looked for.
-const COMES_BACK_WITHIN: Duration = Duration::from_secs(30);
-const KNOCKS_EVERY: Duration = Duration::from_millis(100);
+pub(crate) const COMES_BACK_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const KNOCKS_EVERY: Duration = Duration::from_millis(100);
 
 /// A look that fails so often, each time on a new connection, fails for another reason than an outage.
 const FAILED_LOOKS: u32 = 3;

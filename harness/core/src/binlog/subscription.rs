@@ -28,6 +28,7 @@ use crate::{
     capture::{SnapshotMode, Subscription},
     change::{Change, Op},
     error::{Context, Error, Result},
+    looking::{COMES_BACK_WITHIN, KNOCKS_EVERY},
     mysql::{self, Flavour, TableShape},
     schema::{TableName, Type},
     value::{Row, Value},
@@ -41,10 +42,6 @@ const NOT_THERE: [&str; 2] = ["not in the master's binlog", "is missing the GTID
 
 /// The error of a server that is about to end (`ER_SERVER_SHUTDOWN`).
 const SHUTS_DOWN: u16 = 1053;
-
-/// How long a server that doesn't answer may be away, and how often it is looked for.
-const COMES_BACK_WITHIN: Duration = Duration::from_secs(30);
-const KNOCKS_EVERY: Duration = Duration::from_millis(100);
 
 /// A connection that breaks so often, each time so soon after it was made, breaks at what it is sent.
 const BREAKS: u32 = 20;

@@ -73,12 +73,11 @@ impl Capture for DebeziumMySql {
             after_a_break: AfterABreak::AtLeastOnce,
             tombstones: sends_tombstones(options),
             values: match self.0 {
-                Flavour::MySql => Values { rules: Cow::Borrowed(RULES), ..Values::AS_STORED },
+                Flavour::MySql => VALUES,
                 // What MariaDB calls JSON is a text with a check.
-                Flavour::MariaDb => values_but_documents(),
+                Flavour::MariaDb => values_that_are_read(),
             },
-            // Documents that it reads are as the server prints them.
-            read_values: Some(values_but_documents()),
+            read_values: Some(values_that_are_read()),
         }
     }
 
@@ -134,9 +133,11 @@ impl Capture for DebeziumMySql {
     }
 }
 
-fn values_but_documents() -> Values {
-    let rules = RULES.iter().filter(|rule| rule.form != Form::DenseJson);
-    Values { rules: rules.cloned().collect(), ..Values::AS_STORED }
+const VALUES: Values = Values { rules: Cow::Borrowed(RULES), ..Values::AS_STORED };
+
+/// Documents that the connector reads are as the server prints them.
+fn values_that_are_read() -> Values {
+    VALUES.without(|rule| rule.form == Form::DenseJson)
 }
 
 /// Whether changed definitions are written to a topic, which bears the connector's prefix alone as its name.

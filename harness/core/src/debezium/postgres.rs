@@ -62,7 +62,7 @@ impl Capture for DebeziumPostgres {
             tombstones: sends_tombstones(options),
             values: values(),
             // Of a row that it reads, identifiers of PostgreSQL's own are there.
-            read_values: Some(read_values()),
+            read_values: Some(values().without(|rule| rule.ty == "name")),
         }
     }
 
@@ -126,12 +126,6 @@ fn values() -> Values {
     ];
     let rules = RULES.iter().map(|(ty, form)| Rule { ty: (*ty).into(), form: *form });
     Values { rules: rules.collect(), generated_columns: false, nested_arrays: false, ..Values::AS_STORED }
-}
-
-fn read_values() -> Values {
-    let values = values();
-    let rules = values.rules.iter().filter(|rule| rule.ty != "name");
-    Values { rules: rules.cloned().collect(), ..values }
 }
 
 /// The connector's slot, as the server sees it.

@@ -97,6 +97,12 @@ impl Values {
     pub const AS_STORED: Self =
         Self { rules: Cow::Borrowed(&[]), generated_columns: true, nested_arrays: true, bare_types: false };
 
+    /// The same without the rules that are picked: what they say of a type comes as it is stored.
+    pub(crate) fn without(&self, is_picked: impl Fn(&Rule) -> bool) -> Self {
+        let rules = self.rules.iter().filter(|rule| !is_picked(rule));
+        Self { rules: rules.cloned().collect(), ..self.clone() }
+    }
+
     /// A value as it is delivered; `None` if its column isn't.
     pub fn told(&self, ty: &Type, is_generated: bool, value: &Value, losses: &mut BTreeSet<Loss>) -> Option<Value> {
         if !self.tells_column(ty, is_generated) {

@@ -22,17 +22,14 @@ pub struct NewSlot {
     pub(super) walsender: Walsender,
 }
 
-/// The snapshot of what was there before is for others to enter.
-const EXPORTED: &str = "SNAPSHOT 'export'";
-
 impl NewSlot {
     /// Makes a slot for pgoutput.
     ///
     /// # Errors
     /// The server refuses: there is one of the name, or none may be made.
     pub async fn create(name: &str, address: &Address, settings: &FeedSettings) -> Result<Self> {
-        let options = if settings.failover { "SNAPSHOT 'export', FAILOVER" } else { EXPORTED };
-        Self::make(name, "", options, address, settings).await
+        let failover = if settings.failover { ", FAILOVER" } else { "" };
+        Self::make(name, "", failover, address, settings).await
     }
 
     /// Makes a slot that goes with its connection, for the sake of its snapshot.
@@ -40,13 +37,13 @@ impl NewSlot {
     /// # Errors
     /// As [`Self::create`].
     pub async fn temporary(name: &str, address: &Address, settings: &FeedSettings) -> Result<Self> {
-        Self::make(name, "TEMPORARY ", EXPORTED, address, settings).await
+        Self::make(name, "TEMPORARY ", "", address, settings).await
     }
 
-    async fn make(name: &str, kind: &str, options: &str, address: &Address, settings: &FeedSettings) -> Result<Self> {
+    async fn make(name: &str, kind: &str, more: &str, address: &Address, settings: &FeedSettings) -> Result<Self> {
         let doing = || format!("create the slot {name}");
         let mut walsender = wire::refused(settings.connect(address).await, "connect in replication mode")?;
-        let create = format!("CREATE_REPLICATION_SLOT {name} {kind}LOGICAL pgoutput ({options})");
+        let create = format!("CREATE_REPLICATION_SLOT {name} {kind}LOGICAL pgoutput (SNAPSHOT 'export'{more})");
         let created = wire::refused(walsender.command(&create).await, doing())?;
         let begin = wire::lsn(created.get(1))?;
         let snapshot = created.into_iter().nth(2).flatten();

@@ -43,6 +43,8 @@ const RULES: &[Rule] = &[
     Rule { ty: Cow::Borrowed("binary"), form: Form::Unpadded },
 ];
 
+const VALUES: Values = Values { rules: Cow::Borrowed(RULES), bare_types: true, ..Values::AS_STORED };
+
 #[async_trait]
 impl Capture for Maxwell {
     fn name(&self) -> &'static str {
@@ -85,13 +87,9 @@ impl Capture for Maxwell {
             unchanged_toast: UnchangedToast::Delivered,
             after_a_break: AfterABreak::AtLeastOnce,
             tombstones: false,
-            values: Values { rules: Cow::Borrowed(RULES), bare_types: true, ..Values::AS_STORED },
+            values: VALUES,
             // Bytes of a fixed number keep their zeros.
-            read_values: Some(Values {
-                rules: RULES.iter().filter(|rule| rule.form != Form::Unpadded).cloned().collect(),
-                bare_types: true,
-                ..Values::AS_STORED
-            }),
+            read_values: Some(VALUES.without(|rule| rule.form == Form::Unpadded)),
         }
     }
 

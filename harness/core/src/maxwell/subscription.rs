@@ -21,6 +21,7 @@ use crate::{
     change::Change,
     error::{Context, Error, Result},
     kafka::{self, Reader},
+    looking::COMES_BACK_WITHIN,
     mysql::{self, Conn, quote},
     schema::TableName,
     stack::{Endpoint, Line, Service, Worker},
@@ -28,9 +29,6 @@ use crate::{
 
 /// What it writes when it has lost its server, and ends: whoever runs it starts it again.
 const PASSING_FAILURES: [&str; 2] = ["Communications link failure", "Failed to connect to MySQL"];
-
-/// How long the server may be away.
-const COMES_BACK_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long it may say nothing while it reads the rows that exist.
 const READS_ON_WITHIN: Duration = Duration::from_secs(60);

@@ -20,7 +20,10 @@ use testcontainers::{
 };
 
 use super::State;
-use crate::error::{Context, Error, Result};
+use crate::{
+    error::{Context, Error, Result},
+    time::now_us,
+};
 
 const ENGINE: &str = "Docker";
 
@@ -359,7 +362,7 @@ pub(crate) async fn remove_all(state: &State) -> Result<Vec<String>> {
 
 /// Whether a container has written this since so many seconds.
 pub(crate) async fn has_written(container: &str, text: &str, since: Duration) -> Result<bool> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = Duration::from_micros(now_us().unsigned_abs());
     let since = i32::try_from(now.saturating_sub(since).as_secs()).unwrap_or_default();
     let options = LogsOptionsBuilder::new().stdout(true).stderr(true).since(since).build();
     let log = written(engine().await?.logs(container, Some(options))).await;
